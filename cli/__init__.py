@@ -1,0 +1,1 @@
+"""The command `byol-edge`. Nothing here imports PyTorch before a command needs it."""

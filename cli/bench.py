@@ -1,0 +1,50 @@
+"""`byol-edge bench`."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+
+import click
+
+from ..runtime.bundle import Bundle
+from ..runtime.encoder import Encoder
+from ..runtime.errors import EngineError
+from ..runtime.timing import time_interleaved
+from .output import note, print_table
+
+
+@click.command(short_help="Time every variant and engine of a bundle, side by side, on this machine.")
+@click.argument("bundle", type=click.Path(path_type=Path))
+@click.option("--batch-size", type=click.IntRange(1), default=1, show_default=True, help="Images at a time.")
+@click.option("--seconds", type=click.FloatRange(0.1), default=2.0, show_default=True, help="Time for each.")
+@click.option("--threads", type=click.IntRange(1), help="CPU threads of the engine.  [default: all available]")
+@click.option("--json", "as_json", is_flag=True, help="Print the result for a program.")
+def bench(bundle: Path, batch_size: int, seconds: float, threads: int | None, as_json: bool) -> None:
+    """Time every variant of BUNDLE that lies there on every engine that is installed, in turn.
+
+    Example: byol-edge bench bundles/photos
+    """
+    opened = Bundle.open(bundle)
+    encoders = []
+    for variant in opened.variants.values():
+        if opened.holds(variant):
+            try:
+                encoders.append(Encoder(bundle, variant.name, threads=threads))
+            except EngineError as error:
+                note(f"left out: {variant.name}: {error}")
+    if not encoders:
+        raise EngineError(f"{bundle}: none of its variants can run here")
+    side = opened.preprocessing.image_size
+    timings = time_interleaved([each.run for each in encoders], side, batch_size, seconds)
+    results = list(zip(encoders, timings, strict=True))
+    if as_json:
+        click.echo(json.dumps({each.id: asdict(timing) for each, timing in results}, indent=2))
+        return
+    rows = [
+        (each.variant, each.engine, f"{timing.median:.2f}", f"{timing.lower:.2f} – {timing.upper:.2f}")
+        for each, timing in results
+    ]
+    columns = ("variant", "engine", "ms/image", "quartiles")
+    print_table(f"{bundle}: batch {batch_size}, {side} px, decoding not counted", columns, rows, left=2)

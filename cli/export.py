@@ -1,0 +1,77 @@
+"""`byol-edge export`."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from ..runtime.errors import FidelityError
+from .output import megabytes, needs, note, print_table, say, share
+
+if TYPE_CHECKING:
+    from ..export.bundling import Export, ExportedVariant
+
+
+@click.command(short_help="Export a run for CPUs and edge devices: RUN → bundle.")
+@click.argument("run", type=click.Path(path_type=Path))
+@click.option("--out", required=True, type=click.Path(path_type=Path), help="The bundle to write, a folder.")
+@click.option("--int8", is_flag=True, help="Also quantise, for ONNX Runtime and for OpenVINO.")
+@click.option("--strict", is_flag=True, help="Exit 1 if an INT8 variant misses its gates.")
+@click.option("--overwrite", is_flag=True, help="Replace the bundle at --out.")
+@click.option("--json", "as_json", is_flag=True, help="Print the result for a program.")
+def export(run: Path, out: Path, int8: bool, strict: bool, overwrite: bool, as_json: bool) -> None:
+    """Export the online encoder of RUN to ONNX and OpenVINO, and compare each variant with PyTorch.
+
+    Example: byol-edge export runs/photos --int8 --out bundles/photos
+    """
+    with needs("export"):
+        from ..export.bundling import export_run
+    result = export_run(run, out, int8, overwrite, note=note)
+    if as_json:
+        click.echo(json.dumps(asdict(result), indent=2))
+    else:
+        print_export(result, out)
+    missed = [each for each in result.variants if each.failures]
+    if strict and missed:
+        raise FidelityError(f"{out} was written, but {missed[0].name} misses its gates (--strict)")
+
+
+def print_export(result: Export, out: Path) -> None:
+    """The table of variants, and in words what a person should know about them."""
+    rows = [
+        (
+            each.name + (" (default)" if each.name == result.default else ""),
+            each.engine,
+            megabytes(each.size),
+            f"{each.timing.median:.2f}",
+            f"{each.fidelity.cosine_mean:.5f}",
+            f"{each.fidelity.cosine_min:.5f}",
+            share(each.fidelity.overlap),
+            "missed" if each.failures else "passed",
+        )
+        for each in result.variants
+    ]
+    columns = ("variant", "engine", "size", "ms/image", "cosine", "lowest", "overlap@10", "gates")
+    images = result.variants[0].fidelity.images
+    print_table(f"{out}: against PyTorch, on {images} training images kept from calibration", columns, rows, left=2)
+    for each in result.variants:
+        if each.failures:
+            say(f"{each.name} misses its gates and is never the default: {'; '.join(each.failures)}")
+    for line in _slower(result.variants):
+        say(line)
+    say(f"The bundle holds {result.golden_images} of your training images, at model size, as reference (golden.npz).")
+
+
+def _slower(variants: tuple[ExportedVariant, ...]) -> list[str]:
+    """A line for each INT8 variant that is no faster here than FP32 on the same engine."""
+    float_time = {each.engine: each for each in variants if each.precision == "fp32"}
+    return [
+        f"{each.name} is no faster than {float_time[each.engine].name} here; "
+        f"it saves {megabytes(float_time[each.engine].size - each.size)}."
+        for each in variants
+        if each.precision == "int8" and each.timing.median >= float_time[each.engine].timing.median
+    ]

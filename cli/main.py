@@ -1,0 +1,82 @@
+"""The command's entry: its sub-commands, and how errors reach the person who typed it."""
+
+from __future__ import annotations
+
+import difflib
+import errno
+import sys
+from typing import Any
+
+import click
+
+from ..runtime.errors import ByolEdgeError
+from .bench import bench
+from .demo import demo
+from .embed import embed
+from .export import export
+from .inspect import inspect
+from .self_test import self_test
+from .train import train
+from .validate import validate
+
+COMMANDS = (demo, train, export, validate, bench, embed, self_test, inspect)
+
+
+class EdgeGroup(click.Group):
+    """Commands in the order of the road, one line an error, and the nearest name for a mistyped command."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(self.commands)
+
+    def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
+        if args and self.get_command(ctx, args[0]) is None and not args[0].startswith("-"):
+            near = difflib.get_close_matches(args[0], self.commands, n=1)
+            hint = f"Did you mean {near[0]!r}?" if near else f"There are {', '.join(self.commands)}."
+            ctx.fail(f"No such command {args[0]!r}. {hint}")
+        return super().resolve_command(ctx, args)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except ByolEdgeError as error:
+            if ctx.params.get("debug"):
+                raise
+            _say(error)
+            ctx.exit(error.exit_code)
+        except OSError as error:
+            if ctx.params.get("debug") or error.errno == errno.EPIPE:
+                raise
+            _say(f"{error.filename or 'a file'}: {error.strerror or error}" + _advice(error))
+            ctx.exit(1)
+        except KeyboardInterrupt:
+            _say("stopped")
+            ctx.exit(130)
+
+
+def _say(message: object) -> None:
+    """One line on standard error, whatever the message holds."""
+    click.echo(f"byol-edge: {' '.join(str(message).split())}", err=True)
+
+
+def _advice(error: OSError) -> str:
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return "; the disk is full: free some space and run the command again, nothing half-written was left"
+    return ""
+
+
+@click.group(cls=EdgeGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.option("--debug", is_flag=True, help="Show the whole traceback of an error.")
+@click.version_option(package_name="byol-edge")
+def cli(debug: bool) -> None:
+    """From a folder of unlabelled images to a small, verified embedding model on a CPU or an edge device.
+
+    Start with `byol-edge demo`. Then, with your own images: train, export, validate, embed.
+    """
+
+
+for command in COMMANDS:
+    cli.add_command(command)
+
+
+def main() -> None:
+    sys.exit(cli())

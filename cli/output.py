@@ -1,0 +1,107 @@
+"""What the commands print: tables on standard output, progress on standard error."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from types import TracebackType
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from ..runtime.errors import ByolEdgeError
+
+PLAIN_LINE_EVERY = 10.0  # seconds, where standard error is no terminal
+
+
+def standard_output() -> Console:
+    """A console that does not fold lines where no terminal says how wide it is."""
+    console = Console(highlight=False)
+    return console if console.is_terminal else Console(highlight=False, width=160)
+
+
+def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]], left: int = 1) -> None:
+    """Prints a table, the first `left` columns flush left and the others flush right."""
+    table = Table(title=title, title_justify="left", title_style="bold", box=None, pad_edge=False, padding=(0, 2))
+    for number, column in enumerate(columns):
+        table.add_column(column, justify="left" if number < left else "right", overflow="fold")
+    for row in rows:
+        table.add_row(*row)
+    standard_output().print(table)
+
+
+def say(line: str) -> None:
+    """A line on standard output."""
+    standard_output().print(line, markup=False, soft_wrap=True)
+
+
+def note(line: str) -> None:
+    """A line about progress, on standard error."""
+    Console(stderr=True, highlight=False).print(line, markup=False, soft_wrap=True)
+
+
+class Bar:
+    """A progress bar with rate and time left; plain lines where standard error is no terminal."""
+
+    def __init__(self, label: str, total: int, unit: str = "images", scale: int = 1) -> None:
+        """`total` in steps; a step is `scale` units, the rate is shown in units a second."""
+        self._label, self._total, self._unit, self._scale = label, total, unit, scale
+        self._console = Console(stderr=True, highlight=False)
+        self._progress = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[rate]}"),
+            TimeRemainingColumn(),
+            console=self._console,
+            transient=True,
+        )
+        self._task = self._progress.add_task(label, total=total, rate="")
+        self._start = self._last_line = time.monotonic()
+        self._first: int | None = None
+
+    def __enter__(self) -> Bar:
+        if self._console.is_terminal:
+            self._progress.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
+        self._progress.stop()
+
+    def update(self, done: int, total: int) -> None:
+        """`done` steps of `total`."""
+        if self._first is None:
+            self._first = done - 1
+        now = time.monotonic()
+        rate = (done - self._first) * self._scale / max(now - self._start, 1e-9)
+        if self._console.is_terminal:
+            self._progress.update(self._task, completed=done, total=total, rate=f"{rate:.0f} {self._unit}/s")
+        elif now - self._last_line > PLAIN_LINE_EVERY:
+            self._last_line = now
+            left = (total - done) * self._scale / rate
+            note(f"{self._label}: {done} of {total}, {rate:.0f} {self._unit}/s, {left:.0f} s left")
+
+    def line(self, text: str) -> None:
+        """A line above the bar."""
+        self._console.print(text, markup=False, soft_wrap=True)
+
+
+@contextmanager
+def needs(extra: str) -> Iterator[None]:
+    """Turns a failing import inside the block into a line that says what to install."""
+    try:
+        yield
+    except ImportError as error:
+        what = f"needs {error.name}, which is not installed" if error.name else f"cannot start ({error})"
+        raise ByolEdgeError(f"this command {what}: pip install 'byol-edge[{extra}]'") from error
+
+
+def megabytes(size: int) -> str:
+    return f"{size / 1e6:.2f} MB"
+
+
+def share(value: float | None) -> str:
+    """A share or an accuracy, .xxx; a dash where it was not measured."""
+    return "–" if value is None else f"{value:.3f}"

@@ -1,0 +1,37 @@
+"""`byol-edge self-test`."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+
+import click
+
+from ..runtime.encoder import Encoder
+from ..runtime.errors import FidelityError
+from .embed import engine_options
+from .output import say
+
+
+@click.command(name="self-test", short_help="Prove a bundle on this device, without PyTorch.")
+@click.argument("bundle", type=click.Path(path_type=Path))
+@engine_options
+@click.option("--json", "as_json", is_flag=True, help="Print the result for a program.")
+def self_test(bundle: Path, variant: str, backend: str, threads: int | None, as_json: bool) -> None:
+    """Embed BUNDLE's reference images here, and compare with PyTorch's embeddings; exit 1 if they are too far.
+
+    Example: byol-edge self-test bundles/photos
+    """
+    encoder = Encoder(bundle, variant, backend, threads)
+    result = encoder.self_test()
+    if as_json:
+        click.echo(json.dumps({**asdict(result), "passed": result.passed, "model": encoder.id}, indent=2))
+    else:
+        say(f"{encoder.id}, {result.images} reference images")
+        say(f"  to PyTorch:       mean cosine {result.to_pytorch.cosine_mean:.6f}, lowest {result.to_pytorch.cosine_min:.6f}")
+        say(f"  to the export:    lowest cosine {result.to_export:.6f}")
+        say(f"  decoded pixels:   largest mean difference {result.pixel_error:.2f} of 255")
+        say("passed" if result.passed else "FAILED")
+    if not result.passed:
+        raise FidelityError(f"{bundle}: {encoder.variant} on {encoder.engine}: {'; '.join(result.failures)}")

@@ -1,0 +1,66 @@
+"""What an export starts from: a run's encoder and its calibration images."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..models.network import InferenceNetwork
+from ..models.weights import WEIGHTS, EncoderSpec, load_encoder
+from ..runtime.errors import RunError
+from ..runtime.preprocessing import Pixels
+
+# Of the calibration images, this many set the ranges of INT8; the rest judge it, unseen.
+MOST_TO_CALIBRATE = 300
+FEW = 100
+
+
+@dataclass(frozen=True)
+class Source:
+    """A run as export sees it. `calibrate` and `judge` are disjoint, uint8 `[N, H, W, 3]`."""
+
+    spec: EncoderSpec
+    network: InferenceNetwork
+    weights: bytes
+    calibrate: Pixels
+    judge: Pixels
+    provenance: dict[str, Any]
+
+
+def load_source(run: Path) -> Source:
+    """Reads a run. Raises RunError, naming the file and what to do."""
+    try:
+        content = json.loads((run / "encoder.json").read_text(encoding="utf-8"))
+        weights = (run / WEIGHTS).read_bytes()
+        spec = EncoderSpec.from_json(content)
+    except FileNotFoundError:
+        raise RunError(f"{run}: {_what_is_missing(run)}") from None
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise RunError(f"{run / 'encoder.json'}: unreadable ({error}); train again, or resume the run") from error
+    network = InferenceNetwork(load_encoder(weights, spec, str(run / WEIGHTS)), spec.preprocessing)
+    images = _load_calibration(run / "calibration.npz", spec.preprocessing.image_size)
+    few = min(MOST_TO_CALIBRATE, len(images) * 3 // 4)
+    return Source(spec, network, weights, images[:few], images[few:], content["provenance"])
+
+
+def _what_is_missing(run: Path) -> str:
+    if not run.is_dir():
+        return "no such run; `byol-edge train IMAGES --out RUN` makes one"
+    if (run / "config.json").exists():
+        return "the run has no finished epoch yet; let `byol-edge train … --resume` finish one"
+    return "not a run: it holds no encoder.json"
+
+
+def _load_calibration(file: Path, side: int) -> Pixels:
+    try:
+        with np.load(file, allow_pickle=False) as content:
+            images = content["images"]
+    except (OSError, ValueError, KeyError) as error:
+        raise RunError(f"{file}: no calibration images ({error}); resume the run to write them again") from error
+    if images.dtype != np.uint8 or images.shape[1:] != (side, side, 3) or len(images) < 2:
+        raise RunError(f"{file}: {images.dtype} {list(images.shape)}, not two or more images of {side} px")
+    return images

@@ -1,0 +1,1 @@
+"""Networks and weights: backbones, BYOL, and the encoder that is exported."""

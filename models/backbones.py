@@ -1,0 +1,112 @@
+"""Backbones: image tensors in, one embedding an image out, randomly initialised."""
+
+from __future__ import annotations
+
+import difflib
+from collections import OrderedDict
+
+import timm
+import torch
+from timm.models.resnet import ResNet
+from torch import Tensor, nn
+
+from ..runtime.errors import UsageError
+
+STEMS = ("auto", "standard", "small")
+# At and below this many pixels a ResNet's own stem (7×7 stride 2, max-pool) leaves too little for what follows.
+SMALL_IMAGE = 32
+
+CONV4_WIDTHS = (32, 64, 128, 256)
+
+
+def build_backbone(name: str, image_size: int, stem: str = "auto") -> nn.Module:
+    """A backbone by name: float `[N, 3, image_size, image_size]` → embeddings `[N, D]`.
+
+    `name`: "conv4", "conv4_nobn" or any model of timm's. `stem`: "small" (3×3 stride 1, no max-pool; ResNets only),
+    "standard", or "auto": small for ResNets up to 32 px. Weights are drawn from torch's global generator. Raises
+    UsageError, with the nearest names for an unknown one.
+    """
+    if name in ("conv4", "conv4_nobn"):
+        if stem == "small":
+            raise UsageError(f"--stem small is for ResNets; {name} has no other stem")
+        return conv4(batch_norm=name == "conv4")
+    backbone = _timm_model(name, image_size)
+    resolved = resolve_stem(backbone, image_size, stem)
+    if resolved == "small":
+        if not _is_plain_resnet(backbone):
+            raise UsageError(f"--stem small is for ResNets with a 7×7 stem; {name} is none")
+        _use_small_stem(backbone)
+    return backbone
+
+
+def resolve_stem(backbone: nn.Module, image_size: int, stem: str) -> str:
+    """ "auto" as "small" or "standard"."""
+    if stem not in STEMS:
+        raise UsageError(f"no stem {stem!r}; there are {', '.join(STEMS)}")
+    if stem != "auto":
+        return stem
+    return "small" if image_size <= SMALL_IMAGE and _is_plain_resnet(backbone) else "standard"
+
+
+def embedding_size(backbone: nn.Module, image_size: int) -> int:
+    """D, measured by running the backbone once: timm's `num_features` is not what every network puts out."""
+    training = backbone.training
+    backbone.eval()
+    with torch.no_grad():
+        parameter = next(backbone.parameters())
+        output = backbone(torch.zeros(1, 3, image_size, image_size, device=parameter.device))
+    backbone.train(training)
+    if output.ndim != 2:
+        raise UsageError(f"the backbone puts out {list(output.shape)} for one image; one vector an image is needed")
+    return output.shape[1]
+
+
+def conv4(batch_norm: bool = True) -> nn.Module:
+    """The smallest edge network: four 3×3 stride-2 convolutions with ReLU, 32-64-128-256, average-pooled.
+
+    0.4 M parameters, embeddings of 256; images of any size.
+    """
+    layers: OrderedDict[str, nn.Module] = OrderedDict()
+    channels = 3
+    for number, width in enumerate(CONV4_WIDTHS, start=1):
+        layers[f"conv{number}"] = nn.Conv2d(channels, width, 3, stride=2, padding=1, bias=not batch_norm)
+        nn.init.kaiming_normal_(layers[f"conv{number}"].weight, mode="fan_out", nonlinearity="relu")
+        if batch_norm:
+            layers[f"bn{number}"] = nn.BatchNorm2d(width)
+        layers[f"relu{number}"] = nn.ReLU(inplace=True)
+        channels = width
+    layers["pool"] = GlobalAveragePool()
+    return nn.Sequential(layers)
+
+
+class GlobalAveragePool(nn.Module):
+    """`[N, C, H, W]` → `[N, C]`."""
+
+    def forward(self, features: Tensor) -> Tensor:
+        return features.mean((2, 3))
+
+
+def _timm_model(name: str, image_size: int) -> nn.Module:
+    if name not in timm.list_models():
+        near = difflib.get_close_matches(name, ["conv4", "conv4_nobn", *timm.list_models()], n=4, cutoff=0.6)
+        hint = f"did you mean {', '.join(near)}?" if near else "see timm.list_models(), or take resnet18 or conv4"
+        raise UsageError(f"no backbone {name!r}; {hint}")
+    config = timm.get_pretrained_cfg(name, allow_unregistered=True)
+    # Networks with position embeddings are built for one size of image.
+    fixed = {"img_size": image_size} if config is not None and config.fixed_input_size else {}
+    try:
+        return timm.create_model(name, pretrained=False, num_classes=0, **fixed)
+    except (TypeError, ValueError, AssertionError, RuntimeError) as error:
+        raise UsageError(f"timm cannot build {name} for {image_size} px images: {error}") from error
+
+
+def _is_plain_resnet(backbone: nn.Module) -> bool:
+    return isinstance(backbone, ResNet) and isinstance(backbone.conv1, nn.Conv2d) and backbone.conv1.kernel_size == (7, 7)
+
+
+def _use_small_stem(resnet: nn.Module) -> None:
+    """3×3 stride 1 and no max-pool, as for CIFAR (SimCLR, arXiv 2002.05709, appendix B.9)."""
+    width = resnet.conv1.out_channels
+    resnet.conv1 = nn.Conv2d(3, width, 3, stride=1, padding=1, bias=False)
+    nn.init.kaiming_normal_(resnet.conv1.weight, mode="fan_out", nonlinearity="relu")
+    resnet.maxpool = nn.Identity()

@@ -1,0 +1,43 @@
+"""The network that is exported: uint8 pixels in, embeddings of unit length out."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from ..runtime.preprocessing import Pixels, Preprocessing
+
+
+class InferenceNetwork(nn.Module):
+    """A backbone with the input and output steps that every variant has in its graph, and PyTorch's reference too."""
+
+    scale: Tensor
+    shift: Tensor
+
+    def __init__(self, backbone: nn.Module, preprocessing: Preprocessing) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.image_size = preprocessing.image_size
+        mean, std = (torch.tensor(values).view(1, 3, 1, 1) for values in (preprocessing.mean, preprocessing.std))
+        # (pixel / 255 − mean) / std as one product and one sum
+        self.register_buffer("scale", 1 / (255 * std))
+        self.register_buffer("shift", -mean / std)
+        self.eval()
+
+    def inputs(self, images: Tensor) -> Tensor:
+        """uint8 `[N, H, W, 3]` → normalised float32 `[N, 3, H, W]`: what the backbone takes, in training too."""
+        return images.permute(0, 3, 1, 2).float() * self.scale + self.shift
+
+    def forward(self, images: Tensor) -> Tensor:
+        """uint8 `[N, H, W, 3]` → float32 `[N, D]`, rows of unit length (a row of zeros stays zero)."""
+        embeddings = self.backbone(self.inputs(images))
+        return embeddings / embeddings.square().sum(1, keepdim=True).sqrt().clamp(min=1e-12)
+
+
+@torch.no_grad()
+def embed_pixels(network: nn.Module, pixels: Pixels, batch_size: int = 64) -> NDArray[np.float32]:
+    """Embeddings `[N, D]` of prepared images uint8 `[N, H, W, 3]`, by PyTorch, in batches."""
+    batches = [torch.from_numpy(pixels[start : start + batch_size]) for start in range(0, len(pixels), batch_size)]
+    return np.concatenate([network(batch).numpy() for batch in batches])

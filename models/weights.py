@@ -1,0 +1,74 @@
+"""An encoder on disk: `encoder.safetensors` (the online backbone's weights) and what it takes to build it again."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import safetensors.torch
+import torch
+from safetensors import SafetensorError
+from torch import nn
+
+from ..runtime.errors import RunError
+from ..runtime.files import whole_file
+from ..runtime.preprocessing import Preprocessing
+from .backbones import build_backbone
+
+WEIGHTS = "encoder.safetensors"
+
+
+@dataclass(frozen=True)
+class EncoderSpec:
+    """What a backbone is, apart from its weights. `stem` is resolved: "small" or "standard"."""
+
+    backbone: str
+    stem: str
+    embedding_size: int
+    preprocessing: Preprocessing
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @staticmethod
+    def from_json(value: dict[str, Any]) -> EncoderSpec:
+        preprocessing = Preprocessing.from_json(value["preprocessing"])
+        return EncoderSpec(value["backbone"], value["stem"], int(value["embedding_size"]), preprocessing)
+
+
+def save_weights(path: Path, backbone: nn.Module) -> None:
+    """Writes a backbone's parameters and buffers as safetensors, whole or not at all."""
+    state = {name: tensor.detach().cpu().contiguous() for name, tensor in backbone.state_dict().items()}
+    with whole_file(path) as part:
+        safetensors.torch.save_file(state, part)
+
+
+def load_encoder(weights: bytes, spec: EncoderSpec, name: str) -> nn.Module:
+    """The backbone in eval mode with these weights, every tensor matched. Raises RunError, naming the file."""
+    backbone = build_backbone(spec.backbone, spec.preprocessing.image_size, spec.stem)
+    try:
+        state = safetensors.torch.load(weights)
+    except SafetensorError as error:
+        raise RunError(f"{name}: not a safetensors file, or damaged ({error})") from error
+    expected = backbone.state_dict()
+    differences = [
+        *(f"{key} is missing" for key in expected.keys() - state.keys()),
+        *(f"{key} is not of {spec.backbone}" for key in state.keys() - expected.keys()),
+        *(
+            f"{key} is {list(state[key].shape)}, not {list(expected[key].shape)}"
+            for key in expected.keys() & state.keys()
+            if state[key].shape != expected[key].shape
+        ),
+    ]
+    if differences:
+        raise RunError(f"{name}: {len(differences)} tensors differ from {spec.backbone}: {sorted(differences)[0]}, …")
+    backbone.load_state_dict(state)
+    return backbone.eval()
+
+
+def untrained_encoder(spec: EncoderSpec, seed: int) -> nn.Module:
+    """The same architecture with the weights that a seed draws, in eval mode: the floor for any claim of learning."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return build_backbone(spec.backbone, spec.preprocessing.image_size, spec.stem).eval()

@@ -1,0 +1,158 @@
+"""A bundle on disk: what its manifest says, and its files, hashed before they are used."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from .errors import BundleError, UsageError
+from .files import sha256
+from .preprocessing import Preprocessing
+
+MANIFEST = "manifest.json"
+GOLDEN = "golden.npz"
+FORMAT_VERSION = 1
+
+PRECISIONS = ("fp32", "fp16", "int8")
+
+
+@dataclass(frozen=True)
+class Variant:
+    """A precision in a file format: `int8.onnx`, `fp32.xml`, …
+
+    `files`: its files in the bundle, the model first. `passes`: it was within its gates when it was exported.
+    """
+
+    name: str
+    precision: str
+    files: tuple[str, ...]
+    passes: bool
+
+    @property
+    def format(self) -> str:
+        return Path(self.name).suffix[1:]  # "onnx" or "xml"
+
+
+@dataclass(frozen=True)
+class ModelFile:
+    """A variant's bytes, hash already checked, with what it takes to feed them: all that an engine and a user need.
+
+    `digest`: 12 hexadecimal digits that tell this model from every other; part of `Encoder.id`.
+    """
+
+    name: str
+    precision: str
+    contents: tuple[bytes, ...]
+    preprocessing: Preprocessing
+    embedding_size: int
+
+    @property
+    def format(self) -> str:
+        return Path(self.name).suffix[1:]
+
+    @property
+    def digest(self) -> str:
+        return sha256("".join(sha256(content) for content in self.contents).encode())[:12]
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A bundle's manifest, and the way to its files."""
+
+    path: Path
+    manifest: dict[str, Any]
+
+    @staticmethod
+    def open(path: str | Path) -> Bundle:
+        """Reads the manifest; model files are read and hashed when they are asked for. Raises BundleError."""
+        folder = Path(path)
+        try:
+            manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            what = "no such folder" if not folder.exists() else f"not a bundle: it holds no {MANIFEST}"
+            raise BundleError(f"{folder}: {what}; `byol-edge export RUN --out {folder}` makes one") from None
+        except (OSError, ValueError) as error:
+            raise BundleError(f"{folder / MANIFEST}: unreadable ({error}); export the bundle again") from error
+        _check_manifest(manifest, folder / MANIFEST)
+        return Bundle(folder, manifest)
+
+    @property
+    def preprocessing(self) -> Preprocessing:
+        return Preprocessing.from_json(self.manifest["preprocessing"])
+
+    @property
+    def embedding_size(self) -> int:
+        return int(self.manifest["embedding_size"])
+
+    @property
+    def variants(self) -> dict[str, Variant]:
+        return {
+            name: Variant(name, entry["precision"], tuple(entry["files"]), bool(entry["passes"]))
+            for name, entry in self.manifest["variants"].items()
+        }
+
+    @property
+    def default(self) -> Variant:
+        """The variant that `variant="auto"` means, on every device."""
+        return self.variants[self.manifest["default"]]
+
+    def find(self, variant: str) -> list[Variant]:
+        """The variants meant by "auto", a precision or a variant's name. Raises UsageError if there is none."""
+        if variant == "auto":
+            return [self.default]
+        found = [each for each in self.variants.values() if variant in (each.name, each.precision)]
+        if not found:
+            raise UsageError(f"{self.path} has no variant {variant!r}; it has {', '.join(self.variants)}")
+        return found
+
+    def holds(self, variant: Variant) -> bool:
+        """Whether the variant's files are here: a device needs only the ones it runs."""
+        return all((self.path / name).is_file() for name in variant.files)
+
+    def read(self, name: str) -> bytes:
+        """A file's bytes, once they have the hash that the manifest records. Raises BundleError, naming the file."""
+        file = self.path / name
+        entry = self.manifest["files"].get(name)
+        if entry is None:
+            raise BundleError(f"{file}: not listed in {MANIFEST}")
+        try:
+            content = file.read_bytes()
+        except OSError as error:
+            raise BundleError(f"{file}: cannot be read ({error.strerror}); copy it from the original bundle") from error
+        if sha256(content) != entry["sha256"]:
+            raise BundleError(f"{file}: changed since export (its sha256 differs from {MANIFEST}); copy it again")
+        return content
+
+    def model(self, variant: Variant) -> ModelFile:
+        """The variant's bytes, checked. Raises BundleError."""
+        contents = tuple(self.read(name) for name in variant.files)
+        return ModelFile(variant.name, variant.precision, contents, self.preprocessing, self.embedding_size)
+
+
+def _check_manifest(manifest: Any, file: Path) -> None:
+    """Refuses a manifest of a newer format, one that lacks what is read later, or one that points out of its folder."""
+    try:
+        version = manifest["format_version"]
+        if version > FORMAT_VERSION:
+            raise BundleError(
+                f"{file}: bundle format {version} is newer than this byol-edge reads ({FORMAT_VERSION}); "
+                "pip install --upgrade byol-edge"
+            )
+        Preprocessing.from_json(manifest["preprocessing"])
+        int(manifest["embedding_size"])
+        names = {name for entry in manifest["variants"].values() for name in entry["files"]}
+        if manifest["default"] not in manifest["variants"] or not names <= manifest["files"].keys():
+            raise KeyError("default or files")
+        if any(entry["precision"] not in PRECISIONS for entry in manifest["variants"].values()):
+            raise KeyError("precision")
+        unsafe = [name for name in (*manifest["files"], *names) if _leaves_folder(name)]
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise BundleError(f"{file}: not a manifest of this project ({error}); export the bundle again") from error
+    if unsafe:
+        raise BundleError(f"{file}: {unsafe[0]!r} points out of the bundle; do not trust this bundle")
+
+
+def _leaves_folder(name: str) -> bool:
+    return Path(name).is_absolute() or ".." in Path(name).parts or "\\" in name

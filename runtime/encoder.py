@@ -1,0 +1,198 @@
+"""The Encoder: images in, embeddings out, on any engine that is installed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import chain, islice
+from pathlib import Path
+from typing import Any, overload
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from .bundle import FORMAT_VERSION, Bundle, ModelFile, Variant
+from .cpus import available_cpus
+from .errors import BundleError, ImageError, UsageError
+from .onnxruntime_backend import OnnxRuntimeBackend
+from .openvino_backend import OpenVinoBackend
+from .preprocessing import Pixels, Preprocessing, Source, prepare, prepare_all
+from .self_test import SelfTest, run_self_test
+
+Vectors = NDArray[np.float32]
+
+BACKENDS = (OnnxRuntimeBackend, OpenVinoBackend)
+BATCH_SIZE = 32
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """A batch of a stream: `vectors[i]` is the embedding of `sources[i]`; what could not be read is in `errors`."""
+
+    sources: list[Any]
+    vectors: Vectors
+    errors: list[tuple[Any, ImageError]]
+
+
+class Encoder:
+    """Turns images into embeddings of unit length.
+
+    `path`: a bundle, or an .onnx file of one. `variant`: "auto" (the bundle's default, the same on every device),
+    "fp32", "fp16", "int8", or a variant's name ("int8.onnx"). `backend`: "onnxruntime", "openvino" or "auto".
+    `threads`: CPU threads of the engine; by default all that this process may use. Safe to share between threads.
+
+    Raises BundleError (missing, changed), UsageError (no such variant) and EngineError (engine not installed).
+
+        encoder = Encoder("bundles/shop")
+        encoder.embed("mug.jpg")            # float32 [D]
+        encoder.embed(["a.jpg", "b.jpg"])   # float32 [2, D]
+    """
+
+    def __init__(
+        self, path: str | Path, variant: str = "auto", backend: str = "auto", threads: int | None = None
+    ) -> None:
+        threads = threads or available_cpus()
+        if Path(path).suffix == ".onnx":
+            self.bundle = None
+            self._model, self._backend = _open_file(Path(path), backend, threads)
+        else:
+            self.bundle = Bundle.open(path)
+            chosen, engine = choose(self.bundle, variant, backend)
+            self._model = self.bundle.model(chosen)
+            self._backend = engine.load(self._model.contents, threads)
+
+    @property
+    def variant(self) -> str:
+        """The variant's name: "int8.onnx"."""
+        return self._model.name
+
+    @property
+    def engine(self) -> str:
+        """"onnxruntime" or "openvino"."""
+        return self._backend.name
+
+    @property
+    def id(self) -> str:
+        """What made these vectors: "3f9a1c0d2b4e:int8.onnx:onnxruntime". Vectors of different ids do not mix."""
+        return f"{self._model.digest}:{self.variant}:{self.engine}"
+
+    @property
+    def embedding_size(self) -> int:
+        """D, the length of an embedding."""
+        return self._model.embedding_size
+
+    @property
+    def preprocessing(self) -> Preprocessing:
+        return self._model.preprocessing
+
+    @overload
+    def embed(self, images: Source) -> Vectors: ...
+    @overload
+    def embed(self, images: list[Any] | tuple[Any, ...]) -> Vectors: ...
+    def embed(self, images: Any) -> Vectors:
+        """Embeddings, float32, each of unit length: `[D]` for one image, `[N, D]` for a list of N.
+
+        An image is a path, encoded bytes, a PIL image or a uint8 array `[H, W(, 1|3|4)]`. Raises ImageError at the
+        first unreadable one; `stream` goes on instead.
+        """
+        if not isinstance(images, (list, tuple)):
+            return self.run(prepare(images, self.preprocessing)[None])[0]
+        vectors = [self.run(prepare_all(batch, self.preprocessing)) for batch in batches(images, BATCH_SIZE)]
+        return np.concatenate(vectors) if vectors else np.zeros((0, self.embedding_size), np.float32)
+
+    def run(self, pixels: Pixels) -> Vectors:
+        """Embeddings `[N, D]` of images that are prepared already: uint8 `[N, image_size, image_size, 3]`."""
+        side = self.preprocessing.image_size
+        if pixels.dtype != np.uint8 or pixels.shape[1:] != (side, side, 3):
+            raise ImageError(f"pixels of {pixels.dtype} {list(pixels.shape)}: this model takes uint8 [N, {side}, {side}, 3]")
+        return self._backend.run(np.ascontiguousarray(pixels))
+
+    def stream(self, sources: Iterable[Any], batch_size: int = BATCH_SIZE) -> Iterator[Chunk]:
+        """Embeds any number of images in bounded memory, in input order; unreadable ones become `Chunk.errors`.
+
+        The next batch is decoded while this one is embedded.
+        """
+        with ThreadPoolExecutor(available_cpus()) as pool:
+
+            def submit(batch: tuple[Any, ...]) -> list[tuple[Any, Future[Pixels]]]:
+                return [(source, pool.submit(prepare, source, self.preprocessing)) for source in batch]
+
+            waiting: list[tuple[Any, Future[Pixels]]] = []
+            for batch in chain(batches(sources, batch_size), [()]):
+                ready, waiting = waiting, submit(batch)
+                if ready:
+                    yield self._finish(ready)
+
+    def _finish(self, decoded: list[tuple[Any, Future[Pixels]]]) -> Chunk:
+        sources, pixels, errors = [], [], []
+        for source, future in decoded:
+            try:
+                pixels.append(future.result())
+                sources.append(source)
+            except ImageError as error:
+                errors.append((source, error))
+        empty = np.zeros((0, self.embedding_size), np.float32)
+        return Chunk(sources, self.run(np.stack(pixels)) if pixels else empty, errors)
+
+    def self_test(self) -> SelfTest:
+        """Embeds the bundle's reference images and says how far this device is from PyTorch and from the export."""
+        if self.bundle is None:
+            raise UsageError("a self-test needs the whole bundle: its reference images lie beside the model")
+        return run_self_test(self.bundle, self.bundle.variants[self.variant], self.run)
+
+
+def batches(sources: Iterable[Any], size: int) -> Iterator[tuple[Any, ...]]:
+    """Successive tuples of `size` items, the last one shorter."""
+    iterator = iter(sources)
+    while batch := tuple(islice(iterator, size)):
+        yield batch
+
+
+def choose(bundle: Bundle, variant: str, backend: str) -> tuple[Variant, type[OnnxRuntimeBackend | OpenVinoBackend]]:
+    """The variant and the engine that `variant` and `backend` mean for a bundle, by what lies in it.
+
+    Each engine takes its own format before another's, ONNX Runtime coming first where both would do.
+    """
+    engines = [engine for engine in BACKENDS if backend in ("auto", engine.name)]
+    if not engines:
+        raise UsageError(f"no engine {backend!r}; there are {', '.join(engine.name for engine in BACKENDS)}")
+    wanted = bundle.find(variant)
+    pairs = [
+        (each, engine)
+        for engine in engines
+        for suffix in engine.formats
+        for each in wanted
+        if each.format == suffix and bundle.holds(each)
+    ]
+    if pairs:
+        return pairs[0]
+    names = " or ".join(each.name for each in wanted)
+    if not any(bundle.holds(each) for each in wanted):
+        here = ", ".join(each.name for each in bundle.variants.values() if bundle.holds(each)) or "none"
+        raise BundleError(f"{bundle.path}: the files of {names} are not here (variants that are: {here})")
+    raise UsageError(f"{backend} does not run {names}; take backend='auto'")
+
+
+def _open_file(path: Path, backend: str, threads: int) -> tuple[ModelFile, OnnxRuntimeBackend | OpenVinoBackend]:
+    """An .onnx file on its own: its metadata holds the manifest's essentials."""
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise BundleError(f"{path}: cannot be read ({error.strerror})") from error
+    try:
+        session = OnnxRuntimeBackend.load((content,), threads)
+        essentials = session.metadata()
+    except BundleError as error:
+        raise BundleError(f"{path}: {error}") from error
+    if essentials["format_version"] > FORMAT_VERSION:
+        raise BundleError(f"{path}: made by a newer byol-edge; pip install --upgrade byol-edge")
+    model = ModelFile(
+        essentials["variant"],
+        essentials["precision"],
+        (content,),
+        Preprocessing.from_json(essentials["preprocessing"]),
+        essentials["embedding_size"],
+    )
+    return model, OpenVinoBackend.load((content,), threads) if backend == "openvino" else session

@@ -1,0 +1,130 @@
+"""How close a variant's embeddings are to PyTorch's, and how close they have to be.
+
+Every comparison in this project (export, validate, self-test, demo) is made here, with numpy alone.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Vectors = NDArray[np.float32]
+
+NEIGHBOURS = 10
+# Below this many images the ten nearest of a row are most of the set, and their overlap says nothing.
+LEAST_FOR_OVERLAP = 50
+
+
+@dataclass(frozen=True)
+class Fidelity:
+    """Figures of N embeddings against their reference.
+
+    `cosine_*`: true cosines, both norms divided out, as mean, 1st percentile and minimum over the rows. `max_error`:
+    largest absolute difference of any component. `overlap`: mean share of each row's ten nearest rows (by cosine) that
+    both have in common; None below 50 images. `norm_error`: largest |norm − 1| of any row. NaN in any row makes the
+    figures NaN, and a NaN passes no gate.
+    """
+
+    images: int
+    cosine_mean: float
+    cosine_p01: float
+    cosine_min: float
+    max_error: float
+    overlap: float | None
+    norm_error: float
+
+    def to_json(self) -> dict[str, Any]:
+        """For a manifest: rounded, so that the last bits of a sum do not change a file."""
+        return {name: value if value is None else round(value, 7) for name, value in asdict(self).items()}
+
+
+def compare(reference: Vectors, vectors: Vectors) -> Fidelity:
+    """Fidelity of `vectors` `[N, D]` to `reference` `[N, D]`, N ≥ 1. Raises ValueError if the shapes differ."""
+    if reference.shape != vectors.shape:
+        raise ValueError(f"embeddings of shape {vectors.shape} against a reference of shape {reference.shape}")
+    cosine = cosines(reference, vectors)
+    return Fidelity(
+        images=len(vectors),
+        cosine_mean=float(cosine.mean()),
+        cosine_p01=float(np.percentile(cosine, 1)),
+        cosine_min=float(cosine.min()),
+        max_error=float(np.abs(reference - vectors).max()),
+        overlap=neighbour_overlap(reference, vectors) if len(vectors) >= LEAST_FOR_OVERLAP else None,
+        norm_error=float(np.abs(np.linalg.norm(vectors.astype(np.float64), axis=1) - 1).max()),
+    )
+
+
+def cosines(a: Vectors, b: Vectors) -> NDArray[np.float64]:
+    """Cosine of each row of `a` with the same row of `b`, `[N]`; NaN where a row is zero.
+
+    A dot product would do for rows of unit length, and would hide those that are not.
+    """
+    a64, b64 = a.astype(np.float64), b.astype(np.float64)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return (a64 * b64).sum(1) / (np.linalg.norm(a64, axis=1) * np.linalg.norm(b64, axis=1))
+
+
+def neighbour_overlap(a: Vectors, b: Vectors, neighbours: int = NEIGHBOURS) -> float:
+    """Mean share of the nearest rows that each row has in common in `a` and in `b`, 0 to 1; NaN if a row is NaN."""
+    if not (np.isfinite(a).all() and np.isfinite(b).all()):
+        return float("nan")
+    nearest_a, nearest_b = nearest(a, neighbours), nearest(b, neighbours)
+    shared = [len(np.intersect1d(one, other)) for one, other in zip(nearest_a, nearest_b, strict=True)]
+    return float(np.mean(shared) / neighbours)
+
+
+def nearest(vectors: Vectors, neighbours: int) -> NDArray[np.intp]:
+    """For each row, the indices of the rows of highest cosine, itself left out, nearest first: `[N, neighbours]`."""
+    unit = vectors / np.linalg.norm(vectors, axis=1, keepdims=True).clip(1e-12)
+    found = []
+    for start in range(0, len(unit), 1024):  # in pieces: N × N does not fit for a large folder
+        similarity = unit[start : start + 1024] @ unit.T
+        rows = np.arange(len(similarity))
+        similarity[rows, start + rows] = -np.inf
+        found.append(np.argsort(-similarity, axis=1, kind="stable")[:, :neighbours])
+    return np.concatenate(found)
+
+
+@dataclass(frozen=True)
+class Gate:
+    """A bound on one figure of Fidelity."""
+
+    figure: str
+    limit: float
+    at_least: bool
+
+    def holds(self, fidelity: Fidelity) -> bool:
+        value = getattr(fidelity, self.figure)
+        if value is None:  # not measured, on too few images
+            return True
+        return value >= self.limit if self.at_least else value <= self.limit
+
+
+_UNIT_LENGTH = Gate("norm_error", 1e-3, at_least=False)
+
+GATES: dict[str, tuple[Gate, ...]] = {
+    "fp32": (Gate("cosine_min", 0.99999, True), Gate("max_error", 1e-4, False), _UNIT_LENGTH),
+    "fp16": (Gate("cosine_min", 0.999, True), _UNIT_LENGTH),
+    "int8": (Gate("cosine_mean", 0.99, True), Gate("overlap", 0.90, True), _UNIT_LENGTH),
+}
+
+_NAMES = {
+    "cosine_mean": "mean cosine to PyTorch",
+    "cosine_min": "lowest cosine to PyTorch",
+    "max_error": "largest error",
+    "overlap": f"overlap of the {NEIGHBOURS} nearest",
+    "norm_error": "deviation from unit length",
+}
+
+
+def failed_gates(fidelity: Fidelity, precision: str) -> list[str]:
+    """What a variant of this precision ("fp32", "fp16", "int8") falls short of, a phrase a gate; empty when all hold."""
+    failed = [gate for gate in GATES[precision] if not gate.holds(fidelity)]
+    return [
+        f"{_NAMES[gate.figure]} {getattr(fidelity, gate.figure):.6g}, "
+        f"needs {'≥' if gate.at_least else '≤'} {gate.limit:g}"
+        for gate in failed
+    ]

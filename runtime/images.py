@@ -1,0 +1,42 @@
+"""Finding the images of a folder, and the labels that its sub-folders give."""
+
+import os
+from pathlib import Path
+
+from .errors import ImageError
+
+SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif"})
+
+
+def find_images(folder: str | Path) -> list[Path]:
+    """All images under `folder`, searched recursively, in an order that is the same on every machine.
+
+    Hidden files and folders are passed over: thumbnails and editors' copies live there. A path to a single file gives
+    that file. Raises ImageError where there is nothing to find.
+    """
+    root = Path(folder)
+    if root.is_file():
+        return [root]
+    if not root.is_dir():
+        raise ImageError(f"{root}: no such folder")
+    found = []
+    for parent, folders, names in os.walk(root):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        visible = (name for name in names if not name.startswith("."))
+        found += [Path(parent, name) for name in visible if Path(name).suffix.lower() in SUFFIXES]
+    if not found:
+        kinds = " ".join(sorted(suffix[1:] for suffix in SUFFIXES))
+        raise ImageError(f"{root}: no images in it or below it (looked for {kinds})")
+    return sorted(found, key=lambda path: path.relative_to(root).parts)
+
+
+def folder_labels(paths: list[Path], folder: str | Path) -> list[str] | None:
+    """The class of each image: the name of the sub-folder of `folder` that it lies in.
+
+    None where that says nothing: images lie directly in `folder`, or all in one sub-folder.
+    """
+    parts = [path.relative_to(folder).parts for path in paths]
+    if any(len(each) < 2 for each in parts):
+        return None
+    labels = [each[0] for each in parts]
+    return labels if len(set(labels)) > 1 else None

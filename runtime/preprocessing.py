@@ -1,0 +1,151 @@
+"""From any image to the uint8 pixels that a network takes: one piece of code, in training, export and on the device.
+
+No two engines resize alike, so decoding and resizing are done here, with Pillow; scaling, mean and standard deviation
+are part of the network's graph.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageOps
+
+from .errors import ImageError
+
+Pixels = NDArray[np.uint8]
+Source = str | Path | bytes | Image.Image | Pixels
+
+# What may be decoded. Pillow knows many more formats, each of them more surface for a broken or hostile file.
+FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF")
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """How an image becomes a network's input.
+
+    EXIF orientation; RGB, alpha over white; the central square, resized to `image_size` (bicubic, antialiased); then,
+    in the graph, `(pixel / 255 - mean) / std` per channel. An image of that size already is left alone.
+    """
+
+    image_size: int
+    mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
+    std: tuple[float, float, float] = (0.229, 0.224, 0.225)
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @staticmethod
+    def from_json(value: dict[str, Any]) -> Preprocessing:
+        return Preprocessing(int(value["image_size"]), tuple(value["mean"]), tuple(value["std"]))
+
+
+def prepare(source: Source, preprocessing: Preprocessing) -> Pixels:
+    """One image as uint8 `[image_size, image_size, 3]`, RGB. Raises ImageError."""
+    image = open_image(source)
+    side = preprocessing.image_size
+    if image.size != (side, side):
+        image = _resize(image, side, describe(source))
+    return np.asarray(image)
+
+
+def prepare_all(sources: Sequence[Any], preprocessing: Preprocessing) -> Pixels:
+    """Images as one array, uint8 `[N, image_size, image_size, 3]`. Raises ImageError at the first unreadable one."""
+    return np.stack([prepare(source, preprocessing) for source in sources])
+
+
+def open_image(source: Source) -> Image.Image:
+    """An upright 8-bit RGB image from a path, encoded bytes, a PIL image or a uint8 array `[H, W(, 1|3|4)]`.
+
+    Raises ImageError, which names the file.
+    """
+    if isinstance(source, np.ndarray):
+        return to_rgb(_from_array(source))
+    if not isinstance(source, (str, os.PathLike, bytes, Image.Image)):
+        raise ImageError(f"{type(source).__name__} is not an image: give a path, bytes, a PIL image or a uint8 array")
+    try:
+        image = source if isinstance(source, Image.Image) else _decode(source)
+        return to_rgb(_upright(image))
+    except ImageError:
+        raise
+    except FileNotFoundError:
+        raise ImageError(f"{describe(source)}: no such file") from None
+    # A broken file can make a decoder raise almost anything; whatever it is, the file is unreadable.
+    except Exception as error:
+        raise ImageError(f"{describe(source)}: unreadable image ({_reason(error)})") from error
+
+
+def describe(source: object) -> str:
+    """A name for a source in a message: the path, or what kind of thing it is."""
+    if isinstance(source, (str, os.PathLike)):
+        return os.fspath(cast("str", source))
+    return f"an image given as {type(source).__name__}"
+
+
+def to_rgb(image: Image.Image) -> Image.Image:
+    """Any mode as 8-bit RGB: alpha over white, 16-bit grey divided by 257, float images refused."""
+    if image.mode == "RGB" and "transparency" not in image.info:
+        return image
+    if image.mode.startswith("I"):
+        return _from_16_bit(image).convert("RGB")
+    if image.mode == "F":
+        raise ImageError("a float image has no fixed range: save it as 8-bit or 16-bit first")
+    if "A" in image.mode or "a" in image.mode or "transparency" in image.info:
+        image = image.convert("RGBA")
+        white = Image.new("RGBA", image.size, (255, 255, 255, 255))
+        return Image.alpha_composite(white, image).convert("RGB")
+    return image.convert("RGB")
+
+
+def _decode(source: str | Path | bytes) -> Image.Image:
+    """Reads the pixels of an encoded image, of its first frame if it has several."""
+    with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source, formats=FORMATS) as image:
+        image.load()
+        return image
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    """Turns an image as its EXIF orientation says; broken EXIF data counts as none."""
+    try:
+        return ImageOps.exif_transpose(image)
+    except Exception:
+        return image
+
+
+def _from_16_bit(image: Image.Image) -> Image.Image:
+    """0..65535 to 0..255. Pillow's own conversion clips at 255, which turns most such images white."""
+    values = np.asarray(image).astype(np.int64).clip(0, 65535)
+    return Image.fromarray(((values + 128) // 257).astype(np.uint8))
+
+
+def _from_array(array: NDArray[Any]) -> Image.Image:
+    channels = array.shape[2] if array.ndim == 3 else 1
+    if array.dtype != np.uint8 or array.ndim not in (2, 3) or channels not in (1, 3, 4) or 0 in array.shape:
+        raise ImageError(
+            f"an array of {array.dtype} {list(array.shape)} is not an image: give uint8 [height, width, 1, 3 or 4]"
+        )
+    return Image.fromarray(array[:, :, 0] if array.ndim == 3 and channels == 1 else array)
+
+
+def _resize(image: Image.Image, side: int, name: str) -> Image.Image:
+    """The central square at `side` pixels: the short side to `side`, then a centre crop, in one step."""
+    width, height = image.size
+    short = min(width, height)
+    if short == 0:
+        raise ImageError(f"{name}: an image without pixels")
+    left, top = (width - short) / 2, (height - short) / 2
+    return image.resize((side, side), Image.Resampling.BICUBIC, box=(left, top, left + short, top + short))
+
+
+def _reason(error: Exception) -> str:
+    """The first line of an error, or its type where it says nothing; Pillow's own mention of the file is dropped."""
+    if isinstance(error, Image.UnidentifiedImageError):
+        return f"not one of {', '.join(FORMATS)}"
+    lines = str(error).splitlines()
+    return lines[0] if lines else type(error).__name__

@@ -1,0 +1,72 @@
+"""The proof on a device: the bundle's reference images, embedded here, against what PyTorch and the export made."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .bundle import GOLDEN, Bundle, Variant
+from .errors import ImageError
+from .fidelity import Fidelity, compare, cosines, failed_gates
+from .preprocessing import Pixels, prepare
+
+# How far kernels of another CPU may be from those of the CPU that exported: the lowest cosine to the variant's own
+# recorded embeddings. Rounding in INT8 flips a few last bits; a wrong kernel or a wrong file moves much more.
+OWN_COSINE = {"fp32": 0.99999, "fp16": 0.999, "int8": 0.99}
+# JPEG decoders may differ by a rounding step a pixel; a wrong resize, colour order or orientation moves whole images.
+PIXEL_TOLERANCE = 1.0
+
+
+@dataclass(frozen=True)
+class SelfTest:
+    """What a self-test found.
+
+    `to_pytorch`: fidelity to PyTorch's embeddings. `to_export`: lowest cosine to the embeddings that this variant gave
+    where it was exported. `pixel_error`: largest mean absolute difference, over the encoded reference files, of the
+    pixels decoded here to those recorded (0 to 255). `failures`: what is out of bounds, a phrase each.
+    """
+
+    images: int
+    to_pytorch: Fidelity
+    to_export: float
+    pixel_error: float
+    failures: tuple[str, ...]
+
+    @property
+    def passed(self) -> bool:
+        return not self.failures
+
+
+def run_self_test(bundle: Bundle, variant: Variant, run: Callable[[Pixels], NDArray[np.float32]]) -> SelfTest:
+    """Compares what `run` (prepared pixels to embeddings) and this device's decoders give with the bundle's record."""
+    with np.load(io.BytesIO(bundle.read(GOLDEN)), allow_pickle=False) as golden:
+        vectors = run(golden["images"])
+        to_pytorch = compare(golden["pytorch"], vectors)
+        to_export = float(cosines(golden[variant.name], vectors).min())
+        names = [name.removeprefix("pixels:") for name in golden.files if name.startswith("pixels:")]
+        errors = {name: _pixel_error(bundle, name, golden[f"pixels:{name}"]) for name in names}
+    # A variant that missed its gates at export, and says so, is held to what it was.
+    failures = failed_gates(to_pytorch, variant.precision) if variant.passes else []
+    least = OWN_COSINE[variant.precision]
+    if not to_export >= least:
+        failures.append(f"lowest cosine to its own embeddings at export {to_export:.6g}, needs ≥ {least:g}")
+    failures += [
+        f"{name} decodes to other pixels than at export (mean difference {error:.1f} of 255)"
+        for name, error in errors.items()
+        if not error <= PIXEL_TOLERANCE
+    ]
+    return SelfTest(len(vectors), to_pytorch, to_export, max(errors.values(), default=0.0), tuple(failures))
+
+
+def _pixel_error(bundle: Bundle, name: str, recorded: Pixels) -> float:
+    """Mean absolute difference of an encoded reference file's pixels, decoded here, to those recorded."""
+    content = bundle.read(name)
+    try:
+        pixels = prepare(content, bundle.preprocessing)
+    except ImageError:
+        return float("inf")
+    return float(np.abs(pixels.astype(np.int16) - recorded).mean())

@@ -1,0 +1,136 @@
+"""Views: what the two networks see of one image. BYOL learns whatever two views of an image have in common.
+
+Every parameter is drawn for each image and view from a generator of its own, so a view depends on the seed, the epoch
+and the image alone, not on the batch, the number of workers or where a run was resumed.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import torchvision.transforms.v2.functional as F
+from numpy.random import Generator
+from PIL import Image, ImageFilter, ImageOps
+
+from ..runtime.preprocessing import Pixels, Preprocessing, prepare
+
+
+@dataclass(frozen=True)
+class RandomCrop:
+    """A crop of `area` (share of the image) and `ratio` (width to height), resized: for photographs."""
+
+    area: tuple[float, float] = (0.08, 1.0)
+    ratio: tuple[float, float] = (3 / 4, 4 / 3)
+
+
+@dataclass(frozen=True)
+class RandomAffine:
+    """The whole image, a little turned, scaled, sheared and moved: for glyphs, where a part is another thing.
+
+    `rotation` and `shear`: degrees either way. `scale`: factor. `shift`: share of the side, either way.
+    """
+
+    rotation: float
+    scale: tuple[float, float]
+    shear: float
+    shift: float
+
+
+@dataclass(frozen=True)
+class Recolour:
+    """Strengths of the colour jitter, as torchvision's ColorJitter takes them, applied in random order."""
+
+    brightness: float = 0.4
+    contrast: float = 0.4
+    saturation: float = 0.2
+    hue: float = 0.1
+
+
+@dataclass(frozen=True)
+class View:
+    """How one view is drawn: its geometry, then the chance of each change.
+
+    The defaults are those of the recipe of record (paper, appendix B, table 6); `blur` and `solarize` differ between
+    the two views.
+    """
+
+    geometry: RandomCrop | RandomAffine = RandomCrop()
+    flip: float = 0.5
+    jitter: float = 0.8
+    recolour: Recolour = Recolour()
+    grayscale: float = 0.2
+    blur: float = 0.0
+    blur_sigma: tuple[float, float] = (0.1, 2.0)
+    solarize: float = 0.0
+
+
+def draw_view(image: Image.Image, view: View, side: int, random: Generator) -> Pixels:
+    """One view of an RGB image: uint8 `[side, side, 3]`."""
+    if isinstance(view.geometry, RandomCrop):
+        image = _crop(image, view.geometry, side, random)
+    else:
+        image = _affine(image, view.geometry, side, random)
+    if random.random() < view.flip:
+        image = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+    if random.random() < view.jitter:
+        image = _jitter(image, view.recolour, random)
+    if random.random() < view.grayscale:
+        image = image.convert("L").convert("RGB")
+    if random.random() < view.blur:
+        image = image.filter(ImageFilter.GaussianBlur(random.uniform(*view.blur_sigma)))
+    if random.random() < view.solarize:
+        image = ImageOps.solarize(image, 128)
+    return np.asarray(image)
+
+
+def _crop(image: Image.Image, crop: RandomCrop, side: int, random: Generator) -> Image.Image:
+    width, height = image.size
+    for _ in range(10):
+        area = width * height * random.uniform(*crop.area)
+        ratio = math.exp(random.uniform(*np.log(crop.ratio)))
+        w, h = math.sqrt(area * ratio), math.sqrt(area / ratio)
+        if w <= width and h <= height:
+            left, top = random.uniform(0, width - w), random.uniform(0, height - h)
+            break
+    else:  # a very long image: its largest part of an allowed ratio, from the middle
+        w = min(width, height * crop.ratio[1])
+        h = min(height, width / crop.ratio[0])
+        left, top = (width - w) / 2, (height - h) / 2
+    return image.resize((side, side), Image.Resampling.BICUBIC, box=(left, top, left + w, top + h))
+
+
+def _affine(image: Image.Image, affine: RandomAffine, side: int, random: Generator) -> Image.Image:
+    image = Image.fromarray(prepare(image, Preprocessing(side)))
+    angle, shear = np.radians([random.uniform(-limit, limit) for limit in (affine.rotation, affine.shear)])
+    scale = random.uniform(*affine.scale)
+    shift = random.uniform(-affine.shift, affine.shift, 2) * side
+    # Pillow wants the way back, from a view's pixel to the image's, here about the middle.
+    turn = np.array([[math.cos(angle), math.sin(angle)], [-math.sin(angle), math.cos(angle)]])
+    back = turn @ np.array([[1, math.tan(shear)], [0, 1]]) / scale
+    middle = np.full(2, side / 2)
+    offset = middle - back @ (middle + shift)
+    matrix = (back[0, 0], back[0, 1], offset[0], back[1, 0], back[1, 1], offset[1])
+    fill = _background(image)
+    return image.transform((side, side), Image.Transform.AFFINE, matrix, Image.Resampling.BICUBIC, fillcolor=fill)
+
+
+def _background(image: Image.Image) -> tuple[int, ...]:
+    """The median colour of the border: what lies beyond a glyph's edge."""
+    pixels = np.asarray(image)
+    border = np.concatenate([pixels[0], pixels[-1], pixels[:, 0], pixels[:, -1]])
+    return tuple(int(value) for value in np.median(border, axis=0))
+
+
+def _jitter(image: Image.Image, recolour: Recolour, random: Generator) -> Image.Image:
+    changes = [
+        (F.adjust_brightness, 1 + random.uniform(-recolour.brightness, recolour.brightness)),
+        (F.adjust_contrast, 1 + random.uniform(-recolour.contrast, recolour.contrast)),
+        (F.adjust_saturation, 1 + random.uniform(-recolour.saturation, recolour.saturation)),
+        (F.adjust_hue, random.uniform(-recolour.hue, recolour.hue)),
+    ]
+    for number in random.permutation(len(changes)):
+        change, amount = changes[number]
+        image = change(image, amount)
+    return image
