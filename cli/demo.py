@@ -93,9 +93,9 @@ def write_digits(folder: Path) -> None:
     """Writes scikit-learn's digits as PNGs of 32 px: three quarters to train/, the rest to test/, a folder a class."""
     from sklearn.datasets import load_digits
 
-    digits = load_digits()
-    held_out = set(np.random.default_rng(SEED).permutation(len(digits.target))[: len(digits.target) // 4].tolist())
-    for index, (pixels, label) in enumerate(zip(digits.images, digits.target, strict=True)):
+    flat, labels = load_digits(return_X_y=True)
+    held_out = set(np.random.default_rng(SEED).permutation(len(labels))[: len(labels) // 4].tolist())
+    for index, (pixels, label) in enumerate(zip(np.reshape(flat, (-1, 8, 8)), labels, strict=True)):
         part = folder / ("test" if index in held_out else "train") / str(label)
         part.mkdir(parents=True, exist_ok=True)
         image = Image.fromarray((pixels * (255 / 16)).round().astype(np.uint8))
@@ -104,9 +104,9 @@ def write_digits(folder: Path) -> None:
 
 def measure(out: Path) -> tuple[list[Row], list[str]]:
     """The table's rows, and what falls short of what the demo promises."""
-    from ..export.validate import load_network, validate
+    from ..export.validate import encoder_spec, load_network, validate
     from ..models.network import InferenceNetwork, embed_pixels
-    from ..models.weights import EncoderSpec, untrained_encoder
+    from ..models.weights import untrained_encoder
     from ..runtime.bundle import Bundle
     from ..runtime.encoder import Encoder
     from ..runtime.timing import time_interleaved
@@ -116,10 +116,8 @@ def measure(out: Path) -> tuple[list[Row], list[str]]:
     paths = find_images(out / "images" / "test")
     labels = np.array([int(name) for name in folder_labels(paths, out / "images" / "test") or []])
     pixels = prepare_all(paths, bundle.preprocessing)
-    spec = EncoderSpec(bundle.manifest["network"]["backbone"], bundle.manifest["network"]["stem"],
-                       bundle.embedding_size, bundle.preprocessing)
     trained = load_network(bundle)
-    untrained = InferenceNetwork(untrained_encoder(spec, SEED), bundle.preprocessing)
+    untrained = InferenceNetwork(untrained_encoder(encoder_spec(bundle), SEED), bundle.preprocessing)
     encoders = [Encoder(bundle.path, each.name) for each in validation.variants]
     runs = [lambda images: embed_pixels(trained, images), *(encoder.run for encoder in encoders)]
     torch_time, *times = (timing.median for timing in time_interleaved(runs, SIDE))
@@ -156,9 +154,7 @@ def score(vectors: NDArray[np.float32], labels: NDArray[np.intp]) -> Score:
     return Score(few_shot_hits(vectors, labels, SHOTS, DRAWS, SEED), knn_hits(vectors, labels))
 
 
-def make_row(
-    name: str, engine: str, size: int | None, ms: float | None, cosine: float | None, of: Score
-) -> Row:
+def make_row(name: str, engine: str, size: int | None, ms: float | None, cosine: float | None, of: Score) -> Row:
     from ..export.accuracy import mean_interval
 
     few_shot = mean_interval(of.few_shot)

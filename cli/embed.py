@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import click
 import numpy as np
@@ -14,7 +16,7 @@ from ..runtime.vectors import VectorFile, save_vectors
 from .output import Bar, note, say
 
 
-def engine_options(command: click.Command) -> click.Command:
+def engine_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """The options that say which variant runs on which engine."""
     for option in (
         click.option("--threads", type=click.IntRange(1), help="CPU threads of the engine.  [default: all available]"),
@@ -34,8 +36,15 @@ def engine_options(command: click.Command) -> click.Command:
 @click.option("--strict", is_flag=True, help="Exit 1, and write nothing, if an image cannot be read.")
 @click.option("--overwrite", is_flag=True, help="Replace the file at --out.")
 def embed(
-    bundle: Path, images: Path, out: Path, variant: str, backend: str, threads: int | None, batch_size: int,
-    strict: bool, overwrite: bool,
+    bundle: Path,
+    images: Path,
+    out: Path,
+    variant: str,
+    backend: str,
+    threads: int | None,
+    batch_size: int,
+    strict: bool,
+    overwrite: bool,
 ) -> None:
     """Embed the images under IMAGES with BUNDLE and write vectors, sources and the model's id to an .npz file.
 

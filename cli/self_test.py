@@ -29,7 +29,8 @@ def self_test(bundle: Path, variant: str, backend: str, threads: int | None, as_
         click.echo(json.dumps({**asdict(result), "passed": result.passed, "model": encoder.id}, indent=2))
     else:
         say(f"{encoder.id}, {result.images} reference images")
-        say(f"  to PyTorch:       mean cosine {result.to_pytorch.cosine_mean:.6f}, lowest {result.to_pytorch.cosine_min:.6f}")
+        fidelity = result.to_pytorch
+        say(f"  to PyTorch:       mean cosine {fidelity.cosine_mean:.6f}, lowest {fidelity.cosine_min:.6f}")
         say(f"  to the export:    lowest cosine {result.to_export:.6f}")
         say(f"  decoded pixels:   largest mean difference {result.pixel_error:.2f} of 255")
         say("passed" if result.passed else "FAILED")

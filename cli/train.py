@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -72,10 +72,7 @@ class TrainingDisplay:
 @click.option("--device", default="auto", show_default=True, help="cpu, cuda, or auto: a GPU if there is one.")
 @click.option("--resume", is_flag=True, help="Go on after the last finished epoch of the run at --out, or start it.")
 @click.option("--overwrite", is_flag=True, help="Replace the run at --out.")
-def train(
-    images: Path, out: Path, backbone: str, image_size: int, epochs: int, batch_size: int | None, recipe: str | None,
-    stem: str, learning_rate: float | None, seed: int, workers: int | None, device: str, resume: bool, overwrite: bool,
-) -> None:
+def train(images: Path, out: Path, device: str, resume: bool, overwrite: bool, **dials: Any) -> None:
     """Pretrain a backbone with BYOL on the images under IMAGES, searched recursively. Labels are never needed.
 
     Example: byol-edge train photos --out runs/photos --backbone resnet18 --image-size 128 --epochs 100
@@ -83,7 +80,6 @@ def train(
     with needs("train"):
         from ..train.loop import train as run_training
         from ..train.recipe import Dials
-    dials = Dials(backbone, image_size, epochs, batch_size, recipe, stem, learning_rate, seed, workers)
     with TrainingDisplay() as display:
-        run_training(images, out, dials, display, device, resume, overwrite)
+        run_training(images, out, Dials(**dials), display, device, resume, overwrite)
     say(f"The run is in {out}. Next: byol-edge export {out} --int8 --out BUNDLE")

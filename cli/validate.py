@@ -18,7 +18,9 @@ if TYPE_CHECKING:
 
 @click.command(short_help="Compare every variant of a bundle with PyTorch on your images.")
 @click.argument("bundle", type=click.Path(path_type=Path))
-@click.option("--data", required=True, type=click.Path(path_type=Path), help="A folder of images, searched recursively.")
+@click.option(
+    "--data", required=True, type=click.Path(path_type=Path), help="A folder of images, searched recursively."
+)
 @click.option("--variant", help="Only this one: fp32, int8, or a name such as int8.onnx.  [default: all]")
 @click.option("--json", "as_json", is_flag=True, help="Print the result for a program.")
 def validate(bundle: Path, data: Path, variant: str | None, as_json: bool) -> None:

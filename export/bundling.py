@@ -130,9 +130,7 @@ def _judge(
     """Runs each variant on its engine; returns its figures, and the golden embeddings by "pytorch" and by variant."""
     engines = {"onnx": OnnxRuntimeBackend, "xml": OpenVinoBackend}
     backends = {
-        name: engines[name.split(".")[1]].load(
-            tuple((folder / part).read_bytes() for part in parts), available_cpus()
-        )
+        name: engines[name.split(".")[1]].load(tuple((folder / part).read_bytes() for part in parts), available_cpus())
         for name, parts in files.items()
     }
     reference = embed_pixels(source.network, source.judge)

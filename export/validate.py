@@ -98,7 +98,12 @@ def validate(
 
 def load_network(bundle: Bundle) -> InferenceNetwork:
     """PyTorch's reference: the bundle's own weights in the architecture that its manifest names, eager, FP32."""
-    network = bundle.manifest["network"]
-    spec = EncoderSpec(network["backbone"], network["stem"], bundle.embedding_size, bundle.preprocessing)
     weights = bundle.read(WEIGHTS)
-    return InferenceNetwork(load_encoder(weights, spec, str(bundle.path / WEIGHTS)), spec.preprocessing)
+    backbone = load_encoder(weights, encoder_spec(bundle), str(bundle.path / WEIGHTS))
+    return InferenceNetwork(backbone, bundle.preprocessing)
+
+
+def encoder_spec(bundle: Bundle) -> EncoderSpec:
+    """The architecture that the manifest names."""
+    network = bundle.manifest["network"]
+    return EncoderSpec(network["backbone"], network["stem"], bundle.embedding_size, bundle.preprocessing)

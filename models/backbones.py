@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections import OrderedDict
+from typing import Any
 
 import timm
 import torch
@@ -31,9 +32,8 @@ def build_backbone(name: str, image_size: int, stem: str = "auto") -> nn.Module:
             raise UsageError(f"--stem small is for ResNets; {name} has no other stem")
         return conv4(batch_norm=name == "conv4")
     backbone = _timm_model(name, image_size)
-    resolved = resolve_stem(backbone, image_size, stem)
-    if resolved == "small":
-        if not _is_plain_resnet(backbone):
+    if resolve_stem(backbone, image_size, stem) == "small":
+        if not _has_standard_stem(backbone):
             raise UsageError(f"--stem small is for ResNets with a 7×7 stem; {name} is none")
         _use_small_stem(backbone)
     return backbone
@@ -45,7 +45,7 @@ def resolve_stem(backbone: nn.Module, image_size: int, stem: str) -> str:
         raise UsageError(f"no stem {stem!r}; there are {', '.join(STEMS)}")
     if stem != "auto":
         return stem
-    return "small" if image_size <= SMALL_IMAGE and _is_plain_resnet(backbone) else "standard"
+    return "small" if image_size <= SMALL_IMAGE and _has_standard_stem(backbone) else "standard"
 
 
 def embedding_size(backbone: nn.Module, image_size: int) -> int:
@@ -69,8 +69,9 @@ def conv4(batch_norm: bool = True) -> nn.Module:
     layers: OrderedDict[str, nn.Module] = OrderedDict()
     channels = 3
     for number, width in enumerate(CONV4_WIDTHS, start=1):
-        layers[f"conv{number}"] = nn.Conv2d(channels, width, 3, stride=2, padding=1, bias=not batch_norm)
-        nn.init.kaiming_normal_(layers[f"conv{number}"].weight, mode="fan_out", nonlinearity="relu")
+        convolution = nn.Conv2d(channels, width, 3, stride=2, padding=1, bias=not batch_norm)
+        nn.init.kaiming_normal_(convolution.weight, mode="fan_out", nonlinearity="relu")
+        layers[f"conv{number}"] = convolution
         if batch_norm:
             layers[f"bn{number}"] = nn.BatchNorm2d(width)
         layers[f"relu{number}"] = nn.ReLU(inplace=True)
@@ -93,20 +94,23 @@ def _timm_model(name: str, image_size: int) -> nn.Module:
         raise UsageError(f"no backbone {name!r}; {hint}")
     config = timm.get_pretrained_cfg(name, allow_unregistered=True)
     # Networks with position embeddings are built for one size of image.
-    fixed = {"img_size": image_size} if config is not None and config.fixed_input_size else {}
+    fixed: dict[str, Any] = {"img_size": image_size} if config is not None and config.fixed_input_size else {}
     try:
         return timm.create_model(name, pretrained=False, num_classes=0, **fixed)
     except (TypeError, ValueError, AssertionError, RuntimeError) as error:
         raise UsageError(f"timm cannot build {name} for {image_size} px images: {error}") from error
 
 
-def _is_plain_resnet(backbone: nn.Module) -> bool:
-    return isinstance(backbone, ResNet) and isinstance(backbone.conv1, nn.Conv2d) and backbone.conv1.kernel_size == (7, 7)
+def _has_standard_stem(backbone: nn.Module) -> bool:
+    first = getattr(backbone, "conv1", None)
+    return isinstance(backbone, ResNet) and isinstance(first, nn.Conv2d) and first.kernel_size == (7, 7)
 
 
 def _use_small_stem(resnet: nn.Module) -> None:
     """3×3 stride 1 and no max-pool, as for CIFAR (SimCLR, arXiv 2002.05709, appendix B.9)."""
-    width = resnet.conv1.out_channels
-    resnet.conv1 = nn.Conv2d(3, width, 3, stride=1, padding=1, bias=False)
-    nn.init.kaiming_normal_(resnet.conv1.weight, mode="fan_out", nonlinearity="relu")
+    first = resnet.get_submodule("conv1")
+    assert isinstance(first, nn.Conv2d)
+    small = nn.Conv2d(3, first.out_channels, 3, stride=1, padding=1, bias=False)
+    nn.init.kaiming_normal_(small.weight, mode="fan_out", nonlinearity="relu")
+    resnet.conv1 = small
     resnet.maxpool = nn.Identity()

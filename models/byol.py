@@ -31,7 +31,8 @@ def regression_loss(prediction: Tensor, target: Tensor) -> Tensor:
 @torch.no_grad()
 def update_target(target: nn.Module, online: nn.Module, tau: float) -> None:
     """ξ ← τ·ξ + (1 − τ)·θ for every parameter, paper eq. 1 (not buffers: the target keeps its own batch statistics)."""
-    targets, onlines = list(target.parameters()), list(online.parameters())
+    targets: list[Tensor] = list(target.parameters())
+    onlines: list[Tensor] = list(online.parameters())
     torch._foreach_mul_(targets, tau)
     torch._foreach_add_(targets, onlines, alpha=1 - tau)
 

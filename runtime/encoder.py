@@ -11,7 +11,6 @@ from typing import Any, overload
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from .bundle import FORMAT_VERSION, Bundle, ModelFile, Variant
 from .cpus import available_cpus
@@ -70,7 +69,7 @@ class Encoder:
 
     @property
     def engine(self) -> str:
-        """"onnxruntime" or "openvino"."""
+        """ "onnxruntime" or "openvino"."""
         return self._backend.name
 
     @property
@@ -106,7 +105,9 @@ class Encoder:
         """Embeddings `[N, D]` of images that are prepared already: uint8 `[N, image_size, image_size, 3]`."""
         side = self.preprocessing.image_size
         if pixels.dtype != np.uint8 or pixels.shape[1:] != (side, side, 3):
-            raise ImageError(f"pixels of {pixels.dtype} {list(pixels.shape)}: this model takes uint8 [N, {side}, {side}, 3]")
+            raise ImageError(
+                f"pixels of {pixels.dtype} {list(pixels.shape)}: this model takes uint8 [N, {side}, {side}, 3]"
+            )
         return self._backend.run(np.ascontiguousarray(pixels))
 
     def stream(self, sources: Iterable[Any], batch_size: int = BATCH_SIZE) -> Iterator[Chunk]:

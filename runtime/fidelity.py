@@ -121,7 +121,7 @@ _NAMES = {
 
 
 def failed_gates(fidelity: Fidelity, precision: str) -> list[str]:
-    """What a variant of this precision ("fp32", "fp16", "int8") falls short of, a phrase a gate; empty when all hold."""
+    """What a variant of this precision ("fp32", "fp16", "int8") falls short of, a phrase a gate missed."""
     failed = [gate for gate in GATES[precision] if not gate.holds(fidelity)]
     return [
         f"{_NAMES[gate.figure]} {getattr(fidelity, gate.figure):.6g}, "

@@ -35,14 +35,18 @@ class Draw:
     index: int
 
 
-class Views(Dataset[tuple[int, Pixels, Pixels] | tuple[int, str]]):
-    """Two views of an image, or the message of why it cannot be read."""
+# An epoch, and two views of an image or the message of why it cannot be read.
+Item = tuple[int, Pixels, Pixels] | tuple[int, str]
+
+
+class Views(Dataset[Item]):
+    """The images of a run as items, addressed by Draw."""
 
     def __init__(self, paths: list[Path], settings: Settings) -> None:
         self._paths = paths
         self._settings = settings
 
-    def __getitem__(self, draw: Draw) -> tuple[int, Pixels, Pixels] | tuple[int, str]:
+    def __getitem__(self, draw: Draw) -> Item:
         settings = self._settings
         random = np.random.default_rng((settings.seed, draw.epoch, draw.index))
         try:
@@ -69,9 +73,9 @@ class Order(Sampler[list[Draw]]):
                 yield [Draw(epoch, int(index)) for index in order[step * size : (step + 1) * size]]
 
 
-def load_batches(paths: list[Path], settings: Settings, first_epoch: int) -> DataLoader[Batch]:
-    """An iterable of Batch, decoded and drawn in `settings.workers` processes."""
-    return DataLoader(
+def load_batches(paths: list[Path], settings: Settings, first_epoch: int) -> Iterator[Batch]:
+    """All batches from `first_epoch` on, decoded and drawn in `settings.workers` processes."""
+    loader = DataLoader(
         Views(paths, settings),
         batch_sampler=Order(len(paths), settings, first_epoch),
         num_workers=settings.workers,
@@ -79,9 +83,10 @@ def load_batches(paths: list[Path], settings: Settings, first_epoch: int) -> Dat
         worker_init_fn=_one_thread,
         generator=torch.Generator(),  # its own, so that starting workers draws nothing from the global one
     )
+    return iter(loader)
 
 
-def _collate(items: list[tuple[int, Pixels, Pixels] | tuple[int, str]]) -> Batch:
+def _collate(items: list[Item]) -> Batch:
     views = [item for item in items if len(item) == 3]
     errors = [item[1] for item in items if len(item) == 2]
     first, second = (

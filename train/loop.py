@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
@@ -44,8 +44,26 @@ class Watcher(Protocol):
         ...
 
 
+@dataclass(frozen=True)
+class Training:
+    """What the loop works on; `normalise` turns uint8 views into the networks' input, on their device."""
+
+    byol: BYOL
+    optimiser: Optimizer
+    normalise: InferenceNetwork
+    settings: Settings
+    spec: EncoderSpec
+    paths: list[Path]
+    out: Path
+
+
 def train(
-    images: Path, out: Path, dials: Dials, watcher: Watcher, device: str = "auto", resume: bool = False,
+    images: Path,
+    out: Path,
+    dials: Dials,
+    watcher: Watcher,
+    device: str = "auto",
+    resume: bool = False,
     overwrite: bool = False,
 ) -> None:
     """Pretrains a backbone with BYOL on a folder of images and writes a run to `out`.
@@ -54,81 +72,77 @@ def train(
     Raises ImageError, UsageError, RunError.
     """
     paths = find_images(images)
-    settings = resolve(dials, len(paths))
-    chosen_device = choose_device(device)
-    torch.manual_seed(settings.seed)
-    backbone = build_backbone(settings.backbone, settings.image_size, settings.stem)
-    settings = replace(settings, stem=resolve_stem(backbone, settings.image_size, settings.stem))
-    spec = EncoderSpec(
-        settings.backbone, settings.stem, embedding_size(backbone, settings.image_size),
-        Preprocessing(settings.image_size),
-    )
-    config = run.describe_run(settings, paths, images)
+    training = set_up(paths, out, resolve(dials, len(paths)), choose_device(device))
+    config = run.describe_run(training.settings, paths, images)
     going_on = resume and (out / run.CONFIG).exists()
     if going_on:
         run.check_same_run(out, config)
     else:
         run.start_run(out, config, overwrite)
     if not (out / run.CALIBRATION).exists():
-        run.save_calibration(out, paths, spec, settings.seed)
-
-    byol = BYOL(backbone, spec.embedding_size, settings.projector_hidden, settings.projection_size).to(chosen_device)
-    optimiser = build_optimiser(settings.optimiser, byol, settings.learning_rate, settings.weight_decay)
-    first_epoch = _restore(run.load_checkpoint(out), byol, optimiser) if going_on else 0
-    watcher.start(settings, len(paths), first_epoch)
-    _run_epochs(byol, optimiser, paths, settings, spec, out, first_epoch, watcher)
+        run.save_calibration(out, paths, training.spec, training.settings.seed)
+    first_epoch = restore(training) if going_on else 0
+    watcher.start(training.settings, len(paths), first_epoch)
+    run_epochs(training, first_epoch, watcher)
     run.draw_curves(out)
 
 
-def _run_epochs(
-    byol: BYOL, optimiser: Optimizer, paths: list[Path], settings: Settings, spec: EncoderSpec, out: Path,
-    first_epoch: int, watcher: Watcher,
-) -> None:
-    steps_an_epoch = len(paths) // settings.batch_size
+def set_up(paths: list[Path], out: Path, settings: Settings, device: torch.device) -> Training:
+    """Builds networks and optimiser, with weights drawn from the seed."""
+    torch.manual_seed(settings.seed)
+    side = settings.image_size
+    backbone = build_backbone(settings.backbone, side, settings.stem)
+    settings = replace(settings, stem=resolve_stem(backbone, side, settings.stem))
+    spec = EncoderSpec(settings.backbone, settings.stem, embedding_size(backbone, side), Preprocessing(side))
+    byol = BYOL(backbone, spec.embedding_size, settings.projector_hidden, settings.projection_size).to(device)
+    optimiser = build_optimiser(settings.optimiser, byol, settings.learning_rate, settings.weight_decay)
+    normalise = InferenceNetwork(nn.Identity(), spec.preprocessing).to(device)
+    return Training(byol, optimiser, normalise, settings, spec, paths, out)
+
+
+def run_epochs(training: Training, first_epoch: int, watcher: Watcher) -> None:
+    """Trains from `first_epoch` (counted from 0) to the last."""
+    settings = training.settings
+    steps_an_epoch = len(training.paths) // settings.batch_size
     steps = steps_an_epoch * settings.epochs
     warmup = round(settings.warmup_epochs * steps_an_epoch)
-    normalise = InferenceNetwork(nn.Identity(), spec.preprocessing).to(next(byol.parameters()).device)
     unreadable: set[str] = set()
-    byol.train()
     monitor = EpochMonitor()
-    for step, batch in enumerate(load_batches(paths, settings, first_epoch), start=first_epoch * steps_an_epoch):
+    training.byol.train()
+    batches = load_batches(training.paths, settings, first_epoch)
+    for step, batch in enumerate(batches, start=first_epoch * steps_an_epoch):
         for message in set(batch.errors) - unreadable:
             unreadable.add(message)
             watcher.unreadable(message)
         rate = learning_rate(step, steps, warmup, settings.learning_rate)
         tau_now = tau(step, steps, settings.tau_base)
         if len(batch.first) > 1:  # batch norm needs two; the others could not be read
-            loss, projections = take_step(byol, optimiser, batch, normalise, rate, tau_now)
-            monitor.add(loss, projections)
+            monitor.add(*take_step(training, batch, rate, tau_now))
         watcher.step(step + 1, steps)
         if (step + 1) % steps_an_epoch == 0:
-            epoch = batch.epoch + 1
-            metrics = monitor.summarise(epoch, step + 1, tau_now, rate, len(unreadable))
-            _finish_epoch(byol, optimiser, settings, spec, out, metrics)
+            metrics = monitor.summarise(batch.epoch + 1, step + 1, tau_now, rate, len(unreadable))
+            finish_epoch(training, metrics)
             watcher.epoch(metrics)
             monitor = EpochMonitor()
 
 
-def take_step(
-    byol: BYOL, optimiser: Optimizer, batch: Batch, normalise: InferenceNetwork, rate: float, tau_now: float
-) -> tuple[Tensor, Tensor]:
+def take_step(training: Training, batch: Batch, rate: float, tau_now: float) -> tuple[Tensor, Tensor]:
     """One optimiser step and one step of the target. Returns the loss and the online projections."""
-    for group in optimiser.param_groups:
+    for group in training.optimiser.param_groups:
         group["lr"] = rate
-    device = normalise.scale.device
-    first, second = (normalise.inputs(view.to(device, non_blocking=True)) for view in (batch.first, batch.second))
-    loss, projections = byol(first, second)
-    optimiser.zero_grad(set_to_none=True)
+    device = training.normalise.scale.device
+    first, second = (training.normalise.inputs(view.to(device)) for view in (batch.first, batch.second))
+    loss, projections = training.byol(first, second)
+    training.optimiser.zero_grad(set_to_none=True)
     loss.backward()
-    optimiser.step()
-    byol.update_target(tau_now)
+    training.optimiser.step()
+    training.byol.update_target(tau_now)
     return loss, projections
 
 
-def _finish_epoch(
-    byol: BYOL, optimiser: Optimizer, settings: Settings, spec: EncoderSpec, out: Path, metrics: Metrics
-) -> None:
+def finish_epoch(training: Training, metrics: Metrics) -> None:
     """Saves all that is needed to go on, and the encoder as it is now."""
+    out, settings = training.out, training.settings
     if not math.isfinite(metrics.loss):
         raise RunError(
             f"the loss is {metrics.loss} in epoch {metrics.epoch}: "
@@ -136,23 +150,30 @@ def _finish_epoch(
         )
     state = {
         "epoch": metrics.epoch,
-        "byol": byol.state_dict(),
-        "optimiser": optimiser.state_dict(),
+        "byol": training.byol.state_dict(),
+        "optimiser": training.optimiser.state_dict(),
         "random": torch.get_rng_state(),
     }
     run.save_checkpoint(out, state)
     run.append_metrics(out, metrics)
-    provenance = {"epoch": metrics.epoch, "epochs": settings.epochs, "seed": settings.seed, "network": "online",
-                  "recipe": settings.recipe, "versions": run.versions()}
-    run.save_encoder(out, byol.backbone, spec, provenance)
+    provenance = {
+        "epoch": metrics.epoch,
+        "epochs": settings.epochs,
+        "seed": settings.seed,
+        "recipe": settings.recipe,
+        "network": "online",
+        "versions": run.versions(),
+    }
+    run.save_encoder(out, training.byol.backbone, training.spec, provenance)
 
 
-def _restore(state: dict[str, Any] | None, byol: BYOL, optimiser: Optimizer) -> int:
-    """Puts a checkpoint's state back; returns the epoch to go on with."""
+def restore(training: Training) -> int:
+    """Puts the run's last checkpoint back; returns the epoch to go on with, 0 where there is none."""
+    state = run.load_checkpoint(training.out)
     if state is None:
         return 0
-    byol.load_state_dict(state["byol"])
-    optimiser.load_state_dict(state["optimiser"])
+    training.byol.load_state_dict(state["byol"])
+    training.optimiser.load_state_dict(state["optimiser"])
     torch.set_rng_state(state["random"])
     return int(state["epoch"])
 

@@ -24,7 +24,7 @@ def build_optimiser(name: str, network: nn.Module, learning_rate: float, weight_
         {"params": [each for each in trained if each.ndim <= 1], "weight_decay": 0.0},
     ]
     if name == "lars":
-        return Lars(groups, lr=learning_rate, momentum=0.9, trust_coeff=0.001)
+        return Lars(groups, lr=learning_rate, momentum=0.9, trust_coeff=0.001)  # type: ignore[arg-type]
     if name == "sgd":
         return torch.optim.SGD(groups, lr=learning_rate, momentum=0.9)
     if name == "adamw":

@@ -134,10 +134,14 @@ def draw_curves(out: Path) -> None:
     """Draws curves.png from metrics.jsonl."""
     lines = read_metrics(out)
     epochs = [line["epoch"] for line in lines]
-    panels = (("loss", "loss (0 to 8)"), ("projection_std", "spread of projections"), ("learning_rate", "learning rate"))
+    panels = {
+        "loss": "loss (0 to 8)",
+        "projection_std": "spread of projections (0: collapsed)",
+        "learning_rate": "learning rate",
+    }
     with matplotlib.rc_context({"font.size": 9, "axes.spines.top": False, "axes.spines.right": False}):
         figure = matplotlib.figure.Figure(figsize=(9, 2.8), layout="constrained")
-        for axes, (key, title) in zip(figure.subplots(1, len(panels)), panels, strict=True):
+        for axes, (key, title) in zip(figure.subplots(1, len(panels)), panels.items(), strict=True):
             axes.plot(epochs, [line[key] for line in lines], marker="o" if len(lines) < 20 else None, markersize=3)
             axes.set(title=title, xlabel="epoch", ylim=(0, None))
             axes.xaxis.get_major_locator().set_params(integer=True)

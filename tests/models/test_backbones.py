@@ -1,0 +1,63 @@
+import pytest
+import torch
+from torch import nn
+
+from byol_edge.models.backbones import build_backbone, conv4, embedding_size, resolve_stem
+from byol_edge.runtime.errors import UsageError
+
+
+def test_conv4_is_four_strided_convolutions():
+    backbone = conv4()
+    convolutions = [layer for layer in backbone if isinstance(layer, nn.Conv2d)]
+    assert [layer.out_channels for layer in convolutions] == [32, 64, 128, 256]
+    assert all(layer.kernel_size == (3, 3) and layer.stride == (2, 2) for layer in convolutions)
+    assert sum(isinstance(layer, nn.BatchNorm2d) for layer in backbone) == 4
+    assert backbone(torch.zeros(2, 3, 50, 30)).shape == (2, 256)
+
+
+def test_conv4_without_batch_norm_has_biases_instead():
+    backbone = build_backbone("conv4_nobn", 32)
+    assert not any(isinstance(layer, nn.BatchNorm2d) for layer in backbone)
+    assert all(layer.bias is not None for layer in backbone if isinstance(layer, nn.Conv2d))
+
+
+@pytest.mark.parametrize(("size", "stem", "small"), [(32, "auto", True), (64, "auto", False), (64, "small", True)])
+def test_small_images_get_the_small_stem(size: int, stem: str, small: bool):
+    backbone = build_backbone("resnet18", size, stem)
+    assert backbone.conv1.kernel_size == ((3, 3) if small else (7, 7))
+    assert isinstance(backbone.maxpool, nn.Identity) == small
+    assert backbone(torch.zeros(1, 3, size, size)).shape == (1, 512)
+
+
+def test_the_standard_stem_can_be_asked_for_at_32_pixels():
+    backbone = build_backbone("resnet18", 32, "standard")
+    assert backbone.conv1.kernel_size == (7, 7)
+    assert resolve_stem(backbone, 32, "standard") == "standard"
+
+
+@pytest.mark.parametrize("name", ["conv4", "mobilenetv3_small_100"])
+def test_the_small_stem_is_refused_where_there_is_none(name: str):
+    with pytest.raises(UsageError, match="for ResNets"):
+        build_backbone(name, 32, "small")
+
+
+def test_an_unknown_stem_is_refused():
+    with pytest.raises(UsageError, match="standard, small"):
+        build_backbone("resnet18", 32, "tiny")
+
+
+def test_an_unknown_backbone_is_answered_with_the_nearest_names():
+    with pytest.raises(UsageError, match="resnet18"):
+        build_backbone("resnet-18", 64)
+    with pytest.raises(UsageError, match="no backbone 'x9'"):
+        build_backbone("x9", 64)
+
+
+def test_the_embedding_size_is_what_comes_out():
+    # timm's num_features says 576 for this one, its head puts out 1024.
+    backbone = build_backbone("mobilenetv3_small_100", 32).train()
+    assert embedding_size(backbone, 32) == backbone.eval()(torch.zeros(1, 3, 32, 32)).shape[1] == 1024
+
+
+def test_a_transformer_is_built_for_the_image_size():
+    assert embedding_size(build_backbone("vit_tiny_patch16_224", 64), 64) == 192

@@ -1,0 +1,97 @@
+"""The mathematics of BYOL, against values worked out by hand and the paper's equations."""
+
+import copy
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from byol_edge.models.byol import BYOL, mlp_head, regression_loss, update_target
+
+
+def small_byol() -> BYOL:
+    torch.manual_seed(0)
+    backbone = nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    return BYOL(backbone, embedding_size=8, hidden=16, projection_size=4)
+
+
+def test_the_loss_of_the_two_sample_example():
+    # −2·Σcos of the two pairs is −3.897; a tutorial that prints −3.6218 is wrong.
+    prediction = torch.tensor([[0.5, 0.2], [0.3, 0.6]])
+    target = torch.tensor([[0.4, 0.3], [0.2, 0.7]])
+    loss = regression_loss(prediction, target)
+    assert 2 * (loss - 2) == pytest.approx(-3.897, abs=5e-4)
+
+
+def test_the_loss_is_the_squared_distance_of_unit_vectors():
+    # Paper, eq. 2.
+    q, z = torch.randn(2, 7, 5, generator=torch.Generator().manual_seed(0))
+    expected = (F.normalize(q, dim=1) - F.normalize(z, dim=1)).square().sum(1).mean()
+    torch.testing.assert_close(regression_loss(q, z), expected)
+
+
+def test_the_ema_of_the_three_weight_example():
+    # A tutorial that prints [.101, .203, .495] is wrong.
+    target, online = nn.Linear(3, 1, bias=False), nn.Linear(3, 1, bias=False)
+    with torch.no_grad():
+        target.weight.copy_(torch.tensor([[0.1, 0.2, 0.5]]))
+        online.weight.copy_(torch.tensor([[0.2, 0.3, 0.4]]))
+    update_target(target, online, tau=0.99)
+    torch.testing.assert_close(target.weight.data, torch.tensor([[0.101, 0.201, 0.499]]))
+
+
+def test_a_head_is_that_of_the_recipe_of_record():
+    head = mlp_head(8, 4096, 256)
+    assert [type(layer) for layer in head] == [nn.Linear, nn.BatchNorm1d, nn.ReLU, nn.Linear]
+    assert head[0].bias is not None
+    assert head[3].bias is None
+    assert head(torch.randn(2, 8)).shape == (2, 256)
+
+
+def test_both_directions_are_summed():
+    byol = small_byol()
+    first, second = torch.randn(2, 6, 3, 8, 8)
+    loss, _ = byol(first, second)
+    online = [byol.predictor(byol.projector(byol.backbone(view))) for view in (first, second)]
+    target = [byol.target_projector(byol.target_backbone(view)) for view in (first, second)]
+    expected = regression_loss(online[0], target[1]) + regression_loss(online[1], target[0])
+    torch.testing.assert_close(loss, expected)
+
+
+def test_the_target_never_receives_a_gradient():
+    byol = small_byol()
+    loss, _ = byol(*torch.randn(2, 6, 3, 8, 8))
+    loss.backward()
+    for part in (byol.target_backbone, byol.target_projector):
+        assert all(not parameter.requires_grad and parameter.grad is None for parameter in part.parameters())
+    for part in (byol.backbone, byol.projector, byol.predictor):
+        assert all(parameter.grad is not None for parameter in part.parameters())
+
+
+def test_the_target_starts_as_a_copy_and_follows_slowly():
+    byol = small_byol()
+    before = copy.deepcopy(byol.target_backbone.state_dict())
+    assert torch.equal(byol.target_backbone[0].weight, byol.backbone[0].weight)
+    with torch.no_grad():
+        byol.backbone[0].weight += 1
+    byol.update_target(tau=0.9)
+    torch.testing.assert_close(byol.target_backbone[0].weight, before["0.weight"] + 0.1)
+    assert byol.target_backbone[0].weight is not byol.backbone[0].weight
+
+
+def test_each_view_is_a_batch_of_its_own_for_batch_norm():
+    byol = small_byol()
+    first, second = torch.zeros(6, 3, 8, 8), torch.full((6, 3, 8, 8), 9.0)
+    _, projections = byol(first, second)
+    _, with_other_partner = byol(first, -second)
+    torch.testing.assert_close(projections, with_other_partner)
+
+
+def test_the_targets_batch_statistics_are_its_own():
+    byol = small_byol()
+    byol(*torch.randn(2, 6, 3, 8, 8))
+    updated = byol.target_backbone[1].running_mean.clone()
+    assert not torch.equal(updated, torch.zeros(8))
+    byol.update_target(tau=0.0)
+    assert torch.equal(byol.target_backbone[1].running_mean, updated)

@@ -1,0 +1,87 @@
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from byol_edge.runtime import Bundle, BundleError, Encoder, UsageError
+
+
+def change_manifest(bundle: Path, **changes: Any) -> None:
+    file = bundle / "manifest.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), **changes}))
+
+
+def test_a_bundle_says_what_it_holds(finished_bundle: Path):
+    bundle = Bundle.open(finished_bundle)
+    assert list(bundle.variants) == ["fp32.onnx", "fp32.xml", "int8.onnx", "int8.xml"]
+    assert bundle.variants["int8.xml"].files == ("int8.xml", "int8.bin")
+    assert bundle.embedding_size == 256
+    assert bundle.preprocessing.image_size == 32
+    assert bundle.default.name in ("fp32.onnx", "int8.onnx")
+
+
+def test_variants_are_found_by_precision_and_by_name(finished_bundle: Path):
+    bundle = Bundle.open(finished_bundle)
+    assert [each.name for each in bundle.find("int8")] == ["int8.onnx", "int8.xml"]
+    assert [each.name for each in bundle.find("fp32.xml")] == ["fp32.xml"]
+    assert bundle.find("auto") == [bundle.default]
+    with pytest.raises(UsageError, match="no variant 'fp16'; it has fp32"):
+        bundle.find("fp16")
+
+
+@pytest.mark.parametrize("name", ["fp32.onnx", "int8.onnx", "fp32.bin", "fp32.xml", "int8.bin", "int8.xml"])
+def test_one_changed_byte_in_a_model_file_is_refused(bundle: Path, name: str):
+    content = bytearray((bundle / name).read_bytes())
+    content[len(content) // 2] ^= 1
+    (bundle / name).write_bytes(content)
+    with pytest.raises(BundleError, match=rf"{name}: changed since export"):
+        Encoder(bundle, variant=name.replace(".bin", ".xml"))
+
+
+def test_only_the_files_that_are_loaded_need_be_there(bundle: Path):
+    for file in bundle.iterdir():
+        if file.name not in ("manifest.json", "int8.onnx"):
+            file.rename(bundle.parent / file.name)
+    assert Encoder(bundle, "int8").variant == "int8.onnx"
+    with pytest.raises(BundleError, match=r"fp32\.xml are not here \(variants that are: int8\.onnx\)"):
+        Encoder(bundle, "fp32.xml")
+
+
+def test_what_is_no_bundle_is_said_to_be_none(tmp_path: Path, bundle: Path):
+    with pytest.raises(BundleError, match=r"gone: no such folder; .*export"):
+        Bundle.open(tmp_path / "gone")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(BundleError, match=r"empty: not a bundle"):
+        Bundle.open(tmp_path / "empty")
+    (bundle / "manifest.json").write_text("{ half")
+    with pytest.raises(BundleError, match=r"manifest\.json: unreadable"):
+        Bundle.open(bundle)
+    (bundle / "manifest.json").write_text("[1, 2]")
+    with pytest.raises(BundleError, match="not a manifest of this project"):
+        Bundle.open(bundle)
+
+
+def test_a_newer_format_says_what_to_install(bundle: Path):
+    change_manifest(bundle, format_version=99)
+    with pytest.raises(BundleError, match="format 99 is newer .* pip install --upgrade byol-edge"):
+        Bundle.open(bundle)
+
+
+@pytest.mark.parametrize("name", ["../secret.onnx", "/etc/passwd", "golden/../../x", "..\\x"])
+def test_a_manifest_that_points_out_of_its_folder_is_refused(bundle: Path, name: str):
+    manifest = json.loads((bundle / "manifest.json").read_text())
+    manifest["files"][name] = manifest["files"]["fp32.onnx"]
+    manifest["variants"]["fp32.onnx"]["files"] = [name]
+    (bundle / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(BundleError, match="points out of the bundle"):
+        Bundle.open(bundle)
+
+
+@pytest.mark.parametrize(
+    "changes", [{"default": "fp8.onnx"}, {"variants": {}}, {"preprocessing": {}}, {"embedding_size": "x"}, {"files": {}}]
+)
+def test_a_manifest_that_lacks_something_is_refused(bundle: Path, changes: dict[str, Any]):
+    change_manifest(bundle, **changes)
+    with pytest.raises(BundleError, match="not a manifest of this project"):
+        Bundle.open(bundle)

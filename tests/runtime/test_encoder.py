@@ -1,0 +1,162 @@
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from byol_edge.runtime import Bundle, BundleError, Encoder, EngineError, ImageError, UsageError, find_images
+
+VARIANTS = ["fp32.onnx", "fp32.xml", "int8.onnx", "int8.xml"]
+
+
+@pytest.fixture(params=VARIANTS)
+def encoder(request: pytest.FixtureRequest, finished_bundle: Path) -> Encoder:
+    return Encoder(finished_bundle, request.param)
+
+
+def test_embeddings_are_float32_of_unit_length_in_input_order(encoder: Encoder, photos: Path):
+    paths = find_images(photos)[:40:2]
+    vectors = encoder.embed(paths)
+    assert vectors.dtype == np.float32
+    assert vectors.flags.c_contiguous
+    assert vectors.shape == (20, 256)
+    np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-3)
+    backwards = encoder.embed(paths[::-1])
+    np.testing.assert_allclose(backwards[::-1], vectors, atol=2e-2)
+
+
+def test_one_image_gives_one_vector(encoder: Encoder, photos: Path):
+    path = find_images(photos)[0]
+    one = encoder.embed(path)
+    assert one.shape == (256,)
+    for source in (str(path), path.read_bytes(), Image.open(path), np.asarray(Image.open(path))):
+        assert np.array_equal(encoder.embed(source), one)
+
+
+@pytest.mark.parametrize("count", [0, 1, 2, 7, 8, 9, 31, 32, 33, 70])
+def test_any_number_of_images(encoder: Encoder, photos: Path, count: int):
+    paths = find_images(photos)[:count]
+    vectors = encoder.embed(paths)
+    assert vectors.shape == (count, 256)
+    for index in {0, count - 1} if count else ():
+        assert vectors[index] @ encoder.embed(paths[index]) > 0.999
+
+
+def test_both_engines_compute_the_same(finished_bundle: Path, photos: Path):
+    paths = find_images(photos)
+    by_onnxruntime = Encoder(finished_bundle, "fp32", "onnxruntime")
+    by_openvino = Encoder(finished_bundle, "fp32", "openvino")
+    assert (by_onnxruntime.variant, by_openvino.variant) == ("fp32.onnx", "fp32.xml")
+    np.testing.assert_allclose(by_onnxruntime.embed(paths), by_openvino.embed(paths), atol=1e-5)
+
+
+def test_auto_is_the_default_variant_on_every_engine(finished_bundle: Path):
+    default = Bundle.open(finished_bundle).default.name
+    assert default.endswith(".onnx")
+    for backend in ("auto", "onnxruntime", "openvino"):
+        assert Encoder(finished_bundle, backend=backend).variant == default
+
+
+def test_openvino_runs_an_onnx_file_too(finished_bundle: Path, photos: Path):
+    paths = find_images(photos)[:20]
+    foreign = Encoder(finished_bundle, "int8.onnx", "openvino")
+    assert foreign.engine == "openvino"
+    cosine = (foreign.embed(paths) * Encoder(finished_bundle, "int8.onnx").embed(paths)).sum(1)
+    assert cosine.min() > 0.99
+
+
+def test_the_id_names_model_variant_and_engine(finished_bundle: Path):
+    ids = {Encoder(finished_bundle, name).id for name in VARIANTS}
+    assert len(ids) == 4
+    digest, variant, engine = Encoder(finished_bundle, "int8.onnx").id.split(":")
+    assert (len(digest), variant, engine) == (12, "int8.onnx", "onnxruntime")
+    assert Encoder(finished_bundle, "int8.onnx", "openvino").id != Encoder(finished_bundle, "int8.onnx").id
+
+
+@pytest.mark.parametrize("backend", ["onnxruntime", "openvino"])
+def test_an_onnx_file_works_alone_and_is_the_same_model(bundle: Path, photos: Path, tmp_path: Path, backend: str):
+    alone = Encoder((bundle / "int8.onnx").rename(tmp_path / "moved.onnx"), backend=backend)
+    path = find_images(photos)[0]
+    assert alone.embed(path).shape == (256,)
+    assert alone.preprocessing.image_size == 32
+    assert alone.variant == "int8.onnx"
+    with pytest.raises(UsageError, match="whole bundle"):
+        alone.self_test()
+
+
+def test_a_file_alone_has_the_id_that_it_has_in_the_bundle(finished_bundle: Path):
+    assert Encoder(finished_bundle / "fp32.onnx").id == Encoder(finished_bundle, "fp32.onnx").id
+
+
+def test_files_that_are_no_models_are_refused(tmp_path: Path):
+    with pytest.raises(BundleError, match="cannot be read"):
+        Encoder(tmp_path / "gone.onnx")
+    (tmp_path / "junk.onnx").write_bytes(b"junk" * 100)
+    with pytest.raises(EngineError, match="refuses the model"):
+        Encoder(tmp_path / "junk.onnx")
+
+
+def test_a_missing_engine_says_which_extra_installs_it(finished_bundle: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setitem(sys.modules, "openvino", None)
+    with pytest.raises(EngineError, match=r"pip install 'byol-edge\[openvino\]'"):
+        Encoder(finished_bundle, "fp32.xml")
+    assert Encoder(finished_bundle).engine == "onnxruntime"
+
+
+def test_unknown_engines_and_impossible_pairs_are_refused(finished_bundle: Path):
+    with pytest.raises(UsageError, match="no engine 'tensorrt'; there are onnxruntime, openvino"):
+        Encoder(finished_bundle, backend="tensorrt")
+    with pytest.raises(UsageError, match=r"onnxruntime does not run fp32\.xml"):
+        Encoder(finished_bundle, "fp32.xml", "onnxruntime")
+
+
+def test_an_unreadable_image_is_named(encoder: Encoder, photos: Path, tmp_path: Path):
+    (tmp_path / "broken.jpg").write_bytes(b"x")
+    with pytest.raises(ImageError, match=r"broken\.jpg"):
+        encoder.embed([find_images(photos)[0], tmp_path / "broken.jpg"])
+
+
+def test_pixels_of_another_size_are_refused(encoder: Encoder):
+    with pytest.raises(ImageError, match=r"takes uint8 \[N, 32, 32, 3\]"):
+        encoder.run(np.zeros((1, 31, 32, 3), np.uint8))
+
+
+def test_a_stream_keeps_order_and_matches_errors_to_sources(encoder: Encoder, photos: Path, tmp_path: Path):
+    (tmp_path / "broken.jpg").write_bytes(b"x")
+    good = find_images(photos)[:20]
+    sources = [*good[:5], tmp_path / "broken.jpg", *good[5:]]
+    chunks = list(encoder.stream(iter(sources), batch_size=4))
+    assert [source for chunk in chunks for source in chunk.sources] == good
+    assert [source for chunk in chunks for source, _ in chunk.errors] == [tmp_path / "broken.jpg"]
+    assert all(len(chunk.sources) == len(chunk.vectors) for chunk in chunks)
+    cosine = (np.concatenate([chunk.vectors for chunk in chunks]) * encoder.embed(good)).sum(1)
+    assert cosine.min() > 0.999
+
+
+def test_a_stream_takes_no_more_than_it_needs(encoder: Encoder, photos: Path):
+    taken = []
+
+    def sources():
+        for path in find_images(photos):
+            taken.append(path)
+            yield path
+
+    stream = encoder.stream(sources(), batch_size=4)
+    next(stream)
+    assert len(taken) <= 8
+    stream.close()
+
+
+def test_a_stream_of_nothing_and_of_nothing_readable(encoder: Encoder):
+    assert list(encoder.stream([])) == []
+    (chunk,) = encoder.stream([b"x", b"y"])
+    assert (len(chunk.sources), chunk.vectors.shape, len(chunk.errors)) == (0, (0, 256), 2)
+
+
+def test_eight_threads_give_the_bytes_of_one(encoder: Encoder, photos: Path):
+    paths = find_images(photos)[:32]
+    alone = [encoder.embed(path).tobytes() for path in paths]
+    with ThreadPoolExecutor(8) as pool:
+        assert list(pool.map(lambda path: encoder.embed(path).tobytes(), paths)) == alone

@@ -1,0 +1,98 @@
+import math
+
+import numpy as np
+import pytest
+
+from byol_edge.runtime.fidelity import GATES, compare, cosines, failed_gates, nearest, neighbour_overlap
+
+
+def unit(rows: np.ndarray) -> np.ndarray:
+    return (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
+
+
+@pytest.fixture
+def vectors(random: np.random.Generator) -> np.ndarray:
+    return unit(random.normal(size=(80, 16)))
+
+
+def test_equal_vectors_are_faithful(vectors: np.ndarray):
+    fidelity = compare(vectors, vectors)
+    assert fidelity.images == 80
+    assert fidelity.cosine_min == pytest.approx(1)
+    assert fidelity.max_error == 0
+    assert fidelity.overlap == 1
+    assert not failed_gates(fidelity, "fp32")
+
+
+def test_the_cosine_divides_both_norms_out(vectors: np.ndarray):
+    # A dot product would give 2 here, and 1 for a shorter vector of another direction.
+    np.testing.assert_allclose(cosines(vectors, 2 * vectors), 1)
+    assert compare(vectors, 2 * vectors).norm_error == pytest.approx(1, abs=1e-6)
+
+
+def test_rows_that_are_not_of_unit_length_fail_every_gate_set(vectors: np.ndarray):
+    for precision in GATES:
+        assert any("unit length" in failure for failure in failed_gates(compare(vectors, 1.01 * vectors), precision))
+
+
+def test_one_nan_row_fails(vectors: np.ndarray):
+    broken = vectors.copy()
+    broken[3] = np.nan
+    fidelity = compare(vectors, broken)
+    assert math.isnan(fidelity.cosine_mean)
+    for precision in GATES:
+        assert failed_gates(fidelity, precision)
+
+
+def test_a_zero_row_fails(vectors: np.ndarray):
+    broken = vectors.copy()
+    broken[3] = 0
+    assert failed_gates(compare(vectors, broken), "int8")
+
+
+def test_permuted_rows_fail(vectors: np.ndarray):
+    assert failed_gates(compare(vectors, vectors[::-1]), "int8")
+
+
+def test_the_nearest_leave_the_row_itself_out():
+    rows = unit(np.array([[1, 0], [1, 0.1], [0, 1], [0.1, 1]]))
+    assert nearest(rows, 1)[:, 0].tolist() == [1, 0, 3, 2]
+
+
+def test_overlap_of_unrelated_vectors_is_chance(random: np.random.Generator):
+    one, other = (unit(random.normal(size=(1100, 8))) for _ in range(2))  # more rows than one piece
+    assert neighbour_overlap(one, other) == pytest.approx(10 / 1099, abs=0.005)
+    assert neighbour_overlap(one, one) == 1
+
+
+def test_overlap_counts_shared_neighbours_by_hand():
+    a = unit(np.array([[1.0, 0], [0.9, 0.1], [0.5, 0.5], [0, 1]]))
+    b = a[[0, 1, 3, 2]]  # rows 2 and 3 change places
+    # Nearest of each row in a: 1, 0, 1, 2; in b: 1, 0, 2, 1.
+    assert neighbour_overlap(a, b, neighbours=1) == 0.5
+
+
+def test_overlap_is_not_measured_on_few_images(vectors: np.ndarray):
+    fidelity = compare(vectors[:49], vectors[:49])
+    assert fidelity.overlap is None
+    assert not failed_gates(fidelity, "int8")
+    assert fidelity.to_json()["overlap"] is None
+
+
+def test_a_failed_gate_names_figure_and_limit(vectors: np.ndarray, random: np.random.Generator):
+    noisy = unit(vectors + random.normal(0, 0.1, vectors.shape))
+    failures = failed_gates(compare(vectors, noisy), "int8")
+    assert failures[0].startswith("mean cosine to PyTorch 0.9")
+    assert failures[0].endswith("needs ≥ 0.99")
+
+
+def test_gates_are_stricter_for_higher_precision(vectors: np.ndarray, random: np.random.Generator):
+    slightly = compare(vectors, unit(vectors + random.normal(0, 0.005, vectors.shape)))
+    assert failed_gates(slightly, "fp32")
+    assert not failed_gates(slightly, "fp16")
+    assert not failed_gates(slightly, "int8")
+
+
+def test_other_shapes_are_an_error(vectors: np.ndarray):
+    with pytest.raises(ValueError, match="shape"):
+        compare(vectors, vectors[:-1])

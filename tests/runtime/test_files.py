@@ -1,0 +1,81 @@
+import errno
+from pathlib import Path
+
+import pytest
+
+from byol_edge.runtime import OutputExistsError
+from byol_edge.runtime.files import check_output, to_json, whole_file, whole_folder, write_text
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(entry.name for entry in folder.iterdir())
+
+
+def test_a_file_is_written_whole(tmp_path: Path):
+    write_text(tmp_path / "new" / "a.txt", "hello")
+    assert (tmp_path / "new" / "a.txt").read_text() == "hello"
+    assert names(tmp_path / "new") == ["a.txt"]
+
+
+@pytest.mark.parametrize("error", [OSError(errno.ENOSPC, "No space left on device"), KeyboardInterrupt()])
+def test_a_failed_write_leaves_what_was_there(tmp_path: Path, error: BaseException):
+    target = tmp_path / "a.txt"
+    target.write_text("before")
+    with pytest.raises(type(error)), whole_file(target) as part:
+        part.write_text("half")
+        raise error
+    assert target.read_text() == "before"
+    assert names(tmp_path) == ["a.txt"]
+
+
+def test_a_failed_folder_leaves_what_was_there(tmp_path: Path):
+    target = tmp_path / "bundle"
+    target.mkdir()
+    (target / "manifest.json").write_text("before")
+    with pytest.raises(OSError, match="full"), whole_folder(target, True, "manifest.json") as part:
+        (part / "manifest.json").write_text("half")
+        raise OSError("full")
+    assert (target / "manifest.json").read_text() == "before"
+    assert names(tmp_path) == ["bundle"]
+
+
+def test_a_folder_is_replaced_whole(tmp_path: Path):
+    target = tmp_path / "bundle"
+    for content in ("first", "second"):
+        with whole_folder(target, True, "manifest.json") as part:
+            (part / "manifest.json").write_text(content)
+            (part / content).touch()
+    assert names(target) == ["manifest.json", "second"]
+    assert names(tmp_path) == ["bundle"]
+
+
+def test_an_output_that_exists_is_refused(tmp_path: Path):
+    (tmp_path / "manifest.json").touch()
+    with pytest.raises(OutputExistsError, match="--overwrite"):
+        check_output(tmp_path, False, "manifest.json")
+    check_output(tmp_path, True, "manifest.json")
+    check_output(tmp_path / "new", False, "manifest.json")
+
+
+def test_overwrite_never_replaces_something_of_another_kind(tmp_path: Path):
+    (tmp_path / "holiday.jpg").touch()
+    with pytest.raises(OutputExistsError, match=r"holds no manifest\.json"):
+        check_output(tmp_path, True, "manifest.json")
+    with pytest.raises(OutputExistsError):
+        check_output(tmp_path / "holiday.jpg", True, "manifest.json")
+    (tmp_path / "link").symlink_to(tmp_path)
+    with pytest.raises(OutputExistsError):
+        check_output(tmp_path / "link", True, "manifest.json")
+
+
+def test_an_empty_folder_may_be_written_to(tmp_path: Path):
+    with whole_folder(tmp_path / "b", False, "m") as part:
+        (part / "m").touch()
+    (tmp_path / "empty").mkdir()
+    with whole_folder(tmp_path / "empty", False, "m") as part:
+        (part / "m").touch()
+    assert names(tmp_path / "empty") == ["m"]
+
+
+def test_json_of_equal_values_is_equal():
+    assert to_json({"b": 1, "a": [1.5, "é"]}) == to_json({"a": [1.5, "é"], "b": 1})

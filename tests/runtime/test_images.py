@@ -1,0 +1,42 @@
+from pathlib import Path
+
+import pytest
+
+from byol_edge.runtime import ImageError, find_images
+from byol_edge.runtime.images import folder_labels
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    for name in ("b/2.JPG", "b/1.png", "a/x/deep.webp", "a/notes.txt", ".hidden/z.png", "b/._1.png", "b/3.tiff"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    return tmp_path
+
+
+def test_images_are_found_below_and_in_order(folder: Path):
+    found = [path.relative_to(folder).as_posix() for path in find_images(folder)]
+    assert found == ["a/x/deep.webp", "b/1.png", "b/2.JPG", "b/3.tiff"]
+
+
+def test_a_single_file_is_itself(folder: Path):
+    assert find_images(folder / "b" / "1.png") == [folder / "b" / "1.png"]
+
+
+def test_nothing_to_find_is_an_error_that_names_the_folder(folder: Path):
+    (folder / "none").mkdir()
+    with pytest.raises(ImageError, match="none: no images in it or below it"):
+        find_images(folder / "none")
+    with pytest.raises(ImageError, match="gone: no such folder"):
+        find_images(folder / "gone")
+
+
+def test_labels_are_the_first_folders(folder: Path):
+    assert folder_labels(find_images(folder), folder) == ["a", "b", "b", "b"]
+
+
+def test_no_labels_is_not_one_class_an_image(folder: Path):
+    (folder / "top.png").touch()
+    assert folder_labels(find_images(folder), folder) is None
+    assert folder_labels(find_images(folder / "b"), folder) is None
+    assert folder_labels([folder / "b" / "1.png", folder / "b" / "2.JPG"], folder) is None

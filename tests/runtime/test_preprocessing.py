@@ -1,0 +1,156 @@
+import io
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from byol_edge.runtime import ImageError, Preprocessing, prepare
+from byol_edge.runtime.preprocessing import open_image
+
+SIDE = 32
+PREPROCESSING = Preprocessing(SIDE)
+
+
+def encode(image: Image.Image, kind: str, **options: object) -> bytes:
+    file = io.BytesIO()
+    image.save(file, kind, **options)
+    return file.getvalue()
+
+
+def halves(width: int = 64, height: int = 64) -> Image.Image:
+    """Red above, blue below."""
+    pixels = np.zeros((height, width, 3), np.uint8)
+    pixels[: height // 2, :, 0] = 255
+    pixels[height // 2 :, :, 2] = 255
+    return Image.fromarray(pixels)
+
+
+def test_an_image_of_that_size_is_left_alone(random: np.random.Generator):
+    pixels = random.integers(0, 256, (SIDE, SIDE, 3), dtype=np.uint8)
+    assert np.array_equal(prepare(pixels, PREPROCESSING), pixels)
+
+
+def test_it_is_pillows_antialiased_resize_of_the_central_square(random: np.random.Generator):
+    pixels = random.integers(0, 256, (100, 160, 3), dtype=np.uint8)
+    square = Image.fromarray(pixels).crop((30, 0, 130, 100))
+    # A resize of the cropped square differs at the border alone, where this one still sees what was cut off.
+    expected = np.asarray(square.resize((SIDE, SIDE), Image.Resampling.BICUBIC))
+    assert np.array_equal(prepare(pixels, PREPROCESSING)[:, 2:-2], expected[:, 2:-2])
+
+
+def test_every_kind_of_source_gives_the_same_pixels(tmp_path: Path):
+    image = halves()
+    file = tmp_path / "a.png"
+    image.save(file)
+    sources = [file, str(file), file.read_bytes(), image, np.asarray(image)]
+    first, *others = [prepare(source, PREPROCESSING) for source in sources]
+    assert first.shape == (SIDE, SIDE, 3)
+    assert first.dtype == np.uint8
+    assert all(np.array_equal(first, other) for other in others)
+
+
+@pytest.mark.parametrize(
+    ("orientation", "where"), [(1, "top"), (2, "top"), (3, "bottom"), (4, "bottom"), (6, "right"), (8, "left")]
+)
+def test_exif_orientation_is_applied(orientation: int, where: str):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    pixels = prepare(encode(halves(), "JPEG", quality=95, exif=exif), PREPROCESSING)
+    parts = {"top": pixels[:8], "bottom": pixels[-8:], "left": pixels[:, :8], "right": pixels[:, -8:]}
+    assert parts[where][..., 0].min() > 200
+    assert parts[where][..., 2].max() < 50
+
+
+def test_broken_exif_counts_as_none():
+    content = encode(halves(), "JPEG", exif=b"Exif\x00\x00MM\x00\x2a\xff\xff\xff\xff")
+    assert prepare(content, PREPROCESSING).shape == (SIDE, SIDE, 3)
+
+
+def test_alpha_lies_over_white():
+    for image in (Image.new("RGBA", (SIDE, SIDE), (255, 0, 0, 0)), Image.new("LA", (SIDE, SIDE), (0, 0))):
+        assert (prepare(encode(image, "PNG"), PREPROCESSING) == 255).all()
+    half = Image.new("RGBA", (SIDE, SIDE), (0, 0, 0, 128))
+    assert prepare(half, PREPROCESSING)[0, 0].tolist() == [127, 127, 127]
+
+
+def test_a_palettes_transparent_colour_lies_over_white():
+    image = Image.new("P", (SIDE, SIDE), 0)
+    image.putpalette([255, 0, 0, 0, 255, 0])
+    assert prepare(encode(image, "PNG"), PREPROCESSING)[0, 0].tolist() == [255, 0, 0]
+    assert prepare(encode(image, "PNG", transparency=0), PREPROCESSING)[0, 0].tolist() == [255, 255, 255]
+
+
+def test_sixteen_bit_grey_keeps_its_tones():
+    # Pillow's own conversion clips at 255: all but the darkest of these would be white.
+    values = np.linspace(0, 65535, SIDE * SIDE).reshape(SIDE, SIDE).astype(np.uint16)
+    for kind in ("PNG", "TIFF"):
+        pixels = prepare(encode(Image.fromarray(values), kind), PREPROCESSING)
+        np.testing.assert_allclose(pixels[..., 0], values / 257, atol=0.51)
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "CMYK", "YCbCr", "LAB", "HSV", "P"])
+def test_every_mode_becomes_rgb(mode: str):
+    assert prepare(halves().convert("L" if mode == "LAB" else mode), PREPROCESSING).shape == (SIDE, SIDE, 3)
+
+
+def test_cmyk_keeps_its_colours():
+    pixels = prepare(encode(halves().convert("CMYK"), "JPEG", quality=95), PREPROCESSING)
+    assert pixels[4, 4, 0] > 200
+    assert pixels[-4, 4, 2] > 200
+
+
+@pytest.mark.parametrize(
+    "shape", [(1, 1), (1, 20000), (20000, 1), (3, 7)], ids=lambda shape: f"{shape[0]}x{shape[1]}"
+)
+def test_extreme_shapes(shape: tuple[int, int]):
+    assert prepare(np.full((*shape, 3), 7, np.uint8), PREPROCESSING).tolist() == np.full((SIDE, SIDE, 3), 7).tolist()
+
+
+def test_grey_and_rgba_arrays_are_images():
+    grey = np.full((SIDE, SIDE), 9, np.uint8)
+    assert (prepare(grey, PREPROCESSING) == 9).all()
+    assert (prepare(grey[..., None], PREPROCESSING) == 9).all()
+    assert (prepare(np.zeros((SIDE, SIDE, 4), np.uint8), PREPROCESSING) == 255).all()
+
+
+@pytest.mark.parametrize(
+    "array",
+    [np.zeros((8, 8, 3), np.float32), np.zeros((8, 8, 2), np.uint8), np.zeros((3,), np.uint8), np.zeros((0, 4, 3), np.uint8)],
+)
+def test_other_arrays_are_refused_by_name(array: np.ndarray):
+    with pytest.raises(ImageError, match="is not an image"):
+        open_image(array)
+
+
+def test_unreadable_files_are_named(tmp_path: Path):
+    for name, content in {"empty.jpg": b"", "text.png": b"hello", "cut.jpg": encode(halves(), "JPEG")[:300]}.items():
+        (tmp_path / name).write_bytes(content)
+        with pytest.raises(ImageError, match=name):
+            open_image(tmp_path / name)
+    with pytest.raises(ImageError, match=r"gone\.jpg: no such file"):
+        open_image(tmp_path / "gone.jpg")
+    with pytest.raises(ImageError, match=str(tmp_path)):
+        open_image(tmp_path)
+
+
+def test_formats_that_are_not_allowed_are_refused():
+    with pytest.raises(ImageError, match="not one of JPEG"):
+        open_image(encode(halves(), "PPM"))
+
+
+def test_a_decompression_bomb_is_refused(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
+    with pytest.raises(ImageError, match="unreadable"):
+        open_image(encode(halves(), "PNG"))
+
+
+def test_a_float_image_is_refused_and_something_else_too():
+    with pytest.raises(ImageError, match="float"):
+        open_image(Image.new("F", (4, 4)))
+    with pytest.raises(ImageError, match="int is not an image"):
+        open_image(3)  # type: ignore[arg-type]
+
+
+def test_preprocessing_survives_json():
+    assert Preprocessing.from_json(PREPROCESSING.to_json()) == PREPROCESSING
