@@ -11,7 +11,7 @@ import click
 from ..runtime.bundle import Bundle
 from ..runtime.encoder import Encoder
 from ..runtime.errors import EngineError
-from ..runtime.timing import time_interleaved
+from ..runtime.timing import time_in_turn
 from .output import note, print_table
 
 
@@ -37,7 +37,7 @@ def bench(bundle: Path, batch_size: int, seconds: float, threads: int | None, as
     if not encoders:
         raise EngineError(f"{bundle}: none of its variants can run here")
     side = opened.preprocessing.image_size
-    timings = time_interleaved([each.run for each in encoders], side, batch_size, seconds)
+    timings = time_in_turn([each.run for each in encoders], side, batch_size, seconds)
     results = list(zip(encoders, timings, strict=True))
     if as_json:
         click.echo(json.dumps({each.id: asdict(timing) for each, timing in results}, indent=2))

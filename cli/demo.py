@@ -109,7 +109,7 @@ def measure(out: Path) -> tuple[list[Row], list[str]]:
     from ..models.weights import untrained_encoder
     from ..runtime.bundle import Bundle
     from ..runtime.encoder import Encoder
-    from ..runtime.timing import time_interleaved
+    from ..runtime.timing import time_in_turn
 
     bundle = Bundle.open(out / "bundle")
     validation = validate(bundle.path, out / "images" / "test")
@@ -120,7 +120,7 @@ def measure(out: Path) -> tuple[list[Row], list[str]]:
     untrained = InferenceNetwork(untrained_encoder(encoder_spec(bundle), SEED), bundle.preprocessing)
     encoders = [Encoder(bundle.path, each.name) for each in validation.variants]
     runs = [lambda images: embed_pixels(trained, images), *(encoder.run for encoder in encoders)]
-    torch_time, *times = (timing.median for timing in time_interleaved(runs, SIDE))
+    torch_time, *times = (timing.median for timing in time_in_turn(runs, SIDE))
 
     scores = {
         "raw pixels": score(pixels.reshape(len(pixels), -1).astype(np.float32), labels),

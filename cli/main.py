@@ -80,3 +80,7 @@ for command in COMMANDS:
 
 def main() -> None:
     sys.exit(cli())
+
+
+if __name__ == "__main__":
+    main()

@@ -20,7 +20,7 @@ from ..runtime.fidelity import Fidelity, compare, failed_gates
 from ..runtime.files import check_output, sha256, to_json, whole_folder
 from ..runtime.onnxruntime_backend import OnnxRuntimeBackend
 from ..runtime.openvino_backend import OpenVinoBackend
-from ..runtime.timing import Timing, time_interleaved
+from ..runtime.timing import Timing, time_in_turn
 from . import onnx_format, openvino_format
 from .golden import FOLDER, GOLDEN_IMAGES, write_golden
 from .source import Source, load_source
@@ -92,32 +92,31 @@ def _write_variants(
     """Writes the model files; returns each variant's files by its name."""
     note("tracing the encoder")
     graph = onnx_format.trace(source.network)
-    _write_onnx(source, graph.model, folder, "fp32")
+    _write_onnx(source, graph.model, folder / "fp32.onnx")
     note("converting to OpenVINO")
     model = openvino_format.convert(folder / "fp32.onnx")
-    openvino_format.save(model, folder / "fp32.xml", _essentials(source, "fp32", "fp32.xml"))
+    openvino_format.save(model, folder / "fp32.xml", _essentials(source, "fp32.xml"), graph.backbone_nodes)
     files = {"fp32.onnx": ("fp32.onnx",), "fp32.xml": ("fp32.xml", "fp32.bin")}
     if int8:
         note(f"quantising for ONNX Runtime on {len(source.calibrate)} images")
-        _write_onnx(source, onnx_format.quantise(graph, source.calibrate), folder, "int8")
+        _write_onnx(source, onnx_format.quantise(graph, source.calibrate), folder / "int8.onnx")
         note(f"quantising for OpenVINO on {len(source.calibrate)} images")
         quantised = openvino_format.quantise(model, graph.backbone_nodes, source.calibrate)
-        openvino_format.save(quantised, folder / "int8.xml", _essentials(source, "int8", "int8.xml"))
+        openvino_format.save(quantised, folder / "int8.xml", _essentials(source, "int8.xml"), graph.backbone_nodes)
         files |= {"int8.onnx": ("int8.onnx",), "int8.xml": ("int8.xml", "int8.bin")}
     return files
 
 
-def _write_onnx(source: Source, model: Any, folder: Path, precision: str) -> None:
-    name = f"{precision}.onnx"
-    (folder / name).write_bytes(onnx_format.serialise(model, _essentials(source, precision, name)))
+def _write_onnx(source: Source, model: Any, file: Path) -> None:
+    file.write_bytes(onnx_format.serialise(model, _essentials(source, file.name)))
 
 
-def _essentials(source: Source, precision: str, variant: str) -> dict[str, Any]:
+def _essentials(source: Source, variant: str) -> dict[str, Any]:
     """What a model file needs to work alone."""
     return {
         "format_version": FORMAT_VERSION,
         "variant": variant,
-        "precision": precision,
+        "precision": variant.split(".")[0],
         "embedding_size": source.spec.embedding_size,
         "preprocessing": source.spec.preprocessing.to_json(),
         "encoder_sha256": sha256(source.weights),
@@ -135,7 +134,7 @@ def _judge(
     }
     reference = embed_pixels(source.network, source.judge)
     vectors = {name: backend.run(source.judge) for name, backend in backends.items()}
-    timings = time_interleaved([each.run for each in backends.values()], source.spec.preprocessing.image_size)
+    timings = time_in_turn([each.run for each in backends.values()], source.spec.preprocessing.image_size)
     variants = []
     for (name, backend), timing in zip(backends.items(), timings, strict=True):
         precision = name.split(".")[0]

@@ -44,8 +44,13 @@ def quantise(model: Any, backbone_nodes: frozenset[str], calibrate: Pixels) -> A
         )
 
 
-def save(model: Any, xml: Path, essentials: dict[str, Any]) -> None:
+def save(model: Any, xml: Path, essentials: dict[str, Any], backbone_nodes: frozenset[str]) -> None:
     """Writes the .xml and the .bin beside it, with the manifest's essentials in `rt_info`."""
+    # Names that OpenVINO makes up count on through a process; by place in the graph, the same model is the same bytes.
+    for place, operation in enumerate(model.get_ordered_ops()):
+        kind = operation.get_type_name()
+        if kind not in ("Parameter", "Result") and operation.get_friendly_name() not in backbone_nodes:
+            operation.set_friendly_name(f"{kind}_{place}")
     model.set_rt_info(json.dumps(essentials, sort_keys=True), METADATA_KEY)
     openvino.save_model(model, xml, compress_to_fp16=False)
 
@@ -73,5 +78,7 @@ def _outside_backbone(model: Any, backbone_nodes: frozenset[str]) -> list[str]:
 
 
 def _is_new(operation: Any, found: dict[str, Any], backbone_nodes: frozenset[str]) -> bool:
+    """Whether a walk goes on here. The converter may move a layer's name to its bias, but what has weights is known."""
     name = operation.get_friendly_name()
-    return name not in found and name not in backbone_nodes
+    has_weights = operation.get_type_name() in ("Convolution", "GroupConvolution", "MatMul")
+    return name not in found and name not in backbone_nodes and not has_weights

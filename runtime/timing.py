@@ -11,33 +11,44 @@ import numpy as np
 
 from .preprocessing import Pixels
 
+ROUNDS = 5
+# ONNX Runtime's threads go on spinning for a while after a call, and would slow down whatever runs next.
+REST = 0.05  # seconds
+
 
 @dataclass(frozen=True)
 class Timing:
-    """Milliseconds an image: the median of the rounds, and the quartiles as its spread."""
+    """Milliseconds an image: the median of all calls, and the quartiles as their spread."""
 
     median: float
     lower: float
     upper: float
 
 
-def time_interleaved(
+def time_in_turn(
     runs: Sequence[Callable[[Pixels], object]], image_size: int, batch_size: int = 1, seconds: float = 1.0
 ) -> list[Timing]:
     """Times functions from pixels `[batch_size, H, W, 3]` to embeddings, in turn, for about `seconds` each.
 
-    In turn, so that a machine that slows down slows them all; a round of each warms up first and is not counted.
+    Five turns each, so that a machine that slows down slows them all; the first calls of a turn are not counted.
     """
     side = image_size
     pixels = np.random.default_rng(0).integers(0, 256, (batch_size, side, side, 3), dtype=np.uint8)
-    for run in runs:
-        for _ in range(3):
-            run(pixels)
     samples: list[list[float]] = [[] for _ in runs]
-    end = time.perf_counter() + seconds * len(runs)
-    while time.perf_counter() < end or len(samples[0]) < 5:
+    for _ in range(ROUNDS):
         for run, taken in zip(runs, samples, strict=True):
-            start = time.perf_counter()
+            time.sleep(REST)
             run(pixels)
-            taken.append((time.perf_counter() - start) * 1000 / batch_size)
+            run(pixels)
+            end = time.perf_counter() + seconds / ROUNDS
+            taken += [_time(run, pixels) / batch_size]
+            while time.perf_counter() < end:
+                taken += [_time(run, pixels) / batch_size]
     return [Timing(median(taken), *quantiles(taken, n=4)[::2]) for taken in samples]
+
+
+def _time(run: Callable[[Pixels], object], pixels: Pixels) -> float:
+    """Milliseconds of one call."""
+    start = time.perf_counter()
+    run(pixels)
+    return (time.perf_counter() - start) * 1000

@@ -1,9 +1,8 @@
 import pytest
 import torch
-from torch import nn
-
 from byol_edge.models.backbones import build_backbone, conv4, embedding_size, resolve_stem
 from byol_edge.runtime.errors import UsageError
+from torch import nn
 
 
 def test_conv4_is_four_strided_convolutions():

@@ -5,9 +5,8 @@ import copy
 import pytest
 import torch
 import torch.nn.functional as F
-from torch import nn
-
 from byol_edge.models.byol import BYOL, mlp_head, regression_loss, update_target
+from torch import nn
 
 
 def small_byol() -> BYOL:

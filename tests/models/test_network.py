@@ -1,6 +1,5 @@
 import numpy as np
 import torch
-
 from byol_edge.models.backbones import build_backbone
 from byol_edge.models.network import InferenceNetwork, embed_pixels
 from byol_edge.runtime import Preprocessing

@@ -2,7 +2,6 @@ from pathlib import Path
 
 import pytest
 import torch
-
 from byol_edge.models.backbones import build_backbone
 from byol_edge.models.weights import EncoderSpec, load_encoder, save_weights, untrained_encoder
 from byol_edge.runtime import Preprocessing, RunError

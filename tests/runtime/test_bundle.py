@@ -3,7 +3,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
 from byol_edge.runtime import Bundle, BundleError, Encoder, UsageError
 
 
@@ -64,7 +63,7 @@ def test_what_is_no_bundle_is_said_to_be_none(tmp_path: Path, bundle: Path):
 
 def test_a_newer_format_says_what_to_install(bundle: Path):
     change_manifest(bundle, format_version=99)
-    with pytest.raises(BundleError, match="format 99 is newer .* pip install --upgrade byol-edge"):
+    with pytest.raises(BundleError, match=r"format 99 is newer .* pip install --upgrade byol-edge"):
         Bundle.open(bundle)
 
 
@@ -79,7 +78,8 @@ def test_a_manifest_that_points_out_of_its_folder_is_refused(bundle: Path, name:
 
 
 @pytest.mark.parametrize(
-    "changes", [{"default": "fp8.onnx"}, {"variants": {}}, {"preprocessing": {}}, {"embedding_size": "x"}, {"files": {}}]
+    "changes",
+    [{"default": "fp8.onnx"}, {"variants": {}}, {"preprocessing": {}}, {"embedding_size": "x"}, {"files": {}}],
 )
 def test_a_manifest_that_lacks_something_is_refused(bundle: Path, changes: dict[str, Any]):
     change_manifest(bundle, **changes)

@@ -2,7 +2,6 @@ import os
 from pathlib import Path
 
 import pytest
-
 from byol_edge.runtime.cpus import available_cpus
 
 
@@ -18,7 +17,13 @@ def limit(monkeypatch: pytest.MonkeyPatch, cpus: int, quota: str | None) -> None
 
 @pytest.mark.parametrize(
     ("cpus", "quota", "expected"),
-    [(8, None, 8), (8, "max 100000\n", 8), (8, "150000 100000\n", 2), (8, "20000 100000\n", 1), (1, "400000 100000", 1)],
+    [
+        (8, None, 8),
+        (8, "max 100000\n", 8),
+        (8, "150000 100000\n", 2),
+        (8, "20000 100000\n", 1),
+        (1, "400000 100000", 1),
+    ],
 )
 def test_affinity_and_container_limit_count(
     monkeypatch: pytest.MonkeyPatch, cpus: int, quota: str | None, expected: int

@@ -4,9 +4,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
-
 from byol_edge.runtime import Bundle, BundleError, Encoder, EngineError, ImageError, UsageError, find_images
+from PIL import Image
 
 VARIANTS = ["fp32.onnx", "fp32.xml", "int8.onnx", "int8.xml"]
 

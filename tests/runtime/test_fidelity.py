@@ -2,7 +2,6 @@ import math
 
 import numpy as np
 import pytest
-
 from byol_edge.runtime.fidelity import GATES, compare, cosines, failed_gates, nearest, neighbour_overlap
 
 

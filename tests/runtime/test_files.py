@@ -2,7 +2,6 @@ import errno
 from pathlib import Path
 
 import pytest
-
 from byol_edge.runtime import OutputExistsError
 from byol_edge.runtime.files import check_output, to_json, whole_file, whole_folder, write_text
 

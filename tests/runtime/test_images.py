@@ -1,7 +1,6 @@
 from pathlib import Path
 
 import pytest
-
 from byol_edge.runtime import ImageError, find_images
 from byol_edge.runtime.images import folder_labels
 

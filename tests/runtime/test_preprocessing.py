@@ -3,10 +3,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
-
 from byol_edge.runtime import ImageError, Preprocessing, prepare
 from byol_edge.runtime.preprocessing import open_image
+from PIL import Image
 
 SIDE = 32
 PREPROCESSING = Preprocessing(SIDE)
@@ -100,9 +99,7 @@ def test_cmyk_keeps_its_colours():
     assert pixels[-4, 4, 2] > 200
 
 
-@pytest.mark.parametrize(
-    "shape", [(1, 1), (1, 20000), (20000, 1), (3, 7)], ids=lambda shape: f"{shape[0]}x{shape[1]}"
-)
+@pytest.mark.parametrize("shape", [(1, 1), (1, 20000), (20000, 1), (3, 7)], ids=lambda shape: f"{shape[0]}x{shape[1]}")
 def test_extreme_shapes(shape: tuple[int, int]):
     assert prepare(np.full((*shape, 3), 7, np.uint8), PREPROCESSING).tolist() == np.full((SIDE, SIDE, 3), 7).tolist()
 
@@ -116,7 +113,12 @@ def test_grey_and_rgba_arrays_are_images():
 
 @pytest.mark.parametrize(
     "array",
-    [np.zeros((8, 8, 3), np.float32), np.zeros((8, 8, 2), np.uint8), np.zeros((3,), np.uint8), np.zeros((0, 4, 3), np.uint8)],
+    [
+        np.zeros((8, 8, 3), np.float32),
+        np.zeros((8, 8, 2), np.uint8),
+        np.zeros((3,), np.uint8),
+        np.zeros((0, 4, 3), np.uint8),
+    ],
 )
 def test_other_arrays_are_refused_by_name(array: np.ndarray):
     with pytest.raises(ImageError, match="is not an image"):

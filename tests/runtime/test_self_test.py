@@ -2,11 +2,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
-
 from byol_edge.runtime import Bundle, BundleError, Encoder
 from byol_edge.runtime import preprocessing as preprocessing_module
 from byol_edge.runtime.self_test import run_self_test
+from PIL import Image
 
 
 @pytest.mark.parametrize("variant", ["fp32.onnx", "fp32.xml", "int8.onnx", "int8.xml"])
@@ -18,7 +17,7 @@ def test_a_good_bundle_passes(finished_bundle: Path, variant: str):
     assert result.pixel_error == 0
 
 
-def tampered(bundle: Path, change) -> tuple[str, ...]:  # noqa: ANN001
+def tampered(bundle: Path, change) -> tuple[str, ...]:
     encoder = Encoder(bundle, "fp32.onnx")
     opened = Bundle.open(bundle)
     return run_self_test(opened, opened.variants["fp32.onnx"], lambda pixels: change(encoder.run(pixels))).failures

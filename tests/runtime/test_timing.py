@@ -1,8 +1,7 @@
 import time
 
 import numpy as np
-
-from byol_edge.runtime.timing import time_interleaved
+from byol_edge.runtime.timing import ROUNDS, time_in_turn
 
 
 def test_functions_take_turns_and_the_slower_one_is_seen():
@@ -15,8 +14,10 @@ def test_functions_take_turns_and_the_slower_one_is_seen():
         calls.append(("slow", pixels.shape))
         time.sleep(0.002)
 
-    of_fast, of_slow = time_interleaved([fast, slow], image_size=8, batch_size=4, seconds=0.05)
-    assert calls[6:10] == [("fast", (4, 8, 8, 3)), ("slow", (4, 8, 8, 3))] * 2
+    of_fast, of_slow = time_in_turn([fast, slow], image_size=8, batch_size=4, seconds=0.05)
+    turns = [name for (name, _), (before, _) in zip(calls[1:], calls, strict=False) if name != before]
+    assert ["fast", *turns] == ["fast", "slow"] * ROUNDS
+    assert {shape for _, shape in calls} == {(4, 8, 8, 3)}
     assert of_slow.median >= 0.5  # 2 ms over four images
     assert of_fast.median < of_slow.median
     assert of_slow.lower <= of_slow.median <= of_slow.upper

@@ -2,7 +2,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-
 from byol_edge.runtime import ByolEdgeError, VectorFile, load_vectors, save_vectors
 
 CONTENT = VectorFile(np.eye(3, dtype=np.float32), ["a.jpg", "mit Ümlaut.jpg", "c.jpg"], "abc:int8.onnx:onnxruntime")

@@ -1,0 +1,161 @@
+"""The commands as typed: what they print, their exit codes, and what bad input gets."""
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from byol_edge.cli.main import COMMANDS, cli
+from byol_edge.models.backbones import build_backbone
+from byol_edge.runtime import Encoder, load_vectors
+from click.testing import CliRunner, Result
+from shapes import replace_weights
+
+
+def call(*arguments: object) -> Result:
+    return CliRunner().invoke(cli, [str(argument) for argument in arguments])
+
+
+def fails(code: int, *arguments: object) -> str:
+    """The one line on standard error of a command that leaves with `code`."""
+    result = call(*arguments)
+    assert result.exit_code == code, result.output
+    lines = result.stderr.splitlines()
+    assert "Traceback" not in result.stderr
+    assert lines[-1].startswith(("byol-edge: ", "Error: "))
+    return lines[-1]
+
+
+def test_help_names_every_command_with_an_example():
+    help_text = call("--help").stdout
+    for command in COMMANDS:
+        assert command.name is not None
+        assert command.name in help_text
+        assert "Example: byol-edge" in call(command.name, "--help").stdout or command.name == "demo"
+
+
+def test_a_mistyped_command_gets_the_nearest():
+    assert "Did you mean 'validate'?" in fails(2, "validat")
+    assert "There are demo, train" in fails(2, "xyz")
+
+
+def test_a_mistyped_option_gets_the_nearest():
+    assert "--epochs" in fails(2, "train", "x", "--out", "y", "--epoch", "3")
+
+
+def test_the_road_in_five_commands(photos: Path, tmp_path: Path):
+    run, bundle, vectors = tmp_path / "run", tmp_path / "bundle", tmp_path / "vectors.npz"
+    dials = ("--backbone", "conv4", "--image-size", 32, "--epochs", 1, "--workers", 0)
+    trained = call("train", photos, "--out", run, *dials)
+    assert trained.exit_code == 0, trained.output
+    assert "epoch 1: loss" in trained.stderr
+    assert "byol-edge export" in trained.stdout
+    exported = call("export", run, "--int8", "--out", bundle)
+    assert exported.exit_code == 0, exported.output
+    assert "(default)" in exported.stdout
+    assert "16 of your training images" in exported.stdout
+    validated = call("validate", bundle, "--data", photos)
+    assert validated.exit_code == 0, validated.output
+    assert "120 images, 3 classes" in validated.stdout
+    embedded = call("embed", bundle, photos, "-o", vectors)
+    assert embedded.exit_code == 0, embedded.output
+    tested = call("self-test", bundle)
+    assert tested.exit_code == 0
+    assert "passed" in tested.stdout
+    for path, word in ((run, "conv4"), (bundle, "int8.onnx"), (bundle / "int8.onnx", "256"), (vectors, "120 of 256")):
+        shown = call("inspect", path)
+        assert shown.exit_code == 0
+        assert word in shown.stdout
+
+
+def test_embed_writes_what_the_encoder_gives(finished_bundle: Path, photos: Path, tmp_path: Path):
+    assert call("embed", finished_bundle, photos, "-o", tmp_path / "v.npz").exit_code == 0
+    content = load_vectors(tmp_path / "v.npz")
+    encoder = Encoder(finished_bundle)
+    assert content.model == encoder.id
+    assert content.sources[0] == str(photos / "disc" / "00.png")
+    np.testing.assert_allclose(content.vectors, encoder.embed(content.sources), atol=1e-6)
+
+
+def test_embed_leaves_unreadable_images_out_and_strict_does_not(finished_bundle: Path, photos: Path, tmp_path: Path):
+    images = Path(shutil.copytree(photos / "disc", tmp_path / "images"))
+    (images / "broken.jpg").write_bytes(b"x")
+    result = call("embed", finished_bundle, images, "-o", tmp_path / "v.npz")
+    assert result.exit_code == 0
+    assert "broken.jpg" in result.stderr
+    assert "1 images could not be read" in result.stdout
+    assert "1 of 41" in fails(1, "embed", finished_bundle, images, "-o", tmp_path / "w.npz", "--strict")
+    assert not (tmp_path / "w.npz").exists()
+
+
+def test_embed_does_not_replace_a_file_unasked(finished_bundle: Path, photos: Path, tmp_path: Path):
+    out = tmp_path / "v.npz"
+    out.write_text("mine")
+    assert "--overwrite" in fails(2, "embed", finished_bundle, photos, "-o", out)
+    assert out.read_text() == "mine"
+    assert call("embed", finished_bundle, photos, "-o", out, "--overwrite").exit_code == 0
+    assert "written as .npz" in fails(2, "embed", finished_bundle, photos, "-o", tmp_path / "v.csv")
+
+
+@pytest.mark.parametrize("command", ["export", "validate", "self-test", "inspect", "bench"])
+def test_json_is_json_and_nothing_else(
+    command: str, finished_run: Path, finished_bundle: Path, photos: Path, tmp_path: Path
+):
+    arguments = {
+        "export": (finished_run, "--out", tmp_path / "b"),
+        "validate": (finished_bundle, "--data", photos),
+        "self-test": (finished_bundle,),
+        "inspect": (finished_bundle,),
+        "bench": (finished_bundle, "--seconds", 0.1),
+    }[command]
+    result = call(command, *arguments, "--json")
+    assert result.exit_code == 0
+    assert isinstance(json.loads(result.stdout), dict)
+
+
+def test_bad_input_to_train(photos: Path, finished_run: Path, tmp_path: Path):
+    out = tmp_path / "run"
+    (tmp_path / "empty").mkdir()
+    assert "no images in it" in fails(1, "train", tmp_path / "empty", "--out", out)
+    assert "no such folder" in fails(1, "train", tmp_path / "gone", "--out", out)
+    assert "did you mean resnet18" in fails(2, "train", photos, "--out", out, "--backbone", "resnet-18")
+    assert "fewer than a batch of 500" in fails(1, "train", photos, "--out", out, "--batch-size", 500)
+    assert "exists already" in fails(2, "train", photos, "--out", finished_run)
+    assert not out.exists()
+
+
+def test_bad_input_to_export(run: Path, finished_run: Path, finished_bundle: Path, tmp_path: Path):
+    (run / "encoder.json").unlink()
+    assert "no finished epoch" in fails(1, "export", run, "--out", tmp_path / "b")
+    assert "no such run" in fails(1, "export", tmp_path / "gone", "--out", tmp_path / "b")
+    assert "exists already" in fails(2, "export", finished_run, "--out", finished_bundle)
+    assert not (tmp_path / "b").exists()
+
+
+def test_bad_bundles_in_every_device_command(bundle: Path, photos: Path, tmp_path: Path):
+    for name in ("fp32.onnx", "int8.onnx"):
+        content = bytearray((bundle / name).read_bytes())
+        content[-1] ^= 1
+        (bundle / name).write_bytes(content)
+    for command in (("embed", bundle, photos, "-o", tmp_path / "v.npz"), ("self-test", bundle)):
+        assert ".onnx: changed since export" in fails(1, *command)
+        (bundle / "manifest.json").rename(bundle / "m")
+        assert "not a bundle" in fails(1, *command)
+        (bundle / "m").rename(bundle / "manifest.json")
+    assert not (tmp_path / "v.npz").exists()
+    assert "no such file" in fails(2, "inspect", tmp_path / "gone")
+    assert "is not a run, a bundle" in fails(2, "inspect", photos)
+
+
+def test_a_failed_validation_exits_1_and_names_variant_and_figure(bundle: Path, photos: Path):
+    replace_weights(bundle, build_backbone("conv4", 32))
+    line = fails(1, "validate", bundle, "--data", photos)
+    assert "gates failed: fp32.onnx (onnxruntime): lowest cosine to PyTorch" in line
+
+
+def test_debug_shows_the_traceback(tmp_path: Path):
+    result = call("--debug", "self-test", tmp_path / "gone")
+    assert result.exit_code == 1
+    assert result.exception is not None
+    assert "no such folder" in str(result.exception)

@@ -1,0 +1,126 @@
+import dataclasses
+import errno
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from byol_edge.export import bundling
+from byol_edge.export.bundling import ExportedVariant, choose_default, export_run
+from byol_edge.runtime import Encoder, FidelityError, OutputExistsError, RunError
+from byol_edge.runtime.fidelity import Fidelity
+from byol_edge.runtime.files import sha256
+from byol_edge.runtime.timing import Timing
+
+FAITHFUL = Fidelity(100, 1.0, 1.0, 1.0, 0.0, 1.0, 0.0)
+
+
+def exported(name: str, ms: float, cosine: float = 1.0, failures: tuple[str, ...] = ()) -> ExportedVariant:
+    fidelity = dataclasses.replace(FAITHFUL, cosine_mean=cosine)
+    return ExportedVariant(name, name[:4], "onnxruntime", 1, fidelity, failures, Timing(ms, ms, ms))
+
+
+def test_the_fastest_within_its_gates_is_the_default():
+    assert choose_default((exported("fp32.onnx", 3.0), exported("int8.onnx", 1.0, 0.995))) == "int8.onnx"
+
+
+def test_a_variant_that_misses_its_gates_is_never_the_default():
+    assert choose_default((exported("fp32.onnx", 3.0), exported("int8.onnx", 1.0, 0.9, ("cosine",)))) == "fp32.onnx"
+
+
+def test_a_small_lead_counts_as_none_and_the_more_faithful_wins():
+    assert choose_default((exported("fp32.onnx", 1.05), exported("int8.onnx", 1.0, 0.995))) == "fp32.onnx"
+
+
+def test_the_default_runs_on_every_device():
+    assert choose_default((exported("fp32.onnx", 3.0), exported("int8.xml", 0.5, 0.999))) == "fp32.onnx"
+
+
+def test_the_manifest_lists_every_file_with_its_hash(finished_bundle: Path):
+    manifest = json.loads((finished_bundle / "manifest.json").read_text())
+    there = {path.relative_to(finished_bundle).as_posix() for path in finished_bundle.rglob("*") if path.is_file()}
+    assert manifest["files"].keys() == there - {"manifest.json", "measured.json"}
+    for name, entry in manifest["files"].items():
+        content = (finished_bundle / name).read_bytes()
+        assert (entry["sha256"], entry["size"]) == (sha256(content), len(content))
+    assert manifest["provenance"]["training"]["network"] == "online"
+    assert manifest["provenance"]["export"]["calibration"]["images"] == 90
+
+
+def test_the_weights_are_those_of_the_run(finished_run: Path, finished_bundle: Path):
+    name = "encoder.safetensors"
+    assert (finished_bundle / name).read_bytes() == (finished_run / name).read_bytes()
+
+
+def test_the_same_run_gives_the_same_bytes_in_another_process(
+    finished_run: Path, finished_bundle: Path, tmp_path: Path
+):
+    command = [sys.executable, "-m", "byol_edge.cli.main", "export", str(finished_run), "--int8", "--out", "bundle"]
+    subprocess.run(command, check=True, cwd=tmp_path, capture_output=True)
+    for file in finished_bundle.rglob("*"):
+        if file.is_file() and file.name not in ("measured.json", "manifest.json"):
+            other = tmp_path / "bundle" / file.relative_to(finished_bundle)
+            assert file.read_bytes() == other.read_bytes(), file.name
+    one, other = (
+        json.loads((folder / "manifest.json").read_text()) for folder in (finished_bundle, tmp_path / "bundle")
+    )
+    # Which variant is the default may follow the machine's speed on a network as small as this one.
+    assert one | {"default": ""} == other | {"default": ""}
+
+
+def test_without_int8_there_are_two_variants(finished_run: Path, tmp_path: Path):
+    result = export_run(finished_run, tmp_path / "b", int8=False)
+    assert [each.name for each in result.variants] == ["fp32.onnx", "fp32.xml"]
+    assert not (tmp_path / "b" / "int8.onnx").exists()
+    assert result.default == "fp32.onnx"
+
+
+def test_int8_that_misses_its_gates_is_written_and_marked(
+    finished_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    compare = bundling.compare
+
+    def harsh(reference: np.ndarray, vectors: np.ndarray) -> Fidelity:
+        fidelity = compare(reference, vectors)
+        return fidelity if fidelity.cosine_min > 0.99999 else dataclasses.replace(fidelity, cosine_mean=0.5)
+
+    monkeypatch.setattr(bundling, "compare", harsh)
+    result = export_run(finished_run, tmp_path / "b", int8=True)
+    missed = [each for each in result.variants if each.failures]
+    assert {each.name for each in missed} == {"int8.onnx", "int8.xml"}
+    assert "mean cosine to PyTorch 0.5, needs ≥ 0.99" in missed[0].failures[0]
+    assert result.default == "fp32.onnx"
+    assert Encoder(tmp_path / "b").variant == "fp32.onnx"
+    assert Encoder(tmp_path / "b", "int8").self_test().passed  # held to what it was at export
+
+
+def test_an_fp32_variant_that_is_wrong_stops_the_export(
+    finished_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    embed_pixels = bundling.embed_pixels
+    monkeypatch.setattr(bundling, "embed_pixels", lambda network, pixels: embed_pixels(network, pixels[::-1].copy()))
+    with pytest.raises(FidelityError, match=r"fp32\.onnx is not what PyTorch computes.*Nothing was written"):
+        export_run(finished_run, tmp_path / "b", int8=False)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_full_disk_leaves_nothing_half_written(finished_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(bundling, "write_golden", full)
+    with pytest.raises(OSError, match="No space left"):
+        export_run(finished_run, tmp_path / "b", int8=False)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_output_that_exists_is_refused_before_any_work(run: Path, bundle: Path):
+    shutil.rmtree(run)
+    with pytest.raises(OutputExistsError, match="--overwrite"):
+        export_run(run, bundle, int8=True)
+    with pytest.raises(RunError, match="no such run"):
+        export_run(run, bundle, int8=True, overwrite=True)
+    assert Encoder(bundle).self_test().passed

@@ -1,0 +1,48 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+from byol_edge.export.source import load_source
+from byol_edge.runtime import RunError
+
+
+def test_calibration_images_are_split_three_to_one(finished_run: Path):
+    source = load_source(finished_run)
+    assert (len(source.calibrate), len(source.judge)) == (90, 30)
+    assert not source.network.training
+
+
+def test_of_many_three_hundred_calibrate(run: Path, random: np.random.Generator):
+    np.savez(run / "calibration.npz", images=random.integers(0, 256, (512, 32, 32, 3), dtype=np.uint8))
+    source = load_source(run)
+    assert (len(source.calibrate), len(source.judge)) == (300, 212)
+
+
+@pytest.mark.parametrize("name", ["encoder.json", "encoder.safetensors"])
+def test_a_run_without_a_finished_epoch_is_said_to_be_one(run: Path, name: str):
+    (run / name).unlink()
+    with pytest.raises(RunError, match=r"no finished epoch yet; .*--resume"):
+        load_source(run)
+
+
+def test_what_is_no_run_is_said_to_be_none(tmp_path: Path):
+    with pytest.raises(RunError, match=r"gone: no such run; .*byol-edge train"):
+        load_source(tmp_path / "gone")
+    with pytest.raises(RunError, match="not a run"):
+        load_source(tmp_path)
+
+
+@pytest.mark.parametrize("content", ["{", "[]", '{"backbone": "conv4"}'])
+def test_a_damaged_description_is_named(run: Path, content: str):
+    (run / "encoder.json").write_text(content)
+    with pytest.raises(RunError, match=r"encoder\.json: unreadable"):
+        load_source(run)
+
+
+def test_missing_or_foreign_calibration_is_named(run: Path):
+    np.savez(run / "calibration.npz", images=np.zeros((9, 8, 8, 3), np.uint8))
+    with pytest.raises(RunError, match=r"calibration\.npz: uint8 \[9, 8, 8, 3\]"):
+        load_source(run)
+    (run / "calibration.npz").unlink()
+    with pytest.raises(RunError, match=r"calibration\.npz: no calibration images"):
+        load_source(run)

@@ -1,0 +1,61 @@
+"""Drawn images and a small training: what tests need beside fixtures."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import torch
+from byol_edge.models.weights import save_weights
+from byol_edge.runtime.files import sha256
+from byol_edge.train.monitor import Metrics
+from byol_edge.train.recipe import Dials, Settings
+from PIL import Image
+
+SHAPES = ("disc", "stripes", "square")
+
+
+def draw_shape(shape: str, random: np.random.Generator, width: int = 48, height: int = 40) -> Image.Image:
+    """A coloured shape somewhere on a coloured ground, a little noisy."""
+    y, x = np.mgrid[0:height, 0:width]
+    cx, cy = random.uniform(0.3, 0.7) * width, random.uniform(0.3, 0.7) * height
+    size = random.uniform(7, 14)
+    mask = {
+        "disc": (x - cx) ** 2 + (y - cy) ** 2 < size**2,
+        "stripes": np.sin((x + y) * 2 * np.pi / size) > 0,
+        "square": np.maximum(abs(x - cx), abs(y - cy)) < size,
+    }[shape]
+    ground, ink = random.uniform(0, 255, (2, 3))
+    pixels = np.where(mask[:, :, None], ink, ground) + random.normal(0, 5, (height, width, 3))
+    return Image.fromarray(pixels.clip(0, 255).astype(np.uint8))
+
+
+class Silent:
+    """A watcher that remembers what it was told."""
+
+    def __init__(self) -> None:
+        self.messages: list[str] = []
+        self.epochs: list[int] = []
+
+    def start(self, settings: Settings, images: int, first_epoch: int) -> None:
+        self.first_epoch = first_epoch
+
+    def step(self, done: int, steps: int) -> None: ...
+
+    def unreadable(self, message: str) -> None:
+        self.messages.append(message)
+
+    def epoch(self, metrics: Metrics) -> None:
+        self.epochs.append(metrics.epoch)
+
+
+DIALS = Dials("conv4", image_size=32, epochs=2, batch_size=16, workers=0)
+
+
+def replace_weights(bundle: Path, backbone: torch.nn.Module) -> None:
+    """Changes a bundle's weights as somebody would who knows the manifest: hash and all."""
+    save_weights(bundle / "encoder.safetensors", backbone)
+    manifest = json.loads((bundle / "manifest.json").read_text())
+    manifest["files"]["encoder.safetensors"]["sha256"] = sha256((bundle / "encoder.safetensors").read_bytes())
+    (bundle / "manifest.json").write_text(json.dumps(manifest))

@@ -1,0 +1,131 @@
+import dataclasses
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import safetensors.torch
+import torch
+from byol_edge.models.weights import EncoderSpec, untrained_encoder
+from byol_edge.runtime import ImageError, OutputExistsError, Preprocessing, RunError, UsageError
+from byol_edge.train import loop
+from byol_edge.train import run as run_module
+from byol_edge.train.loop import choose_device, train
+from shapes import DIALS, Silent
+
+
+class Stop(Exception):
+    """Stands for a kill."""
+
+
+class Killer(Silent):
+    def __init__(self, at_step: int) -> None:
+        super().__init__()
+        self._at = at_step
+
+    def step(self, done: int, steps: int) -> None:
+        if done == self._at:
+            raise Stop
+
+
+def weights(run: Path) -> dict[str, torch.Tensor]:
+    return safetensors.torch.load_file(run / "encoder.safetensors")
+
+
+def test_training_moves_the_online_backbone_and_the_run_holds_it(finished_run: Path):
+    before = untrained_encoder(EncoderSpec("conv4", "standard", 256, Preprocessing(32)), seed=0).state_dict()
+    after = weights(finished_run)
+    assert before.keys() == after.keys()
+    assert not torch.equal(before["conv1.weight"], after["conv1.weight"])
+    checkpoint = torch.load(finished_run / "last.pt", weights_only=True)["byol"]
+    assert torch.equal(checkpoint["backbone.conv1.weight"], after["conv1.weight"])
+    assert not torch.equal(checkpoint["target_backbone.conv1.weight"], after["conv1.weight"])
+
+
+def test_the_same_seed_is_the_same_run(photos: Path, finished_run: Path, tmp_path: Path, watcher: Silent):
+    train(photos, tmp_path / "again", DIALS, watcher)
+    assert (tmp_path / "again" / "encoder.safetensors").read_bytes() == (
+        finished_run / "encoder.safetensors"
+    ).read_bytes()
+    train(photos, tmp_path / "other", dataclasses.replace(DIALS, seed=1), watcher)
+    assert (tmp_path / "other" / "encoder.safetensors").read_bytes() != (
+        finished_run / "encoder.safetensors"
+    ).read_bytes()
+
+
+@pytest.mark.parametrize("at_step", [3, 7, 9, 14])
+def test_a_killed_run_resumes_to_the_same_weights(photos: Path, finished_run: Path, tmp_path: Path, at_step: int):
+    out = tmp_path / "run"
+    with pytest.raises(Stop):
+        train(photos, out, DIALS, Killer(at_step))
+    watcher = Silent()
+    train(photos, out, DIALS, watcher, resume=True)
+    assert watcher.first_epoch == (1 if at_step > 7 else 0)
+    assert (out / "encoder.safetensors").read_bytes() == (finished_run / "encoder.safetensors").read_bytes()
+    assert [line["epoch"] for line in run_module.read_metrics(out)] == [1, 2]
+
+
+def test_resume_without_a_run_starts_and_of_a_finished_one_is_done(photos: Path, tmp_path: Path, watcher: Silent):
+    train(photos, tmp_path / "run", DIALS, watcher, resume=True)
+    before = (tmp_path / "run" / "encoder.safetensors").read_bytes()
+    again = Silent()
+    train(photos, tmp_path / "run", DIALS, again, resume=True)
+    assert again.epochs == []
+    assert (tmp_path / "run" / "encoder.safetensors").read_bytes() == before
+
+
+def test_resume_with_other_settings_names_them(photos: Path, run: Path, watcher: Silent):
+    with pytest.raises(UsageError, match=r"epochs \(was 2, now 5\)"):
+        train(photos, run, dataclasses.replace(DIALS, epochs=5), watcher, resume=True)
+    with pytest.raises(UsageError, match=r"count \(was 120, now 40\)"):
+        train(photos / "disc", run, DIALS, watcher, resume=True)
+    train(photos, run, dataclasses.replace(DIALS, workers=1), watcher, resume=True)
+
+
+def test_an_output_that_exists_is_not_touched(photos: Path, run: Path, watcher: Silent):
+    before = (run / "encoder.safetensors").read_bytes()
+    with pytest.raises(OutputExistsError, match="--overwrite"):
+        train(photos, run, dataclasses.replace(DIALS, seed=3), watcher)
+    assert (run / "encoder.safetensors").read_bytes() == before
+
+
+def test_unreadable_images_are_told_once_and_counted(photos: Path, tmp_path: Path, watcher: Silent):
+    images = Path(shutil.copytree(photos, tmp_path / "images"))
+    (images / "disc" / "broken.jpg").write_bytes(b"x")
+    train(images, tmp_path / "run", dataclasses.replace(DIALS, batch_size=121), watcher)
+    assert len(watcher.messages) == 1
+    assert "broken.jpg" in watcher.messages[0]
+    assert run_module.read_metrics(tmp_path / "run")[-1]["unreadable"] == 1
+
+
+def test_a_folder_without_images_leaves_nothing_behind(photos: Path, tmp_path: Path, watcher: Silent):
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(ImageError, match="no images"):
+        train(tmp_path / "empty", tmp_path / "run", DIALS, watcher)
+    with pytest.raises(UsageError, match="no backbone"):
+        train(photos, tmp_path / "run", dataclasses.replace(DIALS, backbone="resnot"), watcher)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_loss_that_is_no_number_stops_and_keeps_the_last_epoch(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, watcher: Silent
+):
+    take_step = loop.take_step
+    calls = []
+
+    def breaking(*args: object) -> tuple[torch.Tensor, torch.Tensor]:
+        calls.append(args)
+        loss, projections = take_step(*args)
+        return loss * (float("nan") if len(calls) > 10 else 1), projections
+
+    monkeypatch.setattr(loop, "take_step", breaking)
+    with pytest.raises(RunError, match="nan in epoch 2"):
+        train(photos, tmp_path / "run", DIALS, watcher)
+    assert json.loads((tmp_path / "run" / "encoder.json").read_text())["provenance"]["epoch"] == 1
+
+
+def test_a_gpu_that_is_not_there_is_refused(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert choose_device("auto").type == "cpu"
+    with pytest.raises(UsageError, match="no GPU"):
+        choose_device("cuda")

@@ -1,0 +1,63 @@
+"""One step of each parameter group, against the update written out."""
+
+import pytest
+import torch
+from byol_edge.runtime import UsageError
+from byol_edge.train.optimiser import build_optimiser
+from torch import nn
+
+RATE, DECAY = 0.5, 0.1
+
+
+@pytest.fixture
+def network() -> nn.Module:
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4), nn.Linear(4, 2))
+    network[2].requires_grad_(False)
+    return network
+
+
+def step(network: nn.Module, name: str) -> tuple[list[torch.Tensor], list[torch.Tensor], list[torch.Tensor]]:
+    """One step; the trained parameters before it, their gradients, and the parameters after it."""
+    optimiser = build_optimiser(name, network, RATE, DECAY)
+    network(torch.randn(5, 3)).square().sum().backward()
+    trained = [parameter for parameter in network.parameters() if parameter.requires_grad]
+    before = [parameter.detach().clone() for parameter in trained]
+    gradients = [parameter.grad.clone() for parameter in trained]
+    optimiser.step()
+    return before, gradients, [parameter.detach() for parameter in trained]
+
+
+def test_lars_adapts_and_decays_weights_alone(network: nn.Module):
+    before, gradients, after = step(network, "lars")
+    for old, gradient, new in zip(before, gradients, after, strict=True):
+        if old.ndim > 1:
+            trust = 0.001 * old.norm() / (gradient.norm() + DECAY * old.norm())
+            expected = old - RATE * trust * (gradient + DECAY * old)
+        else:
+            expected = old - RATE * gradient
+        torch.testing.assert_close(new, expected)
+
+
+def test_sgd_decays_weights_alone(network: nn.Module):
+    before, gradients, after = step(network, "sgd")
+    for old, gradient, new in zip(before, gradients, after, strict=True):
+        torch.testing.assert_close(new, old - RATE * (gradient + (DECAY if old.ndim > 1 else 0) * old))
+
+
+def test_adamw_decays_weights_alone(network: nn.Module):
+    before, gradients, after = step(network, "adamw")
+    for old, gradient, new in zip(before, gradients, after, strict=True):
+        decayed = old * (1 - RATE * DECAY) if old.ndim > 1 else old
+        torch.testing.assert_close(new, decayed - RATE * gradient / (gradient.abs() + 1e-8), rtol=1e-4, atol=1e-5)
+
+
+def test_frozen_parameters_are_not_touched(network: nn.Module):
+    optimiser = build_optimiser("adamw", network, RATE, DECAY)
+    held = {parameter for group in optimiser.param_groups for parameter in group["params"]}
+    assert held == {parameter for parameter in network.parameters() if parameter.requires_grad}
+
+
+def test_an_unknown_optimiser_is_refused(network: nn.Module):
+    with pytest.raises(UsageError, match="lars, sgd, adamw"):
+        build_optimiser("adagrad", network, RATE, DECAY)

@@ -1,0 +1,111 @@
+import numpy as np
+import pytest
+from byol_edge.train.views import RandomAffine, RandomCrop, Recolour, View, draw_view
+from PIL import Image
+
+SIDE = 24
+
+
+def still(**changes: object) -> View:
+    """A view that changes nothing but what is named."""
+    return View(**{"geometry": RandomCrop((1, 1), (1, 1)), "flip": 0, "jitter": 0, "grayscale": 0, **changes})
+
+
+@pytest.fixture
+def image(random: np.random.Generator) -> Image.Image:
+    return Image.fromarray(random.integers(0, 256, (SIDE, SIDE, 3), dtype=np.uint8))
+
+
+def draw(image: Image.Image, view: View, seed: int = 0) -> np.ndarray:
+    return draw_view(image, view, SIDE, np.random.default_rng(seed))
+
+
+def test_a_view_that_changes_nothing_is_the_image(image: Image.Image):
+    assert np.array_equal(draw(image, still()), np.asarray(image))
+
+
+def test_views_depend_on_the_generator_alone(image: Image.Image):
+    view = View(blur=0.5, solarize=0.2)
+    assert np.array_equal(draw(image, view, 3), draw(image, view, 3))
+    assert not np.array_equal(draw(image, view, 3), draw(image, view, 4))
+
+
+def test_each_image_has_draws_of_its_own(image: Image.Image):
+    # torchvision's v2 transforms draw one crop for a whole batch.
+    random = np.random.default_rng(0)
+    drawn = [draw_view(image, View(), SIDE, random).tobytes() for _ in range(8)]
+    assert len(set(drawn)) == 8
+
+
+@pytest.mark.parametrize(
+    ("view", "expected"),
+    [
+        (still(flip=1), lambda pixels: pixels[:, ::-1]),
+        (still(solarize=1), lambda pixels: np.where(pixels < 128, pixels, 255 - pixels)),
+    ],
+)
+def test_changes_that_are_exact(image: Image.Image, view: View, expected):
+    assert np.array_equal(draw(image, view), expected(np.asarray(image)))
+
+
+def test_gray_has_equal_channels(image: Image.Image):
+    gray = draw(image, still(grayscale=1))
+    assert (gray[..., 0] == gray[..., 1]).all()
+    assert (gray[..., 0] == gray[..., 2]).all()
+
+
+def test_blur_takes_detail_away(image: Image.Image):
+    assert draw(image, still(blur=1, blur_sigma=(2, 2))).std() < np.asarray(image).std() / 2
+
+
+def test_jitter_changes_colours_and_not_places():
+    image = Image.new("RGB", (SIDE, SIDE), (120, 80, 200))
+    drawn = draw(image, still(jitter=1))
+    assert drawn.reshape(-1, 3).std(0).max() == 0
+    assert drawn[0, 0].tolist() != [120, 80, 200]
+    assert draw(image, still(jitter=1, recolour=Recolour(0, 0, 0, 0)))[0, 0].tolist() == pytest.approx(
+        [120, 80, 200], abs=2
+    )
+
+
+@pytest.mark.parametrize("field", ["flip", "grayscale", "solarize"])
+def test_probabilities_are_kept(image: Image.Image, field: str):
+    unchanged = np.asarray(image).tobytes()
+    random = np.random.default_rng(0)
+    view = still(**{field: 0.2})
+    changed = sum(draw_view(image, view, SIDE, random).tobytes() != unchanged for _ in range(1000))
+    assert 150 < changed < 250
+
+
+def test_crops_have_the_area_and_ratio_asked_for():
+    # An image whose colour says where it was taken from.
+    width, height = 200, 100
+    x, y = np.meshgrid(np.arange(width), np.arange(height))
+    image = Image.fromarray(np.stack([x, y * 2, x * 0], axis=2).astype(np.uint8))
+    random = np.random.default_rng(0)
+    for _ in range(50):
+        pixels = draw_view(image, still(geometry=RandomCrop((0.1, 0.5))), 64, random).astype(float)
+        w = (pixels[:, -1, 0] - pixels[:, 0, 0]).mean() * 64 / 63
+        h = (pixels[-1, :, 1] - pixels[0, :, 1]).mean() / 2 * 64 / 63
+        assert 0.08 < w * h / (width * height) < 0.53
+        assert 0.7 < w / h < 1.42
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 500), (500, 1), (3, 2)])
+def test_any_shape_can_be_cropped(size: tuple[int, int]):
+    assert draw(Image.new("RGB", size, (9, 9, 9)), View()).shape == (SIDE, SIDE, 3)
+
+
+def test_an_affine_view_moves_the_whole_and_fills_with_the_background():
+    pixels = np.full((SIDE, SIDE, 3), 250, np.uint8)
+    pixels[8:16, 8:16] = 10  # a dark square on light ground
+    affine = RandomAffine(rotation=20, scale=(0.8, 1.2), shear=10, shift=0.1)
+    for seed in range(20):
+        drawn = draw(Image.fromarray(pixels), still(geometry=affine), seed)
+        assert 30 < (drawn[..., 0] < 128).sum() < 120  # 64 before, times .64 to 1.44
+        assert (drawn[0] > 200).all()
+
+
+def test_an_affine_view_of_no_amount_is_the_image(image: Image.Image):
+    nothing = RandomAffine(rotation=0, scale=(1, 1), shear=0, shift=0)
+    assert np.array_equal(draw(image, still(geometry=nothing)), np.asarray(image))
