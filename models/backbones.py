@@ -61,7 +61,7 @@ def embedding_size(backbone: nn.Module, image_size: int) -> int:
     return output.shape[1]
 
 
-def conv4(batch_norm: bool = True) -> nn.Module:
+def conv4(batch_norm: bool = True) -> nn.Sequential:
     """The smallest edge network: four 3×3 stride-2 convolutions with ReLU, 32-64-128-256, average-pooled.
 
     0.4 M parameters, embeddings of 256; images of any size.

@@ -71,12 +71,13 @@ def test_the_target_never_receives_a_gradient():
 def test_the_target_starts_as_a_copy_and_follows_slowly():
     byol = small_byol()
     before = copy.deepcopy(byol.target_backbone.state_dict())
-    assert torch.equal(byol.target_backbone[0].weight, byol.backbone[0].weight)
+    online, target = (part.get_parameter("0.weight") for part in (byol.backbone, byol.target_backbone))
+    assert online is not target
+    assert torch.equal(online, target)
     with torch.no_grad():
-        byol.backbone[0].weight += 1
+        online += 1
     byol.update_target(tau=0.9)
-    torch.testing.assert_close(byol.target_backbone[0].weight, before["0.weight"] + 0.1)
-    assert byol.target_backbone[0].weight is not byol.backbone[0].weight
+    torch.testing.assert_close(target.detach(), before["0.weight"] + 0.1)
 
 
 def test_each_view_is_a_batch_of_its_own_for_batch_norm():
@@ -90,7 +91,8 @@ def test_each_view_is_a_batch_of_its_own_for_batch_norm():
 def test_the_targets_batch_statistics_are_its_own():
     byol = small_byol()
     byol(*torch.randn(2, 6, 3, 8, 8))
-    updated = byol.target_backbone[1].running_mean.clone()
+    statistics = byol.target_backbone.get_buffer("1.running_mean")
+    updated = statistics.clone()
     assert not torch.equal(updated, torch.zeros(8))
     byol.update_target(tau=0.0)
-    assert torch.equal(byol.target_backbone[1].running_mean, updated)
+    assert torch.equal(statistics, updated)

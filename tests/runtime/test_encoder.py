@@ -142,10 +142,8 @@ def test_a_stream_takes_no_more_than_it_needs(encoder: Encoder, photos: Path):
             taken.append(path)
             yield path
 
-    stream = encoder.stream(sources(), batch_size=4)
-    next(stream)
+    next(encoder.stream(sources(), batch_size=4))
     assert len(taken) <= 8
-    stream.close()
 
 
 def test_a_stream_of_nothing_and_of_nothing_readable(encoder: Encoder):

@@ -31,7 +31,10 @@ def test_the_cosine_divides_both_norms_out(vectors: np.ndarray):
 
 def test_rows_that_are_not_of_unit_length_fail_every_gate_set(vectors: np.ndarray):
     for precision in GATES:
-        assert any("unit length" in failure for failure in failed_gates(compare(vectors, 1.01 * vectors), precision))
+        assert any(
+            "unit length" in failure
+            for failure in failed_gates(compare(vectors, vectors * np.float32(1.01)), precision)
+        )
 
 
 def test_one_nan_row_fails(vectors: np.ndarray):

@@ -2,6 +2,7 @@ import dataclasses
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 import safetensors.torch
@@ -113,7 +114,7 @@ def test_a_loss_that_is_no_number_stops_and_keeps_the_last_epoch(
     take_step = loop.take_step
     calls = []
 
-    def breaking(*args: object) -> tuple[torch.Tensor, torch.Tensor]:
+    def breaking(*args: Any) -> tuple[torch.Tensor, torch.Tensor]:
         calls.append(args)
         loss, projections = take_step(*args)
         return loss * (float("nan") if len(calls) > 10 else 1), projections

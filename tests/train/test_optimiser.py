@@ -23,7 +23,7 @@ def step(network: nn.Module, name: str) -> tuple[list[torch.Tensor], list[torch.
     network(torch.randn(5, 3)).square().sum().backward()
     trained = [parameter for parameter in network.parameters() if parameter.requires_grad]
     before = [parameter.detach().clone() for parameter in trained]
-    gradients = [parameter.grad.clone() for parameter in trained]
+    gradients = [parameter.grad.clone() for parameter in trained if parameter.grad is not None]
     optimiser.step()
     return before, gradients, [parameter.detach() for parameter in trained]
 
