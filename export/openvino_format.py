@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ..runtime.onnxruntime_backend import METADATA_KEY
-from ..runtime.openvino_backend import import_openvino
+from ..runtime.openvino_backend import import_openvino, shared_core
 from ..runtime.preprocessing import Pixels
 from .onnx_format import quiet
 
@@ -30,6 +30,7 @@ def quantise(model: Any, backbone_nodes: frozenset[str], calibrate: Pixels) -> A
 
     Min-max keeps more neighbours than NNCF's default ranges (ResNet-18: .95 against .92).
     """
+    shared_core()  # NNCF makes Cores of its own and lets them go
     ignored = nncf.IgnoredScope(names=_outside_backbone(model, backbone_nodes))
     images = nncf.Dataset([calibrate[index : index + 1] for index in range(len(calibrate))])
     with quiet():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import sys
 import threading
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -64,7 +65,7 @@ def _batch_size(images: int) -> int:
 
 def _compile(contents: tuple[bytes, ...], size: int, threads: int) -> Any:
     openvino = import_openvino()
-    core = openvino.Core()
+    core = shared_core()
     try:
         if len(contents) == 2:
             weights = openvino.Tensor(np.frombuffer(contents[1], np.uint8))
@@ -81,6 +82,18 @@ def _compile(contents: tuple[bytes, ...], size: int, threads: int) -> Any:
         return core.compile_model(model, "CPU", settings)
     except RuntimeError as error:
         raise EngineError(f"OpenVINO {openvino.__version__} refuses the model: {error}") from error
+
+
+@cache
+def shared_core() -> Any:
+    """The one Core of this process, its CPU plug-in loaded.
+
+    It is never let go: with the last Core the plug-in is unloaded, its fork handlers stay behind, and the next fork (a
+    data loader's workers, subprocess in some settings) crashes the process.
+    """
+    core = import_openvino().Core()
+    core.get_versions("CPU")
+    return core
 
 
 def import_openvino() -> Any:
