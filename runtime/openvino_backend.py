@@ -88,8 +88,8 @@ def _compile(contents: tuple[bytes, ...], size: int, threads: int) -> Any:
 def shared_core() -> Any:
     """The one Core of this process, its CPU plug-in loaded.
 
-    It is never let go: with the last Core the plug-in is unloaded, its fork handlers stay behind, and the next fork (a
-    data loader's workers, subprocess in some settings) crashes the process.
+    It is never let go. On CPUs with AMX the plug-in gives the process a signal stack and unmaps it when the last Core
+    goes, and the next signal (a data loader's worker that ends, say) is a segmentation fault.
     """
     core = import_openvino().Core()
     core.get_versions("CPU")
