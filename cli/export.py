@@ -44,7 +44,7 @@ def print_export(result: Export, out: Path) -> None:
     """The table of variants, and in words what a person should know about them."""
     rows = [
         (
-            each.name + (" (default)" if each.name == result.default else ""),
+            each.name,
             each.engine,
             megabytes(each.size),
             f"{each.timing.median:.2f}",
@@ -58,6 +58,7 @@ def print_export(result: Export, out: Path) -> None:
     columns = ("variant", "engine", "size", "ms/image", "cosine", "lowest", "overlap@10", "gates")
     images = result.variants[0].fidelity.images
     print_table(f"{out}: against PyTorch, on {images} training images kept from calibration", columns, rows, left=2)
+    say(f"The default, on every device, is {result.default}.")
     for each in result.variants:
         if each.failures:
             say(f"{each.name} misses its gates and is never the default: {'; '.join(each.failures)}")

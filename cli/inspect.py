@@ -52,6 +52,7 @@ def _inspect_bundle(bundle: Bundle, as_json: bool) -> None:
             "trained": f"{training['epoch']} of {training['epochs']} epochs, recipe {training['recipe']}, "
             f"{training['network']} network, seed {training['seed']}",
             "made with": ", ".join(f"{name} {number}" for name, number in export["versions"].items()),
+            "default": manifest["default"],
             "holds": "training images, at model size, as reference (golden.npz)",
         },
     )
@@ -60,20 +61,19 @@ def _inspect_bundle(bundle: Bundle, as_json: bool) -> None:
     for name, variant in bundle.variants.items():
         fidelity = manifest["variants"][name]["fidelity"]
         speed = measured.get(name)
-        size = sum(manifest["files"][file]["size"] for file in variant.files)
         rows.append(
             (
-                name + (" (default)" if name == manifest["default"] else ""),
-                megabytes(size),
+                name,
+                megabytes(bundle.size(variant)),
                 f"{fidelity['cosine_mean']:.5f}",
                 share(fidelity["overlap"]),
                 "passed" if variant.passes else "missed",
-                f"{speed['median']:.2f} ({speed['engine']})" if speed else "–",
+                f"{speed['median']:.2f}" if speed else "–",
                 "yes" if bundle.holds(variant) else "no",
             )
         )
-    columns = ("variant", "size", "cosine", "overlap@10", "gates", "ms/image at export", "here")
-    print_table("", columns, rows)
+    columns = ("variant", "size", "cosine", "overlap@10", "gates", "ms/image", "here")
+    print_table("against PyTorch, and speed, as measured at export:", columns, rows)
 
 
 def _read_measured(bundle: Bundle) -> dict[str, Any]:

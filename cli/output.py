@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import cache
 from types import TracebackType
 
 from rich.console import Console
@@ -18,8 +20,14 @@ PLAIN_LINE_EVERY = 10.0  # seconds, where standard error is no terminal
 
 def standard_output() -> Console:
     """A console that does not fold lines where no terminal says how wide it is."""
-    console = Console(highlight=False)
-    return console if console.is_terminal else Console(highlight=False, width=160)
+    width = None if sys.stdout.isatty() else 160
+    return Console(width=width, highlight=False, markup=False, emoji=False)
+
+
+@cache
+def standard_error() -> Console:
+    """The one console that bars and notes share, so that a note does not tear a bar."""
+    return Console(stderr=True, highlight=False, markup=False, emoji=False)
 
 
 def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]], left: int = 1) -> None:
@@ -36,12 +44,12 @@ def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]
 
 def say(line: str) -> None:
     """A line on standard output."""
-    standard_output().print(line, markup=False, soft_wrap=True)
+    standard_output().print(line, soft_wrap=True)
 
 
 def note(line: str) -> None:
     """A line about progress, on standard error."""
-    Console(stderr=True, highlight=False).print(line, markup=False, soft_wrap=True)
+    standard_error().print(line, soft_wrap=True)
 
 
 class Bar:
@@ -50,14 +58,13 @@ class Bar:
     def __init__(self, label: str, total: int, unit: str = "images", scale: int = 1) -> None:
         """`total` in steps; a step is `scale` units, the rate is shown in units a second."""
         self._label, self._total, self._unit, self._scale = label, total, unit, scale
-        self._console = Console(stderr=True, highlight=False)
         self._progress = Progress(
             TextColumn("{task.description}"),
             BarColumn(),
             MofNCompleteColumn(),
             TextColumn("{task.fields[rate]}"),
             TimeRemainingColumn(),
-            console=self._console,
+            console=standard_error(),
             transient=True,
         )
         self._task = self._progress.add_task(label, total=total, rate="")
@@ -65,12 +72,13 @@ class Bar:
         self._first: int | None = None
 
     def __enter__(self) -> Bar:
-        if self._console.is_terminal:
+        if standard_error().is_terminal:
             self._progress.start()
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
-        self._progress.stop()
+        if standard_error().is_terminal:  # elsewhere it was not started, and stopping prints an empty line
+            self._progress.stop()
 
     def update(self, done: int, total: int) -> None:
         """`done` steps of `total`."""
@@ -78,16 +86,12 @@ class Bar:
             self._first = done - 1
         now = time.monotonic()
         rate = (done - self._first) * self._scale / max(now - self._start, 1e-9)
-        if self._console.is_terminal:
+        if standard_error().is_terminal:
             self._progress.update(self._task, completed=done, total=total, rate=f"{rate:.0f} {self._unit}/s")
         elif now - self._last_line > PLAIN_LINE_EVERY:
             self._last_line = now
             left = (total - done) * self._scale / rate
             note(f"{self._label}: {done} of {total}, {rate:.0f} {self._unit}/s, {left:.0f} s left")
-
-    def line(self, text: str) -> None:
-        """A line above the bar."""
-        self._console.print(text, markup=False, soft_wrap=True)
 
 
 @contextmanager

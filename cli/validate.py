@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from ..runtime.errors import FidelityError
-from .output import Bar, megabytes, needs, note, print_table, say, share
+from .output import Bar, needs, note, print_table, say, share
 
 if TYPE_CHECKING:
     from ..export.validate import Validation
@@ -46,12 +46,11 @@ def print_validation(result: Validation, bundle: Path) -> None:
     """PyTorch's line, a line a variant, and what was left out."""
     for message in result.unreadable:
         note(f"left out: {message}")
-    rows = [("PyTorch", "eager, FP32", "", "", "", "", "", share(result.accuracy), "")]
+    rows = [("PyTorch", "eager", "", "", "", "", share(result.accuracy), "")]
     rows += [
         (
             each.name,
             each.engine,
-            megabytes(each.size),
             f"{each.fidelity.cosine_mean:.5f}",
             f"{each.fidelity.cosine_p01:.5f}",
             f"{each.fidelity.cosine_min:.5f}",
@@ -61,7 +60,7 @@ def print_validation(result: Validation, bundle: Path) -> None:
         )
         for each in result.variants
     ]
-    columns = ("variant", "engine", "size", "cosine", "1st pct", "lowest", "overlap@10", "5-NN", "gates")
+    columns = ("variant", "engine", "cosine", "1st pct", "lowest", "overlap@10", "5-NN", "gates")
     what = f", {result.classes} classes" if result.classes else ", no class folders"
     print_table(f"{bundle}: {result.images} images{what}", columns, rows, left=2)
     if result.unreadable:

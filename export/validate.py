@@ -26,7 +26,6 @@ class ValidatedVariant:
 
     name: str
     engine: str
-    size: int
     fidelity: Fidelity
     accuracy: float | None
     failures: tuple[str, ...]
@@ -90,8 +89,7 @@ def validate(
     for which, encoder, its in zip(chosen, encoders, vectors, strict=True):
         fidelity = compare(reference, its)
         failures = tuple(failed_gates(fidelity, which.precision))
-        size = sum((bundle.path / name).stat().st_size for name in which.files)
-        variants.append(ValidatedVariant(which.name, encoder.engine, size, fidelity, accuracy(its), failures))
+        variants.append(ValidatedVariant(which.name, encoder.engine, fidelity, accuracy(its), failures))
     classes = 0 if labels is None else len(np.unique(labels))
     return Validation(len(readable), classes, accuracy(reference), tuple(variants), tuple(unreadable))
 

@@ -111,6 +111,10 @@ class Bundle:
         """Whether the variant's files are here: a device needs only the ones it runs."""
         return all((self.path / name).is_file() for name in variant.files)
 
+    def size(self, variant: Variant) -> int:
+        """Bytes of the variant's files, as the manifest records them."""
+        return sum(self.manifest["files"][name]["size"] for name in variant.files)
+
     def read(self, name: str) -> bytes:
         """A file's bytes, once they have the hash that the manifest records. Raises BundleError, naming the file."""
         file = self.path / name

@@ -1,5 +1,6 @@
 """Files and folders that are written whole or not at all."""
 
+import glob
 import hashlib
 import json
 import os
@@ -29,8 +30,9 @@ def whole_file(path: Path) -> Iterator[Path]:
     An error, a full disk or a kill inside the block leaves whatever was at `path` before.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    # The suffix stays, since writers such as numpy's choose the format by it.
-    part = path.with_name(f".{path.stem}.{os.getpid()}.part{path.suffix}")
+    _clear_left_over(path)
+    # The suffix stays, since writers such as matplotlib's choose the format by it.
+    part = path.with_name(f".{path.name}.{os.getpid()}.part{path.suffix}")
     try:
         yield part
         _flush(part)
@@ -54,6 +56,7 @@ def whole_folder(path: Path, overwrite: bool, marker: str) -> Iterator[Path]:
     """
     check_output(path, overwrite, marker)
     path.parent.mkdir(parents=True, exist_ok=True)
+    _clear_left_over(path)
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
     part.mkdir()
     try:
@@ -92,6 +95,24 @@ def _replace_folder(part: Path, path: Path) -> None:
         raise
     _flush(path.parent)
     shutil.rmtree(aside, ignore_errors=True)
+
+
+def _clear_left_over(path: Path) -> None:
+    """Deletes what a killed process left beside `path`: parts whose process is no more."""
+    for part in path.parent.glob(f".{glob.escape(path.name)}.*.part*"):
+        process = part.name.removeprefix(f".{path.name}.").split(".")[0]
+        if process.isdigit() and not _is_alive(int(process)):
+            shutil.rmtree(part) if part.is_dir() else part.unlink(missing_ok=True)
+
+
+def _is_alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:  # somebody else's
+        return True
+    return True
 
 
 def _flush(path: Path) -> None:

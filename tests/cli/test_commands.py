@@ -53,7 +53,7 @@ def test_the_road_in_five_commands(photos: Path, tmp_path: Path):
     assert "byol-edge export" in trained.stdout
     exported = call("export", run, "--int8", "--out", bundle)
     assert exported.exit_code == 0, exported.output
-    assert "(default)" in exported.stdout
+    assert "The default, on every device, is" in exported.stdout
     assert "16 of your training images" in exported.stdout
     validated = call("validate", bundle, "--data", photos)
     assert validated.exit_code == 0, validated.output

@@ -1,4 +1,6 @@
 import errno
+import os
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -74,6 +76,20 @@ def test_an_empty_folder_may_be_written_to(tmp_path: Path):
     with whole_folder(tmp_path / "empty", False, "m") as part:
         (part / "m").touch()
     assert names(tmp_path / "empty") == ["m"]
+
+
+def test_what_a_killed_process_left_is_cleared_and_a_living_ones_is_not(tmp_path: Path):
+    dead = subprocess.Popen(["true"])
+    dead.wait()
+    for process in (dead.pid, os.getppid()):
+        (tmp_path / f".b.{process}.part").mkdir()
+        (tmp_path / f".b.{process}.part" / "half").touch()
+        (tmp_path / f".a.txt.{process}.part.txt").touch()
+    with whole_folder(tmp_path / "b", False, "m") as part:
+        (part / "m").touch()
+    write_text(tmp_path / "a.txt", "whole")
+    alive = os.getppid()
+    assert names(tmp_path) == [f".a.txt.{alive}.part.txt", f".b.{alive}.part", "a.txt", "b"]
 
 
 def test_json_of_equal_values_is_equal():
