@@ -37,23 +37,18 @@ class Variant:
 
 @dataclass(frozen=True)
 class ModelFile:
-    """A variant's bytes, hash already checked, with what it takes to feed them: all that an engine and a user need.
+    """A variant's bytes, hash already checked, and what it takes to feed them.
 
-    `digest`: 12 hexadecimal digits that tell this model from every other; part of `Encoder.id`.
+    `name`: the variant's. `contents`: its files', the model first.
     """
 
     name: str
-    precision: str
     contents: tuple[bytes, ...]
     preprocessing: Preprocessing
     embedding_size: int
 
-    @property
-    def format(self) -> str:
-        return Path(self.name).suffix[1:]
-
-    @property
     def digest(self) -> str:
+        """12 hexadecimal digits that tell this model from every other; part of `Encoder.id`."""
         return sha256("".join(sha256(content) for content in self.contents).encode())[:12]
 
 
@@ -132,7 +127,7 @@ class Bundle:
     def model(self, variant: Variant) -> ModelFile:
         """The variant's bytes, checked. Raises BundleError."""
         contents = tuple(self.read(name) for name in variant.files)
-        return ModelFile(variant.name, variant.precision, contents, self.preprocessing, self.embedding_size)
+        return ModelFile(variant.name, contents, self.preprocessing, self.embedding_size)
 
 
 def _check_manifest(manifest: Any, file: Path) -> None:

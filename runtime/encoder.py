@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from .bundle import FORMAT_VERSION, Bundle, ModelFile, Variant
 from .cpus import available_cpus
-from .errors import BundleError, ImageError, UsageError
+from .errors import BundleError, EngineError, ImageError, UsageError
 from .onnxruntime_backend import OnnxRuntimeBackend
 from .openvino_backend import OpenVinoBackend
 from .preprocessing import Pixels, Preprocessing, Source, prepare, prepare_all
@@ -22,7 +22,9 @@ from .self_test import SelfTest, run_self_test
 
 Vectors = NDArray[np.float32]
 
-BACKENDS = (OnnxRuntimeBackend, OpenVinoBackend)
+Backend = type[OnnxRuntimeBackend | OpenVinoBackend]
+
+BACKENDS: tuple[Backend, ...] = (OnnxRuntimeBackend, OpenVinoBackend)
 BATCH_SIZE = 32
 
 
@@ -52,39 +54,30 @@ class Encoder:
     def __init__(
         self, path: str | Path, variant: str = "auto", backend: str = "auto", threads: int | None = None
     ) -> None:
-        threads = threads or available_cpus()
         if Path(path).suffix == ".onnx":
             self.bundle = None
-            self._model, self._backend = _open_file(Path(path), backend, threads)
+            model = _read_model_file(Path(path))
+            engine = _find_engines(backend)[0]
+            if variant not in ("auto", model.name, model.name.split(".")[0]):
+                raise UsageError(f"{path} is {model.name}, not {variant}")
         else:
             self.bundle = Bundle.open(path)
             chosen, engine = choose(self.bundle, variant, backend)
-            self._model = self.bundle.model(chosen)
-            self._backend = engine.load(self._model.contents, threads)
-
-    @property
-    def variant(self) -> str:
+            model = self.bundle.model(chosen)
+        try:
+            self._backend = engine.load(model.contents, threads or available_cpus())
+        except EngineError as error:
+            raise EngineError(f"{path}: {model.name}: {error}") from error
+        self.variant = model.name
         """The variant's name: "int8.onnx"."""
-        return self._model.name
-
-    @property
-    def engine(self) -> str:
+        self.engine = engine.name
         """ "onnxruntime" or "openvino"."""
-        return self._backend.name
-
-    @property
-    def id(self) -> str:
-        """What made these vectors: "3f9a1c0d2b4e:int8.onnx:onnxruntime". Vectors of different ids do not mix."""
-        return f"{self._model.digest}:{self.variant}:{self.engine}"
-
-    @property
-    def embedding_size(self) -> int:
+        self.embedding_size = model.embedding_size
         """D, the length of an embedding."""
-        return self._model.embedding_size
-
-    @property
-    def preprocessing(self) -> Preprocessing:
-        return self._model.preprocessing
+        self.preprocessing = model.preprocessing
+        """What `embed` does to an image before the network sees it."""
+        self.id = f"{model.digest()}:{self.variant}:{self.engine}"
+        """What made these vectors: "3f9a1c0d2b4e:int8.onnx:onnxruntime". Vectors of different ids do not mix."""
 
     @overload
     def embed(self, images: Source) -> Vectors: ...
@@ -151,14 +144,12 @@ def batches(sources: Iterable[Any], size: int) -> Iterator[tuple[Any, ...]]:
         yield batch
 
 
-def choose(bundle: Bundle, variant: str, backend: str) -> tuple[Variant, type[OnnxRuntimeBackend | OpenVinoBackend]]:
+def choose(bundle: Bundle, variant: str, backend: str) -> tuple[Variant, Backend]:
     """The variant and the engine that `variant` and `backend` mean for a bundle, by what lies in it.
 
     Each engine takes its own format before another's, ONNX Runtime coming first where both would do.
     """
-    engines = [engine for engine in BACKENDS if backend in ("auto", engine.name)]
-    if not engines:
-        raise UsageError(f"no engine {backend!r}; there are {', '.join(engine.name for engine in BACKENDS)}")
+    engines = _find_engines(backend)
     wanted = bundle.find(variant)
     pairs = [
         (each, engine)
@@ -176,24 +167,28 @@ def choose(bundle: Bundle, variant: str, backend: str) -> tuple[Variant, type[On
     raise UsageError(f"{backend} does not run {names}; take backend='auto'")
 
 
-def _open_file(path: Path, backend: str, threads: int) -> tuple[ModelFile, OnnxRuntimeBackend | OpenVinoBackend]:
-    """An .onnx file on its own: its metadata holds the manifest's essentials."""
+def _find_engines(backend: str) -> list[Backend]:
+    """The engines that "auto" or a name means. Raises UsageError if there is none."""
+    engines = [engine for engine in BACKENDS if backend in ("auto", engine.name)]
+    if not engines:
+        raise UsageError(f"no engine {backend!r}; there are {', '.join(engine.name for engine in BACKENDS)}")
+    return engines
+
+
+def _read_model_file(path: Path) -> ModelFile:
+    """An .onnx file on its own: its metadata holds the manifest's essentials. Raises BundleError and EngineError."""
     try:
         content = path.read_bytes()
     except OSError as error:
         raise BundleError(f"{path}: cannot be read ({error.strerror})") from error
     try:
-        session = OnnxRuntimeBackend.load((content,), threads)
-        essentials = session.metadata()
-    except BundleError as error:
-        raise BundleError(f"{path}: {error}") from error
-    if essentials["format_version"] > FORMAT_VERSION:
-        raise BundleError(f"{path}: made by a newer byol-edge; pip install --upgrade byol-edge")
-    model = ModelFile(
-        essentials["variant"],
-        essentials["precision"],
-        (content,),
-        Preprocessing.from_json(essentials["preprocessing"]),
-        essentials["embedding_size"],
-    )
-    return model, OpenVinoBackend.load((content,), threads) if backend == "openvino" else session
+        essentials = OnnxRuntimeBackend.load((content,), threads=1).metadata()
+        version = essentials["format_version"]
+        if version > FORMAT_VERSION:
+            raise BundleError(f"format {version} is newer than this byol-edge reads; pip install --upgrade byol-edge")
+        preprocessing = Preprocessing.from_json(essentials["preprocessing"])
+        return ModelFile(essentials["variant"], (content,), preprocessing, int(essentials["embedding_size"]))
+    except (BundleError, EngineError) as error:
+        raise type(error)(f"{path}: {error}") from error
+    except (KeyError, TypeError, ValueError) as error:
+        raise BundleError(f"{path}: its metadata is not byol-edge's ({error}); export it again") from error

@@ -89,11 +89,19 @@ def test_a_file_alone_has_the_id_that_it_has_in_the_bundle(finished_bundle: Path
     assert Encoder(finished_bundle / "fp32.onnx").id == Encoder(finished_bundle, "fp32.onnx").id
 
 
+def test_a_file_alone_is_the_variant_that_it_is(finished_bundle: Path):
+    assert Encoder(finished_bundle / "int8.onnx", "int8").variant == "int8.onnx"
+    with pytest.raises(UsageError, match=r"int8\.onnx is int8\.onnx, not fp32"):
+        Encoder(finished_bundle / "int8.onnx", "fp32")
+    with pytest.raises(UsageError, match="no engine 'xyz'"):
+        Encoder(finished_bundle / "int8.onnx", backend="xyz")
+
+
 def test_files_that_are_no_models_are_refused(tmp_path: Path):
     with pytest.raises(BundleError, match="cannot be read"):
         Encoder(tmp_path / "gone.onnx")
     (tmp_path / "junk.onnx").write_bytes(b"junk" * 100)
-    with pytest.raises(EngineError, match="refuses the model"):
+    with pytest.raises(EngineError, match=r"junk\.onnx: ONNX Runtime .* refuses the model"):
         Encoder(tmp_path / "junk.onnx")
 
 

@@ -1,0 +1,61 @@
+"""Commands killed at random moments (SIGKILL), and run again."""
+
+import random
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from byol_edge.runtime import Encoder
+
+COMMAND = [sys.executable, "-m", "byol_edge.cli.main"]
+KILLS = 20
+EPOCHS = 100
+
+
+def run_for(seconds: float, *arguments: object) -> int:
+    """Starts a command and kills it after a while; its exit code, -9 if it was killed."""
+    process = subprocess.Popen(
+        [*COMMAND, *map(str, arguments)], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+    )
+    try:
+        _, error = process.communicate(timeout=seconds)
+        assert process.returncode == 0, error
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+    return process.returncode
+
+
+@pytest.mark.slow
+def test_a_training_killed_twenty_times_ends_in_the_same_weights(photos: Path, tmp_path: Path):
+    dials = ("--backbone", "conv4", "--image-size", 32, "--epochs", EPOCHS, "--batch-size", 16, "--workers", 2)
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    assert run_for(600, "train", photos, "--out", whole, *dials) == 0
+    delays = random.Random(0)
+    codes = []
+    while codes.count(-9) < KILLS and 0 not in codes:
+        # From before the first import to some epochs on.
+        codes.append(run_for(delays.uniform(1, 9), "train", photos, "--out", killed, *dials, "--resume"))
+    assert codes.count(-9) >= KILLS / 2
+    assert run_for(600, "train", photos, "--out", killed, *dials, "--resume") == 0
+    for name in ("encoder.safetensors", "calibration.npz", "config.json"):
+        assert (killed / name).read_bytes() == (whole / name).read_bytes(), name
+    assert len((killed / "metrics.jsonl").read_text().splitlines()) == EPOCHS
+    assert [entry.name for entry in killed.iterdir() if entry.name.startswith(".")] == []
+
+
+@pytest.mark.slow
+def test_an_export_killed_at_any_moment_leaves_no_bundle_or_a_whole_one(finished_run: Path, tmp_path: Path):
+    out = tmp_path / "bundle"
+    started = time.monotonic()
+    assert run_for(600, "export", finished_run, "--int8", "--out", tmp_path / "timed") == 0
+    lasted = time.monotonic() - started
+    for part in range(1, 8):
+        run_for(lasted * part / 8, "export", finished_run, "--int8", "--out", out, "--overwrite")
+        if out.exists():
+            assert Encoder(out).self_test().passed
+    assert run_for(600, "export", finished_run, "--int8", "--out", out, "--overwrite") == 0
+    assert Encoder(out).self_test().passed
+    assert sorted(entry.name for entry in tmp_path.iterdir()) == ["bundle", "timed"]
