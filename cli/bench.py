@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 
 from ..runtime.bundle import Bundle
-from ..runtime.encoder import Encoder
+from ..runtime.encoder import MOST_THREADS, Encoder
 from ..runtime.errors import EngineError
 from ..runtime.timing import time_in_turn
 from .output import note, print_table
@@ -17,9 +17,11 @@ from .output import note, print_table
 
 @click.command(short_help="Time every variant and engine of a bundle, side by side, on this machine.")
 @click.argument("bundle", type=click.Path(path_type=Path))
-@click.option("--batch-size", type=click.IntRange(1), default=1, show_default=True, help="Images at a time.")
-@click.option("--seconds", type=click.FloatRange(0.1), default=2.0, show_default=True, help="Time for each.")
-@click.option("--threads", type=click.IntRange(1), help="CPU threads of the engine.  [default: all available]")
+@click.option("--batch-size", type=click.IntRange(1, 4096), default=1, show_default=True, help="Images at a time.")
+@click.option("--seconds", type=click.FloatRange(0.1, 3600), default=2.0, show_default=True, help="Time for each.")
+@click.option(
+    "--threads", type=click.IntRange(1, MOST_THREADS), help="CPU threads of the engine.  [default: all available]"
+)
 @click.option("--json", "as_json", is_flag=True, help="Print the result for a program.")
 def bench(bundle: Path, batch_size: int, seconds: float, threads: int | None, as_json: bool) -> None:
     """Time every variant of BUNDLE that lies there on every engine that is installed, in turn.

@@ -14,13 +14,14 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from ..runtime.errors import FidelityError
-from ..runtime.files import check_output, to_json, write_text
+from ..runtime.files import FolderKind, check_output, to_json, write_text
 from ..runtime.images import find_images, folder_labels
 from ..runtime.preprocessing import prepare_all
 from .output import megabytes, needs, note, print_table, say
 from .train import TrainingDisplay
 
-MARKER = "demo.json"
+RESULT = "demo.json"
+DEMO = FolderKind("demo", RESULT, (RESULT, "images", "run", "bundle"))
 SIDE = 32
 EPOCHS = 30
 SEED = 0
@@ -53,8 +54,10 @@ class Result:
     seconds: float
 
 
-@click.command(short_help="The whole road on handwritten digits: no network, no files, under three minutes.")
-@click.option("--out", type=click.Path(path_type=Path), default=Path("byol-edge-demo"), show_default=True)
+@click.command(short_help="The whole road on handwritten digits, in three minutes, without a network.")
+@click.option(
+    "--out", type=click.Path(path_type=Path), default=Path("byol-edge-demo"), show_default=True, help="Where."
+)
 @click.option("--overwrite", is_flag=True, help="Replace the demo at --out.")
 @click.option("--json", "as_json", is_flag=True, help="Print the result for a program.")
 def demo(out: Path, overwrite: bool, as_json: bool) -> None:
@@ -67,10 +70,10 @@ def demo(out: Path, overwrite: bool, as_json: bool) -> None:
         from ..train.loop import train
         from ..train.recipe import Dials
     start = time.monotonic()
-    check_output(out, overwrite, MARKER)
+    check_output(out, overwrite, DEMO)
     shutil.rmtree(out, ignore_errors=True)
     out.mkdir(parents=True)
-    write_text(out / MARKER, to_json({"finished": False}))
+    write_text(out / RESULT, to_json({"finished": False}))
     note(f"writing scikit-learn's handwritten digits to {out / 'images'}")
     write_digits(out / "images")
     dials = Dials("conv4", SIDE, EPOCHS, recipe="glyphs", seed=SEED)
@@ -80,7 +83,7 @@ def demo(out: Path, overwrite: bool, as_json: bool) -> None:
     note("measuring accuracy on the held-out digits")
     rows, failures = measure(out)
     result = Result(rows, failures, time.monotonic() - start)
-    write_text(out / MARKER, to_json({"finished": True, **asdict(result)}))
+    write_text(out / RESULT, to_json({"finished": True, **asdict(result)}))
     if as_json:
         click.echo(json.dumps(asdict(result), indent=2))
     else:
@@ -203,5 +206,5 @@ def print_result(result: Result, out: Path) -> None:
         "\nThe same for a folder of your own images:\n\n"
         "    byol-edge train IMAGES --out runs/mine\n"
         "    byol-edge export runs/mine --int8 --out bundles/mine\n"
-        "    byol-edge validate bundles/mine --data IMAGES"
+        "    byol-edge validate bundles/mine --data IMAGES_KEPT_BACK"
     )

@@ -9,7 +9,7 @@ from typing import Any
 import click
 import numpy as np
 
-from ..runtime.encoder import BATCH_SIZE, Encoder
+from ..runtime.encoder import BATCH_SIZE, MOST_THREADS, Encoder
 from ..runtime.errors import ImageError, OutputExistsError, UsageError
 from ..runtime.images import find_images
 from ..runtime.vectors import VectorFile, save_vectors
@@ -19,7 +19,11 @@ from .output import Bar, note, say
 def engine_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """The options that say which variant runs on which engine."""
     for option in (
-        click.option("--threads", type=click.IntRange(1), help="CPU threads of the engine.  [default: all available]"),
+        click.option(
+            "--threads",
+            type=click.IntRange(1, MOST_THREADS),
+            help="CPU threads.  [default: all available]",
+        ),
         click.option("--backend", default="auto", show_default=True, help="onnxruntime, openvino or auto."),
         click.option("--variant", default="auto", show_default=True, help="fp32, int8, a name, or auto: the default."),
     ):
@@ -32,7 +36,9 @@ def engine_options(command: Callable[..., Any]) -> Callable[..., Any]:
 @click.argument("images", type=click.Path(path_type=Path))
 @click.option("-o", "--out", required=True, type=click.Path(path_type=Path), help="The .npz file to write.")
 @engine_options
-@click.option("--batch-size", type=click.IntRange(1), default=BATCH_SIZE, show_default=True, help="Images at a time.")
+@click.option(
+    "--batch-size", type=click.IntRange(1, 4096), default=BATCH_SIZE, show_default=True, help="Images at a time."
+)
 @click.option("--strict", is_flag=True, help="Exit 1, and write nothing, if an image cannot be read.")
 @click.option("--overwrite", is_flag=True, help="Replace the file at --out.")
 def embed(
@@ -52,8 +58,10 @@ def embed(
     """
     if out.suffix != ".npz":
         raise UsageError(f"{out}: vectors are written as .npz; name the file so")
-    if out.exists() and not overwrite:
-        raise OutputExistsError(f"{out} exists already; choose another --out, or replace it with --overwrite")
+    if out.is_dir() or (out.exists() and not overwrite):
+        hint = "choose another --out" if out.is_dir() else "choose another --out, or replace it with --overwrite"
+        raise OutputExistsError(f"{out} exists already; {hint}")
+    out.parent.mkdir(parents=True, exist_ok=True)
     encoder = Encoder(bundle, variant, backend, threads)
     paths = find_images(images)
     vectors, sources, errors = [], [], []
@@ -69,4 +77,4 @@ def embed(
         raise ImageError(f"{len(errors)} of {len(paths)} images cannot be read; {out} was not written")
     save_vectors(out, VectorFile(np.concatenate(vectors), sources, encoder.id))
     left_out = f"; {len(errors)} images could not be read and were left out" if errors else ""
-    say(f"{out}: {len(sources)} vectors of {encoder.embedding_size} by {encoder.id}{left_out}")
+    say(f"{out}: {len(sources)} vectors, of {encoder.embedding_size} numbers each, by {encoder.id}{left_out}")

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from ..runtime.bundle import MANIFEST, Bundle
+from ..runtime.bundle import GOLDEN, MANIFEST, Bundle
 from ..runtime.encoder import Encoder
 from ..runtime.errors import ByolEdgeError, UsageError
 from ..runtime.vectors import load_vectors
@@ -25,16 +25,19 @@ def inspect(path: Path, as_json: bool) -> None:
     """
     if not path.exists():
         raise UsageError(f"{path}: no such file or folder")
-    if (path / MANIFEST).exists():
-        _inspect_bundle(Bundle.open(path), as_json)
-    elif (path / "config.json").exists():
-        _inspect_run(path, as_json)
-    elif path.suffix == ".onnx":
-        _inspect_model(path, as_json)
-    elif path.suffix == ".npz":
-        _inspect_vectors(path, as_json)
-    else:
-        raise UsageError(f"{path} is not a run, a bundle, an .onnx file or a file of vectors")
+    try:
+        if (path / MANIFEST).exists():
+            _inspect_bundle(Bundle.open(path), as_json)
+        elif (path / "config.json").exists():
+            _inspect_run(path, as_json)
+        elif path.suffix == ".onnx":
+            _inspect_model(path, as_json)
+        elif path.suffix == ".npz":
+            _inspect_vectors(path, as_json)
+        else:
+            raise UsageError(f"{path} is not a run, a bundle, an .onnx file or a file of vectors")
+    except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
+        raise ByolEdgeError(f"{path}: damaged, or written by another version ({error!r})") from error
 
 
 def _inspect_bundle(bundle: Bundle, as_json: bool) -> None:
@@ -53,7 +56,9 @@ def _inspect_bundle(bundle: Bundle, as_json: bool) -> None:
             f"{training['network']} network, seed {training['seed']}",
             "made with": ", ".join(f"{name} {number}" for name, number in export["versions"].items()),
             "default": manifest["default"],
-            "holds": "training images, at model size, as reference (golden.npz)",
+            "holds": "training images, at model size, as reference (golden.npz)"
+            if (bundle.path / GOLDEN).exists()
+            else "no reference images (golden.npz is not here)",
         },
     )
     measured = _read_measured(bundle)
@@ -80,18 +85,15 @@ def _read_measured(bundle: Bundle) -> dict[str, Any]:
     """Speeds on the machine that exported; a bundle is whole without them."""
     try:
         return json.loads((bundle.path / "measured.json").read_text(encoding="utf-8"))["ms_an_image"]
-    except (OSError, ValueError, KeyError):
+    except (OSError, ValueError, KeyError, TypeError):
         return {}
 
 
 def _inspect_run(path: Path, as_json: bool) -> None:
-    try:
-        config = json.loads((path / "config.json").read_text(encoding="utf-8"))
-        metrics = path / "metrics.jsonl"
-        epochs = [json.loads(line) for line in metrics.read_text().splitlines()] if metrics.exists() else []
-        settings, images = config["settings"], config["images"]
-    except (OSError, ValueError, KeyError) as error:
-        raise ByolEdgeError(f"{path / 'config.json'}: unreadable ({error})") from error
+    config = json.loads((path / "config.json").read_text(encoding="utf-8"))
+    metrics = path / "metrics.jsonl"
+    epochs = [json.loads(line) for line in metrics.read_text().splitlines()] if metrics.exists() else []
+    settings, images = config["settings"], config["images"]
     if as_json:
         click.echo(json.dumps({**config, "epochs": epochs}, indent=2))
         return
@@ -137,13 +139,12 @@ def _inspect_vectors(path: Path, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps(facts, indent=2))
     else:
-        first, last = content.sources[0], content.sources[-1]
         _say_pairs(
             f"file of vectors {path}",
             {
-                "vectors": f"{content.vectors.shape[0]} of {content.vectors.shape[1]}",
+                "vectors": f"{content.vectors.shape[0]}, of {content.vectors.shape[1]} numbers each",
                 "model": content.model,
-                "sources": f"{first} … {last}",
+                "sources": " … ".join(content.sources[:: max(1, len(content.sources) - 1)]),
             },
         )
 
@@ -151,4 +152,4 @@ def _inspect_vectors(path: Path, as_json: bool) -> None:
 def _say_pairs(title: str, pairs: dict[str, str]) -> None:
     say(title)
     for name, value in pairs.items():
-        say(f"  {name:<11}{value}")
+        say(f"  {name:<12}{value}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import errno
+import io
 import sys
 from typing import Any
 
@@ -46,10 +47,11 @@ class EdgeGroup(click.Group):
         except OSError as error:
             if ctx.params.get("debug") or error.errno == errno.EPIPE:
                 raise
-            _say(f"{error.filename or 'a file'}: {error.strerror or error}" + _advice(error))
+            _say(f"{error.filename or 'writing failed'}: {error.strerror or error}" + _advice(error))
             ctx.exit(1)
         except KeyboardInterrupt:
-            _say("stopped")
+            hint = "; the same command with --resume goes on" if ctx.invoked_subcommand == "train" else ""
+            _say(f"stopped{hint}")
             ctx.exit(130)
 
 
@@ -60,7 +62,7 @@ def _say(message: object) -> None:
 
 def _advice(error: OSError) -> str:
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return "; the disk is full: free some space and run the command again, nothing half-written was left"
+        return "; the disk is full, and nothing half-written was left"
     return ""
 
 
@@ -79,6 +81,9 @@ for command in COMMANDS:
 
 
 def main() -> None:
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # a dash that a terminal cannot show is no reason to fail
     sys.exit(cli())
 
 

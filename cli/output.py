@@ -49,7 +49,7 @@ def say(line: str) -> None:
 
 def note(line: str) -> None:
     """A line about progress, on standard error."""
-    standard_error().print(line, soft_wrap=True)
+    standard_error().print(line.replace("\n", "\\n"), soft_wrap=True)
 
 
 class Bar:

@@ -38,7 +38,8 @@ class TrainingDisplay:
             f"{settings.optimiser} at {settings.learning_rate:.2g}, tau from {settings.tau_base}, seed {settings.seed}"
         )
         if first_epoch:
-            note(f"going on after epoch {first_epoch} of {settings.epochs}")
+            done = first_epoch == settings.epochs
+            note("finished already" if done else f"going on after epoch {first_epoch} of {settings.epochs}")
         steps = images // settings.batch_size * settings.epochs
         self._bar = self._open.enter_context(Bar("training", steps, scale=settings.batch_size))
 
@@ -63,8 +64,11 @@ class TrainingDisplay:
 @click.option("--backbone", default="resnet18", show_default=True, help="conv4, or any network of timm's, by name.")
 @click.option("--image-size", default=128, show_default=True, help="Side of the network's input, in pixels.")
 @click.option("--epochs", default=100, show_default=True, help="Passes over the images.")
-@click.option("--batch-size", type=int, help="Images a step.  [default: 16 to 256, by the number of images]")
-@click.option("--recipe", help="photographs, small or glyphs.  [default: small up to 64 px, else photographs]")
+@click.option("--batch-size", type=int, help="Images in an optimiser step.  [default: 16 to 256, by their number]")
+@click.option(
+    "--recipe",
+    help="photographs, small (up to 64 px), or glyphs (characters).  [default: by the size]",
+)
 @click.option("--stem", default="auto", show_default=True, help="A ResNet's first layers: standard, small or auto.")
 @click.option("--learning-rate", type=float, help="Its peak.  [default: the recipe's, by the batch size]")
 @click.option("--seed", default=0, show_default=True, help="Same seed, same machine, same run.")
@@ -75,7 +79,10 @@ class TrainingDisplay:
 def train(images: Path, out: Path, device: str, resume: bool, overwrite: bool, **dials: Any) -> None:
     """Pretrain a backbone with BYOL on the images under IMAGES, searched recursively. Labels are never needed.
 
-    Example: byol-edge train photos --out runs/photos --backbone resnet18 --image-size 128 --epochs 100
+    Weights start random. Each epoch prints the loss (0 to 8) and the spread of the projections (1: they fill the
+    sphere, 0: the network has collapsed), and is saved; --resume, with the same options, goes on after the last one.
+
+    Example: byol-edge train photos --out runs/photos --epochs 100
     """
     with needs("train"):
         from ..train.loop import train as run_training

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from ..models.network import embed_pixels
 from ..models.weights import WEIGHTS
-from ..runtime.bundle import FORMAT_VERSION, GOLDEN, MANIFEST
+from ..runtime.bundle import BUNDLE, FORMAT_VERSION, GOLDEN, MANIFEST
 from ..runtime.cpus import available_cpus
 from ..runtime.errors import FidelityError
 from ..runtime.fidelity import Fidelity, compare, failed_gates
@@ -23,7 +23,7 @@ from ..runtime.openvino_backend import OpenVinoBackend
 from ..runtime.timing import Timing, time_in_turn
 from . import onnx_format, openvino_format
 from .golden import FOLDER, GOLDEN_IMAGES, write_golden
-from .source import Source, load_source
+from .source import FEW, Source, load_source
 
 # A variant this much faster than a more faithful one is worth taking; less is noise.
 LEAD = 1.10
@@ -60,9 +60,9 @@ def export_run(
     `note` is told what is being done. Raises RunError, OutputExistsError, and FidelityError if an FP32 variant is not
     what PyTorch computes.
     """
-    check_output(out, overwrite, MANIFEST)
+    check_output(out, overwrite, BUNDLE)
     source = load_source(run)
-    with whole_folder(out, overwrite, MANIFEST) as folder:
+    with whole_folder(out, overwrite, BUNDLE) as folder:
         files = _write_variants(source, folder, int8, note)
         note("comparing each variant with PyTorch")
         variants, golden = _judge(source, folder, files)
@@ -98,6 +98,8 @@ def _write_variants(
     openvino_format.save(model, folder / "fp32.xml", _essentials(source, "fp32.xml"), graph.backbone_nodes)
     files = {"fp32.onnx": ("fp32.onnx",), "fp32.xml": ("fp32.xml", "fp32.bin")}
     if int8:
+        if len(source.calibrate) < FEW:
+            note(f"only {len(source.calibrate)} images to calibrate with, better {FEW} or more: do not trust INT8 far")
         note(f"quantising for ONNX Runtime on {len(source.calibrate)} images")
         _write_onnx(source, onnx_format.quantise(graph, source.calibrate), folder / "int8.onnx")
         note(f"quantising for OpenVINO on {len(source.calibrate)} images")

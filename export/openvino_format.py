@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 from pathlib import Path
 from typing import Any
@@ -53,7 +54,10 @@ def save(model: Any, xml: Path, essentials: dict[str, Any], backbone_nodes: froz
         if kind not in ("Parameter", "Result") and operation.get_friendly_name() not in backbone_nodes:
             operation.set_friendly_name(f"{kind}_{place}")
     model.set_rt_info(json.dumps(essentials, sort_keys=True), METADATA_KEY)
-    openvino.save_model(model, xml, compress_to_fp16=False)
+    try:
+        openvino.save_model(model, xml, compress_to_fp16=False)
+    except RuntimeError as error:  # the same for a full disk as for anything else
+        raise OSError(errno.EIO, f"OpenVINO cannot write it ({error}); is the disk full?", str(xml)) from error
 
 
 def _outside_backbone(model: Any, backbone_nodes: frozenset[str]) -> list[str]:

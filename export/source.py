@@ -12,10 +12,12 @@ import numpy as np
 from ..models.network import InferenceNetwork
 from ..models.weights import WEIGHTS, EncoderSpec, load_encoder
 from ..runtime.errors import RunError
+from ..runtime.files import load_arrays
 from ..runtime.preprocessing import Pixels
 
 # Of the calibration images, this many set the ranges of INT8; the rest judge it, unseen.
 MOST_TO_CALIBRATE = 300
+# With fewer calibration images than this, INT8's ranges and its verdict are guesses.
 FEW = 100
 
 
@@ -37,14 +39,15 @@ def load_source(run: Path) -> Source:
         content = json.loads((run / "encoder.json").read_text(encoding="utf-8"))
         weights = (run / WEIGHTS).read_bytes()
         spec = EncoderSpec.from_json(content)
+        provenance = dict(content["provenance"])
     except FileNotFoundError:
         raise RunError(f"{run}: {_what_is_missing(run)}") from None
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise RunError(f"{run / 'encoder.json'}: unreadable ({error}); train again, or resume the run") from error
     network = InferenceNetwork(load_encoder(weights, spec, str(run / WEIGHTS)), spec.preprocessing)
     images = _load_calibration(run / "calibration.npz", spec.preprocessing.image_size)
-    few = min(MOST_TO_CALIBRATE, len(images) * 3 // 4)
-    return Source(spec, network, weights, images[:few], images[few:], content["provenance"])
+    calibrate = min(MOST_TO_CALIBRATE, len(images) * 3 // 4)
+    return Source(spec, network, weights, images[:calibrate], images[calibrate:], provenance)
 
 
 def _what_is_missing(run: Path) -> str:
@@ -57,10 +60,9 @@ def _what_is_missing(run: Path) -> str:
 
 def _load_calibration(file: Path, side: int) -> Pixels:
     try:
-        with np.load(file, allow_pickle=False) as content:
-            images = content["images"]
-    except (OSError, ValueError, KeyError) as error:
-        raise RunError(f"{file}: no calibration images ({error}); resume the run to write them again") from error
+        images = load_arrays(file)["images"]
+    except (ValueError, KeyError) as error:
+        raise RunError(f"{file}: no calibration images ({error}); `train --resume` writes them again") from error
     if images.dtype != np.uint8 or images.shape[1:] != (side, side, 3) or len(images) < 2:
         raise RunError(f"{file}: {images.dtype} {list(images.shape)}, not two or more images of {side} px")
     return images

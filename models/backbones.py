@@ -52,9 +52,11 @@ def embedding_size(backbone: nn.Module, image_size: int) -> int:
     """D, measured by running the backbone once: timm's `num_features` is not what every network puts out."""
     training = backbone.training
     backbone.eval()
-    with torch.no_grad():
-        parameter = next(backbone.parameters())
-        output = backbone(torch.zeros(1, 3, image_size, image_size, device=parameter.device))
+    try:
+        with torch.no_grad():
+            output = backbone(torch.zeros(1, 3, image_size, image_size))
+    except RuntimeError as error:
+        raise UsageError(f"the backbone takes no images of {image_size} px ({str(error).splitlines()[0]})") from error
     backbone.train(training)
     if output.ndim != 2:
         raise UsageError(f"the backbone puts out {list(output.shape)} for one image; one vector an image is needed")

@@ -41,7 +41,7 @@ def save_weights(path: Path, backbone: nn.Module) -> None:
     """Writes a backbone's parameters and buffers as safetensors, whole or not at all."""
     state = {name: tensor.detach().cpu().contiguous() for name, tensor in backbone.state_dict().items()}
     with whole_file(path) as part:
-        safetensors.torch.save_file(state, part)
+        part.write_bytes(safetensors.torch.save(state))  # its own save_file keeps others from reading the file
 
 
 def load_encoder(weights: bytes, spec: EncoderSpec, name: str) -> nn.Module:

@@ -8,12 +8,18 @@ from pathlib import Path
 from typing import Any
 
 from .errors import BundleError, UsageError
-from .files import sha256
+from .files import FolderKind, sha256
 from .preprocessing import Preprocessing
 
 MANIFEST = "manifest.json"
 GOLDEN = "golden.npz"
 FORMAT_VERSION = 1
+
+BUNDLE = FolderKind(
+    "bundle",
+    MANIFEST,
+    (MANIFEST, "measured.json", GOLDEN, "golden", "encoder.safetensors", "*.onnx", "*.xml", "*.bin"),
+)
 
 PRECISIONS = ("fp32", "fp16", "int8")
 
@@ -67,8 +73,10 @@ class Bundle:
             manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
         except FileNotFoundError:
             what = "no such folder" if not folder.exists() else f"not a bundle: it holds no {MANIFEST}"
-            raise BundleError(f"{folder}: {what}; `byol-edge export RUN --out {folder}` makes one") from None
-        except (OSError, ValueError) as error:
+            raise BundleError(f"{folder}: {what}; `byol-edge export RUN --out BUNDLE` makes one") from None
+        except NotADirectoryError:
+            raise BundleError(f"{folder}: a bundle is a folder; of its files, only an .onnx file works alone") from None
+        except (OSError, ValueError, RecursionError) as error:
             raise BundleError(f"{folder / MANIFEST}: unreadable ({error}); export the bundle again") from error
         _check_manifest(manifest, folder / MANIFEST)
         return Bundle(folder, manifest)
@@ -134,18 +142,23 @@ def _check_manifest(manifest: Any, file: Path) -> None:
     """Refuses a manifest of a newer format, one that lacks what is read later, or one that points out of its folder."""
     try:
         version = manifest["format_version"]
-        if version > FORMAT_VERSION:
+        if int(version) > FORMAT_VERSION:
             raise BundleError(
                 f"{file}: bundle format {version} is newer than this byol-edge reads ({FORMAT_VERSION}); "
                 "pip install --upgrade byol-edge"
             )
         Preprocessing.from_json(manifest["preprocessing"])
         int(manifest["embedding_size"])
-        names = {name for entry in manifest["variants"].values() for name in entry["files"]}
+        _ = manifest["network"]["backbone"].strip(), manifest["network"]["stem"].strip()
+        for entry in manifest["files"].values():
+            _ = entry["sha256"].strip(), int(entry["size"])
+        names = set()
+        for entry in manifest["variants"].values():
+            names.update(entry["files"])
+            if entry["precision"] not in PRECISIONS or not entry["files"] or not isinstance(entry["passes"], bool):
+                raise KeyError("variants")
         if manifest["default"] not in manifest["variants"] or not names <= manifest["files"].keys():
             raise KeyError("default or files")
-        if any(entry["precision"] not in PRECISIONS for entry in manifest["variants"].values()):
-            raise KeyError("precision")
         unsafe = [name for name in (*manifest["files"], *names) if _leaves_folder(name)]
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise BundleError(f"{file}: not a manifest of this project ({error}); export the bundle again") from error

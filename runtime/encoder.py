@@ -26,6 +26,7 @@ Backend = type[OnnxRuntimeBackend | OpenVinoBackend]
 
 BACKENDS: tuple[Backend, ...] = (OnnxRuntimeBackend, OpenVinoBackend)
 BATCH_SIZE = 32
+MOST_THREADS = 512
 
 
 @dataclass(frozen=True)
@@ -41,7 +42,7 @@ class Encoder:
     """Turns images into embeddings of unit length.
 
     `path`: a bundle, or an .onnx file of one. `variant`: "auto" (the bundle's default, the same on every device),
-    "fp32", "fp16", "int8", or a variant's name ("int8.onnx"). `backend`: "onnxruntime", "openvino" or "auto".
+    "fp32", "int8", or a variant's name ("int8.onnx"). `backend`: "onnxruntime", "openvino" or "auto".
     `threads`: CPU threads of the engine; by default all that this process may use. Safe to share between threads.
 
     Raises BundleError (missing, changed), UsageError (no such variant) and EngineError (engine not installed).
@@ -54,7 +55,10 @@ class Encoder:
     def __init__(
         self, path: str | Path, variant: str = "auto", backend: str = "auto", threads: int | None = None
     ) -> None:
-        if Path(path).suffix == ".onnx":
+        threads = available_cpus() if threads is None else threads
+        if not 1 <= threads <= MOST_THREADS:
+            raise UsageError(f"threads={threads}: from 1 to {MOST_THREADS}")
+        if Path(path).suffix == ".onnx" and not Path(path).is_dir():
             self.bundle = None
             model = _read_model_file(Path(path))
             engine = _find_engines(backend)[0]
@@ -65,7 +69,7 @@ class Encoder:
             chosen, engine = choose(self.bundle, variant, backend)
             model = self.bundle.model(chosen)
         try:
-            self._backend = engine.load(model.contents, threads or available_cpus())
+            self._backend = engine.load(model.contents, threads)
         except EngineError as error:
             raise EngineError(f"{path}: {model.name}: {error}") from error
         self.variant = model.name
@@ -92,7 +96,7 @@ class Encoder:
         if not isinstance(images, (list, tuple)):
             return self.run(prepare(images, self.preprocessing)[None])[0]
         vectors = [self.run(prepare_all(batch, self.preprocessing)) for batch in batches(images, BATCH_SIZE)]
-        return np.concatenate(vectors) if vectors else np.zeros((0, self.embedding_size), np.float32)
+        return np.concatenate(vectors) if vectors else self.run(self._no_pixels())
 
     def run(self, pixels: Pixels) -> Vectors:
         """Embeddings `[N, D]` of images that are prepared already: uint8 `[N, image_size, image_size, 3]`."""
@@ -101,20 +105,32 @@ class Encoder:
             raise ImageError(
                 f"pixels of {pixels.dtype} {list(pixels.shape)}: this model takes uint8 [N, {side}, {side}, 3]"
             )
-        return self._backend.run(np.ascontiguousarray(pixels))
+        if not len(pixels):
+            return np.zeros((0, self.embedding_size), np.float32)
+        try:
+            vectors = self._backend.run(np.ascontiguousarray(pixels))
+        except Exception as error:  # each engine raises types of its own
+            raise EngineError(f"{self.variant} failed on {self.engine}: {error}") from error
+        if vectors.shape != (len(pixels), self.embedding_size):
+            raise BundleError(
+                f"{self.variant} gives vectors {list(vectors.shape)}; the manifest says {self.embedding_size}"
+            )
+        return vectors
 
     def stream(self, sources: Iterable[Any], batch_size: int = BATCH_SIZE) -> Iterator[Chunk]:
         """Embeds any number of images in bounded memory, in input order; unreadable ones become `Chunk.errors`.
 
         The next batch is decoded while this one is embedded.
         """
+        if isinstance(sources, (str, bytes)) or batch_size < 1:
+            raise UsageError("stream takes many sources (find_images lists a folder's) and a batch_size of 1 or more")
         with ThreadPoolExecutor(available_cpus()) as pool:
 
             def submit(batch: tuple[Any, ...]) -> list[tuple[Any, Future[Pixels]]]:
                 return [(source, pool.submit(prepare, source, self.preprocessing)) for source in batch]
 
             waiting: list[tuple[Any, Future[Pixels]]] = []
-            for batch in chain(batches(sources, batch_size), [()]):
+            for batch in chain(batches(sources, batch_size), [()]):  # the empty one sends the last batch out
                 ready, waiting = waiting, submit(batch)
                 if ready:
                     yield self._finish(ready)
@@ -127,8 +143,10 @@ class Encoder:
                 sources.append(source)
             except ImageError as error:
                 errors.append((source, error))
-        empty = np.zeros((0, self.embedding_size), np.float32)
-        return Chunk(sources, self.run(np.stack(pixels)) if pixels else empty, errors)
+        return Chunk(sources, self.run(np.stack(pixels) if pixels else self._no_pixels()), errors)
+
+    def _no_pixels(self) -> Pixels:
+        return np.zeros((0, self.preprocessing.image_size, self.preprocessing.image_size, 3), np.uint8)
 
     def self_test(self) -> SelfTest:
         """Embeds the bundle's reference images and says how far this device is from PyTorch and from the export."""

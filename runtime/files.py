@@ -2,13 +2,20 @@
 
 import glob
 import hashlib
+import io
 import json
 import os
 import shutil
+import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from .errors import OutputExistsError
 
@@ -42,19 +49,41 @@ def whole_file(path: Path) -> Iterator[Path]:
         part.unlink(missing_ok=True)
 
 
+def load_arrays(source: Path | bytes) -> dict[str, NDArray[Any]]:
+    """All arrays of an .npz file or of its bytes. Raises ValueError, with a reason, for anything that is not one."""
+    try:
+        content = source.read_bytes() if isinstance(source, Path) else source
+        with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
+            return {name: arrays[name] for name in arrays.files}
+    except (OSError, EOFError, KeyError, TypeError, AttributeError, ValueError, zipfile.BadZipFile) as error:
+        raise ValueError(str(error) or "it is empty") from error
+
+
 def write_text(path: Path, text: str) -> None:
     """Writes a text file whole or not at all."""
     with whole_file(path) as part:
         part.write_text(text, encoding="utf-8")
 
 
-@contextmanager
-def whole_folder(path: Path, overwrite: bool, marker: str) -> Iterator[Path]:
-    """Gives a temporary folder beside `path` to fill; renames it to `path` when the block ends well.
+@dataclass(frozen=True)
+class FolderKind:
+    """How a folder that this project writes is known: `marker` is in it, and nothing but `names` (may hold `*`)."""
 
-    `marker` is the file by which a folder of this kind is known: see `check_output`.
-    """
-    check_output(path, overwrite, marker)
+    name: str
+    marker: str
+    names: tuple[str, ...]
+
+    def strangers(self, folder: Path) -> list[str]:
+        """What lies in `folder` and is not of this kind."""
+        present = [entry.name for entry in folder.iterdir()]
+        return sorted(each for each in present if not any(fnmatchcase(each, name) for name in self.names))
+
+
+@contextmanager
+def whole_folder(path: Path, overwrite: bool, kind: FolderKind) -> Iterator[Path]:
+    """Gives a temporary folder beside `path` to fill; renames it to `path` when the block ends well."""
+    path = path.absolute()
+    check_output(path, overwrite, kind)
     path.parent.mkdir(parents=True, exist_ok=True)
     _clear_left_over(path)
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
@@ -68,18 +97,24 @@ def whole_folder(path: Path, overwrite: bool, marker: str) -> Iterator[Path]:
         shutil.rmtree(part, ignore_errors=True)
 
 
-def check_output(path: Path, overwrite: bool, marker: str) -> None:
+def check_output(path: Path, overwrite: bool, kind: FolderKind) -> None:
     """Raises OutputExistsError if `path` is taken.
 
-    With `overwrite`, a folder may be replaced if it holds `marker` or nothing: `--overwrite` must never be able to
-    delete somebody's photographs.
+    With `overwrite`, a folder of that kind may be replaced, if nothing else lies in it: `--overwrite` must never be
+    able to delete somebody's photographs.
     """
     if not os.path.lexists(path) or (path.is_dir() and not any(path.iterdir())):
         return
-    if not overwrite:
+    is_ours = not path.is_symlink() and (path / kind.marker).is_file()
+    if is_ours and not overwrite:
         raise OutputExistsError(f"{path} exists already; choose another --out, or replace it with --overwrite")
-    if path.is_symlink() or not (path / marker).is_file():
-        raise OutputExistsError(f"{path} holds no {marker}, so --overwrite does not replace it; choose another --out")
+    if not is_ours:
+        raise OutputExistsError(
+            f"{path} is not a {kind.name}, so --overwrite does not replace it; choose another --out"
+        )
+    strangers = kind.strangers(path)
+    if strangers:
+        raise OutputExistsError(f"{path} also holds {strangers[0]}, which --overwrite would delete; move it first")
 
 
 def _replace_folder(part: Path, path: Path) -> None:

@@ -11,8 +11,8 @@ SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff",
 def find_images(folder: str | Path) -> list[Path]:
     """All images under `folder`, searched recursively, in an order that is the same on every machine.
 
-    Hidden files and folders are passed over: thumbnails and editors' copies live there. A path to a single file gives
-    that file. Raises ImageError where there is nothing to find.
+    Hidden files and folders are passed over: thumbnails and editors' copies live there. Links are followed, each folder
+    once. A path to a single file gives that file. Raises ImageError where there is nothing to find, or no permission.
     """
     root = Path(folder)
     if root.is_file():
@@ -20,7 +20,12 @@ def find_images(folder: str | Path) -> list[Path]:
     if not root.is_dir():
         raise ImageError(f"{root}: no such folder")
     found = []
-    for parent, folders, names in os.walk(root):
+    seen = set()
+    for parent, folders, names in os.walk(root, followlinks=True, onerror=_refuse):
+        if (real := os.path.realpath(parent)) in seen:  # a link to a folder above
+            folders.clear()
+            continue
+        seen.add(real)
         folders[:] = [name for name in folders if not name.startswith(".")]
         visible = (name for name in names if not name.startswith("."))
         found += [Path(parent, name) for name in visible if Path(name).suffix.lower() in SUFFIXES]
@@ -28,6 +33,11 @@ def find_images(folder: str | Path) -> list[Path]:
         kinds = " ".join(sorted(suffix[1:] for suffix in SUFFIXES))
         raise ImageError(f"{root}: no images in it or below it (looked for {kinds})")
     return sorted(found, key=lambda path: path.relative_to(root).parts)
+
+
+def _refuse(error: OSError) -> None:
+    """A folder that cannot be listed is an error: its images would be missing without a word."""
+    raise ImageError(f"{error.filename}: cannot be listed ({error.strerror})") from error
 
 
 def folder_labels(paths: list[Path], folder: str | Path) -> list[str] | None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import os
+import stat
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -43,7 +44,11 @@ class Preprocessing:
 
     @staticmethod
     def from_json(value: dict[str, Any]) -> Preprocessing:
-        return Preprocessing(int(value["image_size"]), tuple(value["mean"]), tuple(value["std"]))
+        """Raises KeyError, TypeError or ValueError for anything else."""
+        mean, std = (tuple(float(each) for each in value[name]) for name in ("mean", "std"))
+        if value["image_size"] < 1 or len(mean) != 3 or len(std) != 3 or 0 in std:
+            raise ValueError("preprocessing out of range")
+        return Preprocessing(int(value["image_size"]), (mean[0], mean[1], mean[2]), (std[0], std[1], std[2]))
 
 
 def prepare(source: Source, preprocessing: Preprocessing) -> Pixels:
@@ -72,8 +77,8 @@ def open_image(source: Source) -> Image.Image:
     try:
         image = source if isinstance(source, Image.Image) else _decode(source)
         return to_rgb(_upright(image))
-    except ImageError:
-        raise
+    except ImageError as error:
+        raise ImageError(f"{describe(source)}: {error}") from None
     except FileNotFoundError:
         raise ImageError(f"{describe(source)}: no such file") from None
     # A broken file can make a decoder raise almost anything; whatever it is, the file is unreadable.
@@ -105,6 +110,8 @@ def to_rgb(image: Image.Image) -> Image.Image:
 
 def _decode(source: str | Path | bytes) -> Image.Image:
     """Reads the pixels of an encoded image, of its first frame if it has several."""
+    if not isinstance(source, bytes) and not stat.S_ISREG(Path(source).stat().st_mode):
+        raise ImageError("not a regular file")  # opening a pipe would wait for ever
     with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source, formats=FORMATS) as image:
         image.load()
         return image

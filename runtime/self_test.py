@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -10,8 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .bundle import GOLDEN, Bundle, Variant
-from .errors import ImageError
+from .errors import BundleError, ImageError
 from .fidelity import Fidelity, compare, cosines, failed_gates
+from .files import load_arrays
 from .preprocessing import Pixels, prepare
 
 # How far kernels of another CPU may be from those of the CPU that exported: the lowest cosine to the variant's own
@@ -43,12 +43,16 @@ class SelfTest:
 
 def run_self_test(bundle: Bundle, variant: Variant, run: Callable[[Pixels], NDArray[np.float32]]) -> SelfTest:
     """Compares what `run` (prepared pixels to embeddings) and this device's decoders give with the bundle's record."""
-    with np.load(io.BytesIO(bundle.read(GOLDEN)), allow_pickle=False) as golden:
-        vectors = run(golden["images"])
-        to_pytorch = compare(golden["pytorch"], vectors)
-        to_export = float(cosines(golden[variant.name], vectors).min())
-        names = [name.removeprefix("pixels:") for name in golden.files if name.startswith("pixels:")]
-        errors = {name: _pixel_error(bundle, name, golden[f"pixels:{name}"]) for name in names}
+    try:
+        golden = load_arrays(bundle.read(GOLDEN))
+        images, of_pytorch, of_variant = (golden[name] for name in ("images", "pytorch", variant.name))
+    except (ValueError, KeyError) as error:
+        raise BundleError(f"{bundle.path / GOLDEN}: lacks reference images or embeddings ({error})") from error
+    vectors = run(images)
+    to_pytorch = compare(of_pytorch, vectors)
+    to_export = float(cosines(of_variant, vectors).min())
+    names = [name.removeprefix("pixels:") for name in golden if name.startswith("pixels:")]
+    errors = {name: _pixel_error(bundle, name, golden[f"pixels:{name}"]) for name in names}
     # A variant that missed its gates at export, and says so, is held to what it was.
     failures = failed_gates(to_pytorch, variant.precision) if variant.passes else []
     least = OWN_COSINE[variant.precision]

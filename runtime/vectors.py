@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .errors import ByolEdgeError
-from .files import whole_file
+from .files import load_arrays, whole_file
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,10 @@ def save_vectors(path: str | Path, content: VectorFile) -> None:
 def load_vectors(path: str | Path) -> VectorFile:
     """Reads a file of vectors. Raises ByolEdgeError, naming the file."""
     try:
-        with np.load(path, allow_pickle=False) as file:
-            return VectorFile(file["vectors"], [str(name) for name in file["sources"]], str(file["model"]))
-    except (OSError, KeyError, ValueError) as error:
+        arrays = load_arrays(Path(path))
+        vectors, sources = arrays["vectors"], [str(name) for name in arrays["sources"]]
+        if vectors.ndim != 2 or len(vectors) != len(sources):
+            raise ValueError(f"{vectors.shape} vectors of {len(sources)} sources")
+        return VectorFile(vectors, sources, str(arrays["model"]))
+    except (KeyError, TypeError, ValueError) as error:
         raise ByolEdgeError(f"{path}: not a file of vectors written by `byol-edge embed` ({error})") from error

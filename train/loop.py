@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
@@ -15,7 +16,7 @@ from ..models.backbones import build_backbone, embedding_size, resolve_stem
 from ..models.byol import BYOL
 from ..models.network import InferenceNetwork
 from ..models.weights import EncoderSpec
-from ..runtime.errors import RunError, UsageError
+from ..runtime.errors import ImageError, RunError, UsageError
 from ..runtime.images import find_images
 from ..runtime.preprocessing import Preprocessing
 from . import run
@@ -71,16 +72,21 @@ def train(
     `resume`: go on after the last finished epoch of the same run, or start it; a finished run is left as it is.
     Raises ImageError, UsageError, RunError.
     """
+    if out.resolve().is_relative_to(images.resolve()):
+        raise UsageError(f"--out {out} lies in {images}: the run's own pictures would become training images")
+    going_on = resume and (out / run.CONFIG).exists()
+    if not going_on:
+        run.check_free(out, overwrite)
     paths = find_images(images)
     training = set_up(paths, out, resolve(dials, len(paths)), choose_device(device))
     config = run.describe_run(training.settings, paths, images)
-    going_on = resume and (out / run.CONFIG).exists()
     if going_on:
         run.check_same_run(out, config)
-    else:
-        run.start_run(out, config, overwrite)
-    if not (out / run.CALIBRATION).exists():
-        run.save_calibration(out, paths, training.spec, training.settings.seed)
+    # All that can fail comes before the first change to `out`.
+    calibration = run.draw_calibration(paths, training.spec, training.settings.seed)
+    if not going_on:
+        run.start_run(out, config)
+    run.save_calibration(out, calibration)
     first_epoch = restore(training) if going_on else 0
     watcher.start(training.settings, len(paths), first_epoch)
     run_epochs(training, first_epoch, watcher)
@@ -109,7 +115,7 @@ def run_epochs(training: Training, first_epoch: int, watcher: Watcher) -> None:
     unreadable: set[str] = set()
     monitor = EpochMonitor()
     training.byol.train()
-    batches = load_batches(training.paths, settings, first_epoch)
+    batches = name_dead_workers(load_batches(training.paths, settings, first_epoch))
     for step, batch in enumerate(batches, start=first_epoch * steps_an_epoch):
         for message in set(batch.errors) - unreadable:
             unreadable.add(message)
@@ -142,29 +148,38 @@ def take_step(training: Training, batch: Batch, rate: float, tau_now: float) -> 
 
 def finish_epoch(training: Training, metrics: Metrics) -> None:
     """Saves all that is needed to go on, and the encoder as it is now."""
-    out, settings = training.out, training.settings
+    if not metrics.images_per_s:
+        raise ImageError(f"no batch of epoch {metrics.epoch} had two readable images; the unreadable are named above")
     if not math.isfinite(metrics.loss):
+        left = f"{training.out} holds the epoch before" if metrics.epoch > 1 else "no epoch was finished"
         raise RunError(
             f"the loss is {metrics.loss} in epoch {metrics.epoch}: "
-            f"--learning-rate below {settings.learning_rate:g} may help; {out} holds the epoch before"
+            f"--learning-rate below {training.settings.learning_rate:g} may help; {left}"
         )
+    save_encoder(training, metrics.epoch)
+    run.append_metrics(training.out, metrics)
+    # Last, since a resumed run starts from it: a kill before this line repeats the epoch.
     state = {
         "epoch": metrics.epoch,
         "byol": training.byol.state_dict(),
         "optimiser": training.optimiser.state_dict(),
         "random": torch.get_rng_state(),
     }
-    run.save_checkpoint(out, state)
-    run.append_metrics(out, metrics)
+    run.save_checkpoint(training.out, state)
+
+
+def save_encoder(training: Training, epoch: int) -> None:
+    """Writes the online backbone as it is after `epoch` epochs."""
+    settings = training.settings
     provenance = {
-        "epoch": metrics.epoch,
+        "epoch": epoch,
         "epochs": settings.epochs,
         "seed": settings.seed,
         "recipe": settings.recipe,
         "network": "online",
         "versions": run.versions(),
     }
-    run.save_encoder(out, training.byol.backbone, training.spec, provenance)
+    run.save_encoder(training.out, training.byol.backbone, training.spec, provenance)
 
 
 def restore(training: Training) -> int:
@@ -172,10 +187,30 @@ def restore(training: Training) -> int:
     state = run.load_checkpoint(training.out)
     if state is None:
         return 0
-    training.byol.load_state_dict(state["byol"])
-    training.optimiser.load_state_dict(state["optimiser"])
-    torch.set_rng_state(state["random"])
-    return int(state["epoch"])
+    try:
+        training.byol.load_state_dict(state["byol"])
+        training.optimiser.load_state_dict(state["optimiser"])
+        torch.set_rng_state(state["random"])
+        epoch = int(state["epoch"])
+    except (KeyError, TypeError, ValueError, RuntimeError) as error:
+        reason = str(error).splitlines()[0]
+        raise RunError(
+            f"{training.out / run.CHECKPOINT}: not of this run ({reason}); start with --overwrite"
+        ) from error
+    save_encoder(training, epoch)  # in case it was lost
+    return epoch
+
+
+def name_dead_workers(batches: Iterator[Batch]) -> Iterator[Batch]:
+    """The same batches; a worker that was killed becomes an error that says what to do."""
+    try:
+        yield from batches
+    except RuntimeError as error:
+        if "DataLoader worker" not in str(error):
+            raise
+        raise RunError(
+            "a process that decodes images was killed, out of memory perhaps; --resume with fewer --workers"
+        ) from error
 
 
 def choose_device(name: str) -> torch.device:
@@ -184,4 +219,9 @@ def choose_device(name: str) -> torch.device:
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     if name.startswith("cuda") and not torch.cuda.is_available():
         raise UsageError(f"--device {name}: PyTorch {torch.__version__} sees no GPU here; take --device cpu")
-    return torch.device(name)
+    try:
+        device = torch.device(name)
+        torch.zeros(1, device=device).cpu()
+    except (RuntimeError, NotImplementedError, AssertionError) as error:
+        raise UsageError(f"--device {name}: cannot be used here ({str(error).splitlines()[0]})") from error
+    return device

@@ -141,5 +141,7 @@ def _check(dials: Dials) -> None:
     ):
         if value is not None and value < least:
             raise UsageError(f"{name} {value}: at least {least}")
+    if dials.seed >= 2**63:
+        raise UsageError(f"--seed {dials.seed}: below 2**63")
     if dials.learning_rate is not None and not 0 < dials.learning_rate < math.inf:
         raise UsageError(f"--learning-rate {dials.learning_rate}: a number above 0")

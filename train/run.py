@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import platform
 from dataclasses import asdict
@@ -18,13 +19,15 @@ from torch import nn
 
 from ..models.weights import WEIGHTS, EncoderSpec, save_weights
 from ..runtime.errors import ImageError, OutputExistsError, RunError, UsageError
-from ..runtime.files import check_output, to_json, whole_file, write_text
-from ..runtime.preprocessing import prepare
+from ..runtime.files import FolderKind, check_output, to_json, whole_file, write_text
+from ..runtime.preprocessing import Pixels, prepare
 from .monitor import Metrics
 from .recipe import Settings
 
 CONFIG, CHECKPOINT, METRICS, CURVES = "config.json", "last.pt", "metrics.jsonl", "curves.png"
 ENCODER, CALIBRATION = "encoder.json", "calibration.npz"
+
+RUN = FolderKind("run", CONFIG, (CONFIG, CHECKPOINT, WEIGHTS, ENCODER, CALIBRATION, METRICS, CURVES))
 
 CALIBRATION_IMAGES = 512
 # Settings that do not change what is learnt, so a run may be resumed with others.
@@ -47,14 +50,17 @@ def versions() -> dict[str, str]:
     return {"python": platform.python_version(), **{name: version(name) for name in packages}}
 
 
-def start_run(out: Path, config: dict[str, Any], overwrite: bool) -> None:
-    """Makes an empty run with its config.json. Raises OutputExistsError if `out` is taken."""
-    try:
-        check_output(out, overwrite, marker=CONFIG)
-    except OutputExistsError as error:
-        raise OutputExistsError(f"{error} (or go on with it: --resume)") from None
+def check_free(out: Path, overwrite: bool) -> None:
+    """Raises OutputExistsError if `out` is taken."""
+    if (out / CONFIG).exists() and not overwrite:
+        raise OutputExistsError(f"{out} exists already; go on with it: --resume, or replace it: --overwrite")
+    check_output(out, overwrite, RUN)
+
+
+def start_run(out: Path, config: dict[str, Any]) -> None:
+    """Makes an empty run with its config.json; of a run that was there, nothing is left."""
     out.mkdir(parents=True, exist_ok=True)
-    for name in (CHECKPOINT, WEIGHTS, ENCODER, CALIBRATION, METRICS, CURVES):
+    for name in RUN.names:
         (out / name).unlink(missing_ok=True)
     write_text(out / CONFIG, to_json(config))
 
@@ -63,13 +69,19 @@ def check_same_run(out: Path, config: dict[str, Any]) -> None:
     """Raises UsageError, naming the differences, if `out` holds a run with other settings or images."""
     try:
         before = json.loads((out / CONFIG).read_text(encoding="utf-8"))
-        old, new = ({**value["settings"], **value["images"]} for value in (before, json.loads(to_json(config))))
-    except (OSError, ValueError, KeyError) as error:
+        old, new = dict(before["settings"]), json.loads(to_json(config["settings"]))
+        images = dict(before["images"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
         raise RunError(f"{out / CONFIG}: unreadable ({error}); start again with --overwrite") from error
-    different = [key for key in new if key not in FREE_TO_CHANGE and old.get(key) != new[key]]
-    if different:
-        changes = ", ".join(f"{key} (was {_short(old.get(key))}, now {_short(new[key])})" for key in different)
-        raise UsageError(f"{out} cannot be resumed, since it was started with other settings: {changes}")
+    changes = [
+        f"{key} (was {_short(old.get(key))}, now {_short(new[key])})"
+        for key in new
+        if key not in FREE_TO_CHANGE and old.get(key) != new[key]
+    ]
+    if images != config["images"]:
+        changes.append(f"other images (were {images.get('count')}, now {config['images']['count']})")
+    if changes:
+        raise UsageError(f"{out} cannot be resumed, since it was started otherwise: {', '.join(changes)}")
 
 
 def _short(value: object) -> str:
@@ -79,8 +91,10 @@ def _short(value: object) -> str:
 
 def save_checkpoint(out: Path, state: dict[str, Any]) -> None:
     """Writes last.pt whole or not at all."""
+    content = io.BytesIO()  # torch's own writer turns a full disk into an error of its own
+    torch.save(state, content)
     with whole_file(out / CHECKPOINT) as part:
-        torch.save(state, part)
+        part.write_bytes(content.getbuffer())
 
 
 def load_checkpoint(out: Path) -> dict[str, Any] | None:
@@ -99,8 +113,8 @@ def save_encoder(out: Path, backbone: nn.Module, spec: EncoderSpec, provenance: 
     write_text(out / ENCODER, to_json({**spec.to_json(), "provenance": provenance}))
 
 
-def save_calibration(out: Path, paths: list[Path], spec: EncoderSpec, seed: int) -> int:
-    """Writes up to 512 images, drawn with the seed from the whole set and prepared; says how many."""
+def draw_calibration(paths: list[Path], spec: EncoderSpec, seed: int) -> Pixels:
+    """Up to 512 images, drawn with the seed from the whole set and prepared: uint8 `[N, H, W, 3]`."""
     order = np.random.default_rng(seed).permutation(len(paths))
     pixels = []
     for index in order:
@@ -112,9 +126,13 @@ def save_calibration(out: Path, paths: list[Path], spec: EncoderSpec, seed: int)
             continue
     if not pixels:
         raise ImageError(f"none of the {len(paths)} images can be read; the first is {paths[0]}")
+    return np.stack(pixels)
+
+
+def save_calibration(out: Path, images: Pixels) -> None:
+    """Writes calibration.npz whole or not at all."""
     with whole_file(out / CALIBRATION) as part, part.open("wb") as file:
-        np.savez(file, images=np.stack(pixels))
-    return len(pixels)
+        np.savez(file, images=images)
 
 
 def append_metrics(out: Path, metrics: Metrics) -> None:
@@ -127,7 +145,10 @@ def read_metrics(out: Path) -> list[dict[str, Any]]:
     """The lines of metrics.jsonl, none if it is not there."""
     if not (out / METRICS).exists():
         return []
-    return [json.loads(line) for line in (out / METRICS).read_text(encoding="utf-8").splitlines()]
+    try:
+        return [json.loads(line) for line in (out / METRICS).read_text(encoding="utf-8").splitlines()]
+    except ValueError as error:
+        raise RunError(f"{out / METRICS}: damaged ({error}); take the broken line out, or delete the file") from error
 
 
 def draw_curves(out: Path) -> None:

@@ -63,7 +63,12 @@ def test_the_road_in_five_commands(photos: Path, tmp_path: Path):
     tested = call("self-test", bundle)
     assert tested.exit_code == 0
     assert "passed" in tested.stdout
-    for path, word in ((run, "conv4"), (bundle, "int8.onnx"), (bundle / "int8.onnx", "256"), (vectors, "120 of 256")):
+    for path, word in (
+        (run, "conv4"),
+        (bundle, "int8.onnx"),
+        (bundle / "int8.onnx", "256"),
+        (vectors, "120, of 256 numbers each"),
+    ):
         shown = call("inspect", path)
         assert shown.exit_code == 0
         assert word in shown.stdout
@@ -121,8 +126,42 @@ def test_bad_input_to_train(photos: Path, finished_run: Path, tmp_path: Path):
     assert "no such folder" in fails(1, "train", tmp_path / "gone", "--out", out)
     assert "did you mean resnet18" in fails(2, "train", photos, "--out", out, "--backbone", "resnet-18")
     assert "fewer than a batch of 500" in fails(1, "train", photos, "--out", out, "--batch-size", 500)
-    assert "exists already" in fails(2, "train", photos, "--out", finished_run)
+    assert "exists already; go on with it: --resume" in fails(2, "train", photos, "--out", finished_run)
+    assert "lies in" in fails(2, "train", photos, "--out", photos / "run")
+    assert "--device bogus: cannot be used here" in fails(2, "train", photos, "--out", out, "--device", "bogus")
+    assert "--seed" in fails(2, "train", photos, "--out", out, "--seed", 10**30)
+    size = ("--backbone", "inception_v3", "--image-size", 32)
+    assert "takes no images of 32 px" in fails(2, "train", photos, "--out", out, *size)
     assert not out.exists()
+
+
+def test_a_training_that_cannot_start_leaves_the_old_run(photos: Path, run: Path, tmp_path: Path):
+    (tmp_path / "junk").mkdir()
+    for number in range(20):
+        (tmp_path / "junk" / f"{number}.png").write_bytes(b"junk")
+    before = (run / "encoder.safetensors").read_bytes()
+    assert "none of the 20 images" in fails(1, "train", tmp_path / "junk", "--out", run, "--overwrite")
+    assert (run / "encoder.safetensors").read_bytes() == before
+
+
+def test_a_folder_of_somebody_elses_is_never_overwritten(finished_run: Path, tmp_path: Path):
+    (tmp_path / "manifest.json").write_text('{"name": "my web app"}')
+    (tmp_path / "photo.png").touch()
+    line = fails(2, "export", finished_run, "--out", tmp_path, "--overwrite")
+    assert "also holds photo.png" in line
+    assert (tmp_path / "photo.png").exists()
+
+
+@pytest.mark.parametrize("content", ["{}", "[]", "null", '{"settings": null, "images": null}', "{ half"])
+def test_inspect_of_a_damaged_run_is_one_line(run: Path, content: str):
+    (run / "config.json").write_text(content)
+    assert "damaged" in fails(1, "inspect", run)
+
+
+def test_inspect_of_damaged_vectors_is_one_line(tmp_path: Path):
+    for number, content in enumerate((b"", b"junk")):
+        (tmp_path / f"{number}.npz").write_bytes(content)
+        assert f"{number}.npz: not a file of vectors" in fails(1, "inspect", tmp_path / f"{number}.npz")
 
 
 def test_bad_input_to_export(run: Path, finished_run: Path, finished_bundle: Path, tmp_path: Path):

@@ -32,7 +32,7 @@ def test_what_is_no_run_is_said_to_be_none(tmp_path: Path):
         load_source(tmp_path)
 
 
-@pytest.mark.parametrize("content", ["{", "[]", '{"backbone": "conv4"}'])
+@pytest.mark.parametrize("content", ["{", "[]", "null", '{"backbone": "conv4"}'])
 def test_a_damaged_description_is_named(run: Path, content: str):
     (run / "encoder.json").write_text(content)
     with pytest.raises(RunError, match=r"encoder\.json: unreadable"):
@@ -43,6 +43,10 @@ def test_missing_or_foreign_calibration_is_named(run: Path):
     np.savez(run / "calibration.npz", images=np.zeros((9, 8, 8, 3), np.uint8))
     with pytest.raises(RunError, match=r"calibration\.npz: uint8 \[9, 8, 8, 3\]"):
         load_source(run)
+    for content in (b"", b"junk"):
+        (run / "calibration.npz").write_bytes(content)
+        with pytest.raises(RunError, match=r"calibration\.npz: no calibration images"):
+            load_source(run)
     (run / "calibration.npz").unlink()
     with pytest.raises(RunError, match=r"calibration\.npz: no calibration images"):
         load_source(run)

@@ -3,7 +3,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from byol_edge.runtime import Bundle, BundleError, Encoder, UsageError
+from byol_edge.runtime import Bundle, BundleError, Encoder, EngineError, UsageError
+from PIL import Image
 
 
 def change_manifest(bundle: Path, **changes: Any) -> None:
@@ -77,9 +78,29 @@ def test_a_manifest_that_points_out_of_its_folder_is_refused(bundle: Path, name:
         Bundle.open(bundle)
 
 
+def test_a_manifest_that_does_not_fit_its_model_is_seen(bundle: Path):
+    change_manifest(bundle, embedding_size=999)
+    with pytest.raises(BundleError, match="the manifest says 999"):
+        Encoder(bundle).self_test()
+    change_manifest(bundle, preprocessing={"image_size": 64, "mean": [0, 0, 0], "std": [1, 1, 1]})
+    with pytest.raises(EngineError, match="failed on onnxruntime"):
+        Encoder(bundle).embed(Image.new("RGB", (64, 64)))
+
+
 @pytest.mark.parametrize(
     "changes",
-    [{"default": "fp8.onnx"}, {"variants": {}}, {"preprocessing": {}}, {"embedding_size": "x"}, {"files": {}}],
+    [
+        {"default": "fp8.onnx"},
+        {"variants": {}},
+        {"preprocessing": {}},
+        {"preprocessing": {"image_size": 32, "mean": [0.5], "std": [1, 1, 1]}},
+        {"preprocessing": {"image_size": -1, "mean": [0, 0, 0], "std": [1, 1, 1]}},
+        {"embedding_size": "x"},
+        {"files": {}},
+        {"files": {"fp32.onnx": "x"}},
+        {"network": None},
+        {"network": {"backbone": 3, "stem": "small"}},
+    ],
 )
 def test_a_manifest_that_lacks_something_is_refused(bundle: Path, changes: dict[str, Any]):
     change_manifest(bundle, **changes)

@@ -154,6 +154,19 @@ def test_a_stream_takes_no_more_than_it_needs(encoder: Encoder, photos: Path):
     assert len(taken) <= 8
 
 
+def test_a_stream_refuses_what_it_would_misread(encoder: Encoder, photos: Path):
+    with pytest.raises(UsageError, match="many sources"):
+        next(encoder.stream(str(photos)))
+    with pytest.raises(UsageError, match="batch_size of 1 or more"):
+        next(encoder.stream([], batch_size=0))
+
+
+@pytest.mark.parametrize("threads", [0, -1, 5000])
+def test_absurd_numbers_of_threads_are_refused(finished_bundle: Path, threads: int):
+    with pytest.raises(UsageError, match=f"threads={threads}"):
+        Encoder(finished_bundle, threads=threads)
+
+
 def test_a_stream_of_nothing_and_of_nothing_readable(encoder: Encoder):
     assert list(encoder.stream([])) == []
     (chunk,) = encoder.stream([b"x", b"y"])

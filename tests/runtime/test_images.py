@@ -30,6 +30,13 @@ def test_nothing_to_find_is_an_error_that_names_the_folder(folder: Path):
         find_images(folder / "gone")
 
 
+def test_links_are_followed_and_circles_left(folder: Path, tmp_path_factory: pytest.TempPathFactory):
+    linked = tmp_path_factory.mktemp("linked")
+    (linked / "cls").symlink_to(folder / "b")
+    (folder / "b" / "up").symlink_to(folder)
+    assert [path.name for path in find_images(linked)] == ["1.png", "2.JPG", "3.tiff", "deep.webp"]
+
+
 def test_labels_are_the_first_folders(folder: Path):
     assert folder_labels(find_images(folder), folder) == ["a", "b", "b", "b"]
 

@@ -1,4 +1,5 @@
 import io
+import os
 from pathlib import Path
 
 import numpy as np
@@ -132,8 +133,11 @@ def test_unreadable_files_are_named(tmp_path: Path):
             open_image(tmp_path / name)
     with pytest.raises(ImageError, match=r"gone\.jpg: no such file"):
         open_image(tmp_path / "gone.jpg")
-    with pytest.raises(ImageError, match=str(tmp_path)):
+    with pytest.raises(ImageError, match=f"{tmp_path}: not a regular file"):
         open_image(tmp_path)
+    os.mkfifo(tmp_path / "pipe.jpg")  # opening it would wait for ever
+    with pytest.raises(ImageError, match=r"pipe\.jpg: not a regular file"):
+        open_image(tmp_path / "pipe.jpg")
 
 
 def test_formats_that_are_not_allowed_are_refused():

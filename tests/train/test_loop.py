@@ -78,7 +78,7 @@ def test_resume_without_a_run_starts_and_of_a_finished_one_is_done(photos: Path,
 def test_resume_with_other_settings_names_them(photos: Path, run: Path, watcher: Silent):
     with pytest.raises(UsageError, match=r"epochs \(was 2, now 5\)"):
         train(photos, run, dataclasses.replace(DIALS, epochs=5), watcher, resume=True)
-    with pytest.raises(UsageError, match=r"count \(was 120, now 40\)"):
+    with pytest.raises(UsageError, match=r"other images \(were 120, now 40\)"):
         train(photos / "disc", run, DIALS, watcher, resume=True)
     train(photos, run, dataclasses.replace(DIALS, workers=1), watcher, resume=True)
 
@@ -123,6 +123,53 @@ def test_a_loss_that_is_no_number_stops_and_keeps_the_last_epoch(
     with pytest.raises(RunError, match="nan in epoch 2"):
         train(photos, tmp_path / "run", DIALS, watcher)
     assert json.loads((tmp_path / "run" / "encoder.json").read_text())["provenance"]["epoch"] == 1
+
+
+def test_a_kill_between_the_files_of_an_epoch_repeats_it(
+    photos: Path, finished_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    # Whichever file of the last epoch is the last to be written, resuming ends where an uninterrupted run does.
+    out = tmp_path / "run"
+    for name in ("save_encoder", "append_metrics", "save_checkpoint"):
+        original = getattr(run_module, name)
+        calls = []
+
+        def killed(*args: Any, original: Any = original, calls: list[Any] = calls) -> None:
+            calls.append(args)
+            if len(calls) == 2:
+                raise Stop
+            original(*args)
+
+        with monkeypatch.context() as patch, pytest.raises(Stop):
+            patch.setattr(run_module, name, killed)
+            train(photos, out, DIALS, Silent(), overwrite=True)
+        train(photos, out, DIALS, Silent(), resume=True)
+        for file in ("encoder.safetensors", "encoder.json"):
+            assert (out / file).read_bytes() == (finished_run / file).read_bytes(), name
+        assert [line["epoch"] for line in run_module.read_metrics(out)] == [1, 2]
+
+
+def test_resume_brings_back_a_lost_encoder_and_calibration(photos: Path, run: Path, finished_run: Path):
+    (run / "encoder.safetensors").unlink()
+    (run / "calibration.npz").write_bytes(b"half")
+    train(photos, run, DIALS, Silent(), resume=True)
+    for name in ("encoder.safetensors", "calibration.npz"):
+        assert (run / name).read_bytes() == (finished_run / name).read_bytes()
+
+
+def test_a_checkpoint_of_another_run_is_named(photos: Path, run: Path, watcher: Silent):
+    torch.save({"byol": {}}, run / "last.pt")
+    with pytest.raises(RunError, match=r"last\.pt: not of this run"):
+        train(photos, run, DIALS, watcher, resume=True)
+
+
+def test_an_epoch_without_readable_images_is_said_to_be_one(photos: Path, tmp_path: Path, watcher: Silent):
+    (tmp_path / "images").mkdir()
+    shutil.copy(photos / "disc" / "00.png", tmp_path / "images")
+    for number in range(15):
+        (tmp_path / "images" / f"{number}.png").write_bytes(b"junk")
+    with pytest.raises(ImageError, match="no batch of epoch 1 had two readable images"):
+        train(tmp_path / "images", tmp_path / "run", DIALS, watcher)
 
 
 def test_a_gpu_that_is_not_there_is_refused(monkeypatch: pytest.MonkeyPatch):

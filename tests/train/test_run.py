@@ -16,27 +16,33 @@ def metrics(epoch: int, loss: float = 1.0) -> Metrics:
 
 
 def test_calibration_is_drawn_from_the_whole_set_and_prepared(photos: Path, tmp_path: Path):
-    assert run_module.save_calibration(tmp_path, find_images(photos), SPEC, seed=0) == 120
+    images = run_module.draw_calibration(find_images(photos), SPEC, seed=0)
+    assert (images.shape, images.dtype) == ((120, 32, 32, 3), np.uint8)
+    run_module.save_calibration(tmp_path, images)
     with np.load(tmp_path / "calibration.npz") as file:
-        assert file["images"].shape == (120, 32, 32, 3)
-        assert file["images"].dtype == np.uint8
+        assert np.array_equal(file["images"], images)
 
 
-def test_calibration_is_at_most_512_and_the_seeds(photos: Path, tmp_path: Path):
+def test_calibration_is_at_most_512_and_the_seeds(photos: Path):
     paths = find_images(photos) * 5
-    contents = []
-    for seed in (0, 0, 1):
-        assert run_module.save_calibration(tmp_path, paths, SPEC, seed) == 512
-        contents.append((tmp_path / "calibration.npz").read_bytes())
-    assert contents[0] == contents[1] != contents[2]
+    first, again, other = (run_module.draw_calibration(paths, SPEC, seed) for seed in (0, 0, 1))
+    assert len(first) == 512
+    assert np.array_equal(first, again)
+    assert not np.array_equal(first, other)
 
 
 def test_calibration_passes_over_what_it_cannot_read(photos: Path, tmp_path: Path):
     (tmp_path / "broken.png").write_bytes(b"x")
     paths = [tmp_path / "broken.png", *find_images(photos)[:3]]
-    assert run_module.save_calibration(tmp_path, paths, SPEC, 0) == 3
+    assert len(run_module.draw_calibration(paths, SPEC, 0)) == 3
     with pytest.raises(ImageError, match="none of the 1 images can be read"):
-        run_module.save_calibration(tmp_path, paths[:1], SPEC, 0)
+        run_module.draw_calibration(paths[:1], SPEC, 0)
+
+
+def test_damaged_metrics_are_named(tmp_path: Path):
+    (tmp_path / "metrics.jsonl").write_text('{"epoch": 1')
+    with pytest.raises(RunError, match=r"metrics\.jsonl: damaged"):
+        run_module.read_metrics(tmp_path)
 
 
 def test_metrics_of_a_repeated_epoch_replace_those_of_the_killed_one(tmp_path: Path):
@@ -46,11 +52,12 @@ def test_metrics_of_a_repeated_epoch_replace_those_of_the_killed_one(tmp_path: P
 
 
 def test_a_new_run_replaces_an_old_one_only_when_told_to(tmp_path: Path):
-    run_module.start_run(tmp_path / "r", {"settings": {}}, overwrite=False)
+    run_module.start_run(tmp_path / "r", {"settings": {}})
     (tmp_path / "r" / "last.pt").touch()
     with pytest.raises(OutputExistsError, match="--resume"):
-        run_module.start_run(tmp_path / "r", {}, overwrite=False)
-    run_module.start_run(tmp_path / "r", {"settings": 1}, overwrite=True)
+        run_module.check_free(tmp_path / "r", overwrite=False)
+    run_module.check_free(tmp_path / "r", overwrite=True)
+    run_module.start_run(tmp_path / "r", {"settings": 1})
     assert [entry.name for entry in (tmp_path / "r").iterdir()] == ["config.json"]
 
 
