@@ -35,7 +35,7 @@ def bench(bundle: Path, batch_size: int, seconds: float, threads: int | None, as
             try:
                 encoders.append(Encoder(bundle, variant.name, threads=threads))
             except EngineError as error:
-                note(f"left out: {variant.name}: {error}")
+                note(f"left out: {error}")
     if not encoders:
         raise EngineError(f"{bundle}: none of its variants can run here")
     side = opened.preprocessing.image_size
