@@ -117,7 +117,7 @@ def run_epochs(training: Training, first_epoch: int, watcher: Watcher) -> None:
     training.byol.train()
     batches = name_dead_workers(load_batches(training.paths, settings, first_epoch))
     for step, batch in enumerate(batches, start=first_epoch * steps_an_epoch):
-        for message in set(batch.errors) - unreadable:
+        for message in sorted(set(batch.errors) - unreadable):
             unreadable.add(message)
             watcher.unreadable(message)
         rate = learning_rate(step, steps, warmup, settings.learning_rate)
