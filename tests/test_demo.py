@@ -16,7 +16,6 @@ def test_the_demo_holds_what_it_promises(tmp_path: Path):
     assert result.returncode == 0, result.stderr
     printed = json.loads(result.stdout)
     assert printed["failures"] == []
-    assert printed["seconds"] < 180
     rows = {row["name"]: row for row in printed["rows"]}
     assert list(rows) == [
         "raw pixels", "untrained", "PyTorch", "fp32.onnx", "fp32.xml", "int8.onnx", "int8.xml",
