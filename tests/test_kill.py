@@ -38,7 +38,7 @@ def test_a_training_killed_twenty_times_ends_in_the_same_weights(photos: Path, t
     while codes.count(-9) < KILLS and 0 not in codes:
         # From before the first import to some epochs on.
         codes.append(run_for(delays.uniform(1, 9), "train", photos, "--out", killed, *dials, "--resume"))
-    assert codes.count(-9) >= 3, f"a fast machine was done after {len(codes)} starts: take more epochs"
+    assert codes.count(-9) >= KILLS / 2, f"a fast machine was done after {len(codes)} starts: take more epochs"
     assert run_for(600, "train", photos, "--out", killed, *dials, "--resume") == 0
     for name in ("encoder.safetensors", "calibration.npz", "config.json"):
         assert (killed / name).read_bytes() == (whole / name).read_bytes(), name
