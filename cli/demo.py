@@ -78,7 +78,8 @@ def demo(out: Path, overwrite: bool, as_json: bool) -> None:
     write_digits(out / "images")
     dials = Dials("conv4", SIDE, EPOCHS, recipe="glyphs", seed=SEED)
     with TrainingDisplay() as display:
-        train(out / "images" / "train", out / "run", dials, display)
+        verdict = train(out / "images" / "train", out / "run", dials, display, evaluation=out / "images" / "test")
+    note(str(verdict))
     export_run(out / "run", out / "bundle", int8=True, note=note)
     note("measuring accuracy on the held-out digits")
     rows, failures = measure(out)

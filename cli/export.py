@@ -20,17 +20,24 @@ if TYPE_CHECKING:
 @click.argument("run", type=click.Path(path_type=Path))
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="The bundle to write, a folder.")
 @click.option("--int8", is_flag=True, help="Also quantise, for ONNX Runtime and for OpenVINO.")
+@click.option(
+    "--network",
+    type=click.Choice(["online", "target"]),
+    default="online",
+    show_default=True,
+    help="The backbone that learnt, or its moving average.",
+)
 @click.option("--strict", is_flag=True, help="Exit 1 if an INT8 variant misses its gates.")
 @click.option("--overwrite", is_flag=True, help="Replace the bundle at --out.")
 @click.option("--json", "as_json", is_flag=True, help="Print the result for a program.")
-def export(run: Path, out: Path, int8: bool, strict: bool, overwrite: bool, as_json: bool) -> None:
-    """Export the online encoder of RUN to ONNX and OpenVINO, and compare each variant with PyTorch.
+def export(run: Path, out: Path, int8: bool, network: str, strict: bool, overwrite: bool, as_json: bool) -> None:
+    """Export the encoder of RUN to ONNX and OpenVINO, and compare each variant with PyTorch.
 
     Example: byol-edge export runs/photos --int8 --out bundles/photos
     """
     with needs("export"):
         from ..export.bundling import export_run
-    result = export_run(run, out, int8, overwrite, note=note)
+    result = export_run(run, out, int8, overwrite, note, network)
     if as_json:
         click.echo(json.dumps(asdict(result), indent=2))
     else:

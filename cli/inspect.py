@@ -54,6 +54,7 @@ def _inspect_bundle(bundle: Bundle, as_json: bool) -> None:
             "input": f"uint8 [N, {bundle.preprocessing.image_size}, {bundle.preprocessing.image_size}, 3], RGB",
             "trained": f"{training['epoch']} of {training['epochs']} epochs, recipe {training['recipe']}, "
             f"{training['network']} network, seed {training['seed']}",
+            "verdict": training["verdict"],
             "made with": ", ".join(f"{name} {number}" for name, number in export["versions"].items()),
             "default": manifest["default"],
             "holds": "training images, at model size, as reference (golden.npz)"
@@ -97,7 +98,9 @@ def _inspect_run(path: Path, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps({**config, "epochs": epochs}, indent=2))
         return
-    last = epochs[-1] if epochs else None
+    last = epochs[-1] if epochs and epochs[-1]["epoch"] else None  # epoch 0 is the untrained network
+    encoder = path / "encoder.json"
+    verdict = json.loads(encoder.read_text(encoding="utf-8"))["provenance"]["verdict"] if encoder.exists() else "–"
     _say_pairs(
         f"run {path}",
         {
@@ -106,7 +109,8 @@ def _inspect_run(path: Path, as_json: bool) -> None:
             "recipe": f"{settings['recipe']}, batches of {settings['batch_size']}, {settings['optimiser']} at "
             f"{settings['learning_rate']:.2g}, seed {settings['seed']}",
             "epochs": f"{last['epoch'] if last else 0} of {settings['epochs']}",
-            "last epoch": f"loss {last['loss']:.3f}, spread {last['projection_std']:.2f}" if last else "none finished",
+            "last epoch": f"loss {last['loss']:.3f}, rank {last['rank']:.0f}" if last else "none finished",
+            "verdict": verdict,
             "made with": ", ".join(f"{name} {number}" for name, number in config["versions"].items()),
         },
     )

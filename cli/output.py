@@ -82,13 +82,13 @@ class Bar:
 
     def update(self, done: int, total: int) -> None:
         """`done` steps of `total`."""
-        if self._first is None:
-            self._first = done - 1
         now = time.monotonic()
+        if self._first is None:  # what came before the first step is not its speed
+            self._first, self._start = done, now
         rate = (done - self._first) * self._scale / max(now - self._start, 1e-9)
         if standard_error().is_terminal:
             self._progress.update(self._task, completed=done, total=total, rate=f"{rate:.0f} {self._unit}/s")
-        elif now - self._last_line > PLAIN_LINE_EVERY:
+        elif now - self._last_line > PLAIN_LINE_EVERY and rate:
             self._last_line = now
             left = (total - done) * self._scale / rate
             note(f"{self._label}: {done} of {total}, {rate:.0f} {self._unit}/s, {left:.0f} s left")

@@ -53,15 +53,20 @@ class Export:
 
 
 def export_run(
-    run: Path, out: Path, int8: bool, overwrite: bool = False, note: Callable[[str], None] = lambda _: None
+    run: Path,
+    out: Path,
+    int8: bool,
+    overwrite: bool = False,
+    note: Callable[[str], None] = lambda _: None,
+    network: str = "online",
 ) -> Export:
     """Writes the bundle `out` from a run: whole, or not at all.
 
-    `note` is told what is being done. Raises RunError, OutputExistsError, and FidelityError if an FP32 variant is not
-    what PyTorch computes.
+    `network`: "online", or "target" for its moving average. `note` is told what is being done. Raises RunError,
+    OutputExistsError, and FidelityError if an FP32 variant is not what PyTorch computes.
     """
     check_output(out, overwrite, BUNDLE)
-    source = load_source(run)
+    source = load_source(run, network)
     with whole_folder(out, overwrite, BUNDLE) as folder:
         files = _write_variants(source, folder, int8, note)
         note("comparing each variant with PyTorch")

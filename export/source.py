@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import safetensors.torch
+import torch
 
 from ..models.network import InferenceNetwork
 from ..models.weights import WEIGHTS, EncoderSpec, load_encoder
@@ -33,26 +35,44 @@ class Source:
     provenance: dict[str, Any]
 
 
-def load_source(run: Path) -> Source:
-    """Reads a run. Raises RunError, naming the file and what to do."""
+def load_source(run: Path, network: str = "online") -> Source:
+    """Reads a run; `network` is "online", the backbone that learnt, or "target", its moving average.
+
+    Raises RunError, naming the file and what to do.
+    """
     try:
         content = json.loads((run / "encoder.json").read_text(encoding="utf-8"))
-        weights = (run / WEIGHTS).read_bytes()
+        weights = (run / WEIGHTS).read_bytes() if network == "online" else _target_weights(run / "last.pt")
         spec = EncoderSpec.from_json(content)
-        provenance = dict(content["provenance"])
+        provenance = {**content["provenance"], "network": network}
     except FileNotFoundError:
         raise RunError(f"{run}: {_what_is_missing(run)}") from None
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise RunError(f"{run / 'encoder.json'}: unreadable ({error}); train again, or resume the run") from error
-    network = InferenceNetwork(load_encoder(weights, spec, str(run / WEIGHTS)), spec.preprocessing)
+    encoder = InferenceNetwork(load_encoder(weights, spec, str(run / WEIGHTS)), spec.preprocessing)
     images = _load_calibration(run / "calibration.npz", spec.preprocessing.image_size)
     calibrate = min(MOST_TO_CALIBRATE, len(images) * 3 // 4)
-    return Source(spec, network, weights, images[:calibrate], images[calibrate:], provenance)
+    return Source(spec, encoder, weights, images[:calibrate], images[calibrate:], provenance)
+
+
+def _target_weights(checkpoint: Path) -> bytes:
+    """The target backbone of a run's checkpoint, as the bytes of a safetensors file."""
+    prefix = "target_backbone."
+    try:
+        state = torch.load(checkpoint, map_location="cpu", weights_only=True)["byol"]
+        tensors = {key.removeprefix(prefix): state[key].contiguous() for key in state if key.startswith(prefix)}
+    except FileNotFoundError:
+        raise
+    except Exception as error:  # whatever a damaged pickle raises
+        raise RunError(f"{checkpoint}: damaged, or not of a run; the online network needs it not") from error
+    return safetensors.torch.save(tensors)
 
 
 def _what_is_missing(run: Path) -> str:
     if not run.is_dir():
         return "no such run; `byol-edge train IMAGES --out RUN` makes one"
+    if (run / WEIGHTS).exists() and (run / "encoder.json").exists():
+        return "holds no last.pt, where the target network is; the online network needs it not"
     if (run / "config.json").exists():
         return "the run has no finished epoch yet; let `byol-edge train … --resume` finish one"
     return "not a run: it holds no encoder.json"

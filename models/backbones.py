@@ -17,6 +17,9 @@ STEMS = ("auto", "standard", "small")
 # At and below this many pixels a ResNet's own stem (7×7 stride 2, max-pool) leaves too little for what follows.
 SMALL_IMAGE = 32
 
+# The tensor that tells a ResNet's stems apart.
+SMALL_STEM_KEY = "conv1.weight"
+
 CONV4_WIDTHS = (32, 64, 128, 256)
 
 
@@ -32,6 +35,11 @@ def build_backbone(name: str, image_size: int, stem: str = "auto") -> nn.Module:
             raise UsageError(f"--stem small is for ResNets; {name} has no other stem")
         return conv4(batch_norm=name == "conv4")
     backbone = _timm_model(name, image_size)
+    for module in backbone.modules():
+        # Some networks come with a hundredth, for runs of a million steps: after a short one, what inference uses
+        # would still be of the first weights. A tenth is the recipe of record's.
+        if isinstance(module, nn.modules.batchnorm._BatchNorm):
+            module.momentum = 0.1
     if resolve_stem(backbone, image_size, stem) == "small":
         if not _has_standard_stem(backbone):
             raise UsageError(f"--stem small is for ResNets with a 7×7 stem; {name} is none")

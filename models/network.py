@@ -38,6 +38,7 @@ class InferenceNetwork(nn.Module):
 
 @torch.no_grad()
 def embed_pixels(network: nn.Module, pixels: Pixels, batch_size: int = 64) -> NDArray[np.float32]:
-    """Embeddings `[N, D]` of prepared images uint8 `[N, H, W, 3]`, by PyTorch, in batches."""
+    """Embeddings `[N, D]` of prepared images uint8 `[N, H, W, 3]`, by PyTorch, in batches, where the network lies."""
+    device = next(network.buffers()).device
     batches = [torch.from_numpy(pixels[start : start + batch_size]) for start in range(0, len(pixels), batch_size)]
-    return np.concatenate([network(batch).numpy() for batch in batches])
+    return np.concatenate([network(batch.to(device)).cpu().numpy() for batch in batches])

@@ -1,9 +1,10 @@
 """Finding the images of a folder, and the labels that its sub-folders give."""
 
+import csv
 import os
 from pathlib import Path
 
-from .errors import ImageError
+from .errors import ImageError, UsageError
 
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif"})
 
@@ -50,3 +51,29 @@ def folder_labels(paths: list[Path], folder: str | Path) -> list[str] | None:
         return None
     labels = [each[0] for each in parts]
     return labels if len(set(labels)) > 1 else None
+
+
+def read_labels(file: str | Path, paths: list[Path], folder: str | Path) -> list[str | None]:
+    """The class of each image by a CSV file, None for those that it leaves out.
+
+    Its first line names the columns, among them `image` (a path below `folder`) and `label`. Raises UsageError, naming
+    the file and the line.
+    """
+    labels = {}
+    try:
+        with Path(file).open(newline="", encoding="utf-8-sig") as lines:
+            reader = csv.DictReader(lines)
+            if not {"image", "label"} <= set(reader.fieldnames or ()):
+                raise UsageError(f"{file}: its first line has to name the columns image and label")
+            for row in reader:
+                if not row["image"] or not row["label"]:
+                    raise UsageError(f"{file}: line {reader.line_num} has no image or no label")
+                labels[Path(row["image"]).as_posix()] = row["label"]
+    except OSError as error:
+        raise UsageError(f"{file}: cannot be read ({error.strerror})") from error
+    except (csv.Error, UnicodeDecodeError) as error:
+        raise UsageError(f"{file}: not a CSV file ({error})") from error
+    found = [labels.get(path.relative_to(folder).as_posix()) for path in paths]
+    if not any(found):
+        raise UsageError(f"{file}: names none of the images in {folder}; it has to give paths below that folder")
+    return found

@@ -26,18 +26,30 @@ Source = str | Path | bytes | Image.Image | Pixels
 # What may be decoded. Pillow knows many more formats, each of them more surface for a broken or hostile file.
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF")
 
+# What becomes of an image that is not square.
+FITS = ("crop", "squash", "pad")
+
 
 @dataclass(frozen=True)
 class Preprocessing:
     """How an image becomes a network's input.
 
-    EXIF orientation; RGB, alpha over white; the central square, resized to `image_size` (bicubic, antialiased); then,
-    in the graph, `(pixel / 255 - mean) / std` per channel. An image of that size already is left alone.
+    EXIF orientation; RGB, alpha over white; made square as `fit` says, at `image_size` (bicubic, antialiased); then, in
+    the graph, `(pixel / 255 - mean) / std` per channel. An image of that size already is left alone.
+
+    `fit`: "crop" keeps the central square; "squash" keeps all and changes its proportions; "pad" keeps both, with
+    borders of the mean colour.
     """
 
     image_size: int
     mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
     std: tuple[float, float, float] = (0.229, 0.224, 0.225)
+    fit: str = "crop"
+
+    @property
+    def border(self) -> tuple[int, ...]:
+        """The colour of the borders that "pad" adds: the mean, so that the network's input is 0 there."""
+        return tuple(round(255 * value) for value in self.mean)
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -46,9 +58,11 @@ class Preprocessing:
     def from_json(value: dict[str, Any]) -> Preprocessing:
         """Raises KeyError, TypeError or ValueError for anything else."""
         mean, std = (tuple(float(each) for each in value[name]) for name in ("mean", "std"))
-        if value["image_size"] < 1 or len(mean) != 3 or len(std) != 3 or 0 in std:
+        if value["image_size"] < 1 or len(mean) != 3 or len(std) != 3 or 0 in std or value["fit"] not in FITS:
             raise ValueError("preprocessing out of range")
-        return Preprocessing(int(value["image_size"]), (mean[0], mean[1], mean[2]), (std[0], std[1], std[2]))
+        return Preprocessing(
+            int(value["image_size"]), (mean[0], mean[1], mean[2]), (std[0], std[1], std[2]), value["fit"]
+        )
 
 
 def prepare(source: Source, preprocessing: Preprocessing) -> Pixels:
@@ -56,7 +70,7 @@ def prepare(source: Source, preprocessing: Preprocessing) -> Pixels:
     image = open_image(source)
     side = preprocessing.image_size
     if image.size != (side, side):
-        image = _resize(image, side, describe(source))
+        image = _resize(image, preprocessing, describe(source))
     return np.asarray(image)
 
 
@@ -140,12 +154,21 @@ def _from_array(array: NDArray[Any]) -> Image.Image:
     return Image.fromarray(array[:, :, 0] if array.ndim == 3 and channels == 1 else array)
 
 
-def _resize(image: Image.Image, side: int, name: str) -> Image.Image:
-    """The central square at `side` pixels: the short side to `side`, then a centre crop, in one step."""
+def _resize(image: Image.Image, preprocessing: Preprocessing, name: str) -> Image.Image:
+    """A square of `image_size` pixels, in one step: no pixel is resampled twice."""
+    side = preprocessing.image_size
     width, height = image.size
-    short = min(width, height)
-    if short == 0:
+    if 0 in image.size:
         raise ImageError(f"{name}: an image without pixels")
+    if preprocessing.fit == "squash":
+        return image.resize((side, side), Image.Resampling.BICUBIC)
+    if preprocessing.fit == "pad":
+        scale = side / max(width, height)
+        small = image.resize((max(1, round(width * scale)), max(1, round(height * scale))), Image.Resampling.BICUBIC)
+        square = Image.new("RGB", (side, side), preprocessing.border)
+        square.paste(small, ((side - small.width) // 2, (side - small.height) // 2))
+        return square
+    short = min(width, height)
     left, top = (width - short) / 2, (height - short) / 2
     return image.resize((side, side), Image.Resampling.BICUBIC, box=(left, top, left + short, top + short))
 

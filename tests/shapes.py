@@ -11,6 +11,7 @@ from byol_edge.models.weights import save_weights
 from byol_edge.runtime.files import sha256
 from byol_edge.train.monitor import Metrics
 from byol_edge.train.recipe import Dials, Settings
+from byol_edge.train.sets import ImageSet
 from PIL import Image
 
 SHAPES = ("disc", "stripes", "square")
@@ -38,7 +39,7 @@ class Silent:
         self.messages: list[str] = []
         self.epochs: list[int] = []
 
-    def start(self, settings: Settings, images: int, first_epoch: int) -> None:
+    def start(self, settings: Settings, images: ImageSet, first_epoch: int) -> None:
         self.first_epoch = first_epoch
 
     def step(self, done: int, steps: int) -> None: ...

@@ -12,14 +12,17 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from ..runtime.errors import ImageError
-from ..runtime.preprocessing import Pixels, open_image
+from ..runtime.preprocessing import Pixels, Preprocessing, open_image
 from .recipe import Settings
 from .views import draw_view
 
 
 @dataclass(frozen=True)
 class Batch:
-    """Two views of N images, uint8 `[N, H, W, 3]`, and what could not be read: a message an image."""
+    """Two views of N images, uint8 `[N, H, W, 3]`, and what could not be read: a message an image.
+
+    One of `accumulate` parts of an optimiser step.
+    """
 
     epoch: int
     first: Tensor
@@ -42,9 +45,10 @@ Item = tuple[int, Pixels, Pixels] | tuple[int, str]
 class Views(Dataset[Item]):
     """The images of a run as items, addressed by Draw."""
 
-    def __init__(self, paths: list[Path], settings: Settings) -> None:
+    def __init__(self, paths: list[Path], settings: Settings, preprocessing: Preprocessing) -> None:
         self._paths = paths
         self._settings = settings
+        self._preprocessing = preprocessing
 
     def __getitem__(self, draw: Draw) -> Item:
         settings = self._settings
@@ -53,7 +57,7 @@ class Views(Dataset[Item]):
             image = open_image(self._paths[draw.index])
         except ImageError as error:
             return draw.epoch, str(error)
-        first, second = (draw_view(image, view, settings.image_size, random) for view in settings.views)
+        first, second = (draw_view(image, view, self._preprocessing, random) for view in settings.views)
         return draw.epoch, first, second
 
 
@@ -66,17 +70,21 @@ class Order(Sampler[list[Draw]]):
         self._first_epoch = first_epoch
 
     def __iter__(self) -> Iterator[list[Draw]]:
-        size = self._settings.batch_size
-        for epoch in range(self._first_epoch, self._settings.epochs):
-            order = np.random.default_rng((self._settings.seed, epoch)).permutation(self._images)
-            for step in range(self._images // size):
-                yield [Draw(epoch, int(index)) for index in order[step * size : (step + 1) * size]]
+        settings = self._settings
+        used = self._images // settings.batch_size * settings.batch_size
+        size = settings.batch_size // settings.accumulate
+        for epoch in range(self._first_epoch, settings.epochs):
+            order = np.random.default_rng((settings.seed, epoch)).permutation(self._images)
+            for start in range(0, used, size):
+                yield [Draw(epoch, int(index)) for index in order[start : start + size]]
 
 
-def load_batches(paths: list[Path], settings: Settings, first_epoch: int) -> Iterator[Batch]:
+def load_batches(
+    paths: list[Path], settings: Settings, preprocessing: Preprocessing, first_epoch: int
+) -> Iterator[Batch]:
     """All batches from `first_epoch` on, decoded and drawn in `settings.workers` processes."""
     loader = DataLoader(
-        Views(paths, settings),
+        Views(paths, settings, preprocessing),
         batch_sampler=Order(len(paths), settings, first_epoch),
         num_workers=settings.workers,
         collate_fn=_collate,

@@ -6,16 +6,16 @@ import hashlib
 import io
 import json
 import platform
+import shutil
 from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import matplotlib
-import matplotlib.figure
 import numpy as np
 import torch
 from torch import nn
+from torch.utils.tensorboard import SummaryWriter
 
 from ..models.weights import WEIGHTS, EncoderSpec, save_weights
 from ..runtime.errors import ImageError, OutputExistsError, RunError, UsageError
@@ -23,23 +23,30 @@ from ..runtime.files import FolderKind, check_output, to_json, whole_file, write
 from ..runtime.preprocessing import Pixels, prepare
 from .monitor import Metrics
 from .recipe import Settings
+from .sets import ImageSet
 
-CONFIG, CHECKPOINT, METRICS, CURVES = "config.json", "last.pt", "metrics.jsonl", "curves.png"
+CONFIG, CHECKPOINT, METRICS = "config.json", "last.pt", "metrics.jsonl"
 ENCODER, CALIBRATION = "encoder.json", "calibration.npz"
+CURVES, VIEWS, BOARD = "curves.png", "views.png", "tensorboard"
 
-RUN = FolderKind("run", CONFIG, (CONFIG, CHECKPOINT, WEIGHTS, ENCODER, CALIBRATION, METRICS, CURVES))
+RUN = FolderKind("run", CONFIG, (CONFIG, CHECKPOINT, WEIGHTS, ENCODER, CALIBRATION, METRICS, CURVES, VIEWS, BOARD))
 
 CALIBRATION_IMAGES = 512
 # Settings that do not change what is learnt, so a run may be resumed with others.
 FREE_TO_CHANGE = {"workers"}
 
 
-def describe_run(settings: Settings, paths: list[Path], root: Path) -> dict[str, Any]:
+def describe_run(settings: Settings, images: ImageSet) -> dict[str, Any]:
     """The content of config.json: settings, the set of images, versions."""
-    names = "\n".join(path.relative_to(root).as_posix() if path != root else path.name for path in paths)
+    root = images.root
+    names = "\n".join(path.relative_to(root).as_posix() if path != root else path.name for path in images.paths)
     return {
         "settings": settings.to_json(),
-        "images": {"count": len(paths), "names_sha256": hashlib.sha256(names.encode(errors="replace")).hexdigest()},
+        "images": {
+            "count": len(images.paths),
+            "names_sha256": hashlib.sha256(names.encode(errors="replace")).hexdigest(),
+            "queries": len(images.queries.paths) if images.queries else 0,
+        },
         "versions": versions(),
     }
 
@@ -60,6 +67,7 @@ def check_free(out: Path, overwrite: bool) -> None:
 def start_run(out: Path, config: dict[str, Any]) -> None:
     """Makes an empty run with its config.json; of a run that was there, nothing is left."""
     out.mkdir(parents=True, exist_ok=True)
+    shutil.rmtree(out / BOARD, ignore_errors=True)
     for name in RUN.names:
         (out / name).unlink(missing_ok=True)
     write_text(out / CONFIG, to_json(config))
@@ -102,9 +110,12 @@ def load_checkpoint(out: Path) -> dict[str, Any] | None:
     if not (out / CHECKPOINT).exists():
         return None
     try:
-        return torch.load(out / CHECKPOINT, map_location="cpu", weights_only=True)
+        state = torch.load(out / CHECKPOINT, map_location="cpu", weights_only=True)
     except Exception as error:  # whatever a damaged pickle raises
         raise RunError(f"{out / CHECKPOINT}: damaged ({error}); start again with --overwrite") from error
+    if not isinstance(state, dict) or not {"epoch", "byol", "optimiser", "random"} <= state.keys():
+        raise RunError(f"{out / CHECKPOINT}: not of this run; start again with --overwrite")
+    return state
 
 
 def save_encoder(out: Path, backbone: nn.Module, spec: EncoderSpec, provenance: dict[str, Any]) -> None:
@@ -135,36 +146,34 @@ def save_calibration(out: Path, images: Pixels) -> None:
         np.savez(file, images=images)
 
 
-def append_metrics(out: Path, metrics: Metrics) -> None:
-    """Adds an epoch's line to metrics.jsonl, dropping lines of that epoch and later ones left by a killed run."""
-    kept = [line for line in read_metrics(out) if line["epoch"] < metrics.epoch]
-    write_text(out / METRICS, "".join(json.dumps(line) + "\n" for line in [*kept, asdict(metrics)]))
+def append_metrics(out: Path, metrics: Metrics) -> list[Metrics]:
+    """Adds an epoch's line to metrics.jsonl, dropping lines of that epoch and later ones left by a killed run.
+
+    Returns all lines.
+    """
+    history = [*(each for each in read_metrics(out) if each.epoch < metrics.epoch), metrics]
+    write_text(out / METRICS, "".join(json.dumps(asdict(each)) + "\n" for each in history))
+    return history
 
 
-def read_metrics(out: Path) -> list[dict[str, Any]]:
-    """The lines of metrics.jsonl, none if it is not there."""
+def read_metrics(out: Path) -> list[Metrics]:
+    """The lines of metrics.jsonl, none if it is not there. Raises RunError if it is damaged."""
     if not (out / METRICS).exists():
         return []
     try:
-        return [json.loads(line) for line in (out / METRICS).read_text(encoding="utf-8").splitlines()]
-    except ValueError as error:
-        raise RunError(f"{out / METRICS}: damaged ({error}); take the broken line out, or delete the file") from error
+        return [Metrics(**json.loads(line)) for line in (out / METRICS).read_text(encoding="utf-8").splitlines()]
+    except (ValueError, TypeError) as error:
+        raise RunError(f"{out / METRICS}: damaged ({error}); take the broken line out, or start again") from error
 
 
-def draw_curves(out: Path) -> None:
-    """Draws curves.png from metrics.jsonl."""
-    lines = read_metrics(out)
-    epochs = [line["epoch"] for line in lines]
-    panels = {
-        "loss": "loss (0 to 8)",
-        "projection_std": "spread of projections (0: collapsed)",
-        "learning_rate": "learning rate",
-    }
-    with matplotlib.rc_context({"font.size": 9, "axes.spines.top": False, "axes.spines.right": False}):
-        figure = matplotlib.figure.Figure(figsize=(9, 2.8), layout="constrained")
-        for axes, (key, title) in zip(figure.subplots(1, len(panels)), panels.items(), strict=True):
-            axes.plot(epochs, [line[key] for line in lines], marker="o" if len(lines) < 20 else None, markersize=3)
-            axes.set(title=title, xlabel="epoch", ylim=(0, None))
-            axes.xaxis.get_major_locator().set_params(integer=True)
-        with whole_file(out / CURVES) as part:
-            figure.savefig(part, dpi=120)
+def open_board(out: Path, first_epoch: int) -> SummaryWriter:
+    """TensorBoard's log of a run; what a killed run wrote of `first_epoch` (counted from 0) and later is dropped."""
+    return SummaryWriter(str(out / BOARD), purge_step=first_epoch + 1)
+
+
+def log_metrics(board: SummaryWriter, metrics: Metrics) -> None:
+    """Adds an epoch's figures to TensorBoard's log."""
+    for name, value in asdict(metrics).items():
+        if value is not None and name != "epoch":
+            board.add_scalar(name, value, metrics.epoch)
+    board.flush()

@@ -7,13 +7,15 @@ and the image alone, not on the batch, the number of workers or where a run was 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
+from typing import Any
 
 import numpy as np
 import torchvision.transforms.v2.functional as F
 from numpy.random import Generator
 from PIL import Image, ImageFilter, ImageOps
 
+from ..runtime.errors import UsageError
 from ..runtime.preprocessing import Pixels, Preprocessing, prepare
 
 
@@ -66,12 +68,47 @@ class View:
     solarize: float = 0.0
 
 
-def draw_view(image: Image.Image, view: View, side: int, random: Generator) -> Pixels:
-    """One view of an RGB image: uint8 `[side, side, 3]`."""
+def change_view(view: View, changes: dict[str, Any]) -> View:
+    """The same view with other values, by their names in View, in its geometry and in Recolour.
+
+    `change_view(View(), {"blur": 0.5, "area": (0.2, 1.0), "hue": 0})`. Raises UsageError for a name that is none of
+    them or a value of another kind.
+    """
+    parts = (view, view.geometry, view.recolour)
+    known = [field.name for part in parts for field in fields(part) if field.name not in ("geometry", "recolour")]
+    for name in changes:
+        if name not in known:
+            raise UsageError(f"a view has no {name!r}; there are {', '.join(known)}")
+    whole, geometry, recolour = (
+        {
+            field.name: _same_kind(field.name, getattr(part, field.name), changes[field.name])
+            for field in fields(part)
+            if field.name in changes
+        }
+        for part in parts
+    )
+    return replace(
+        view, **whole, geometry=replace(view.geometry, **geometry), recolour=replace(view.recolour, **recolour)
+    )
+
+
+def _same_kind(name: str, old: Any, new: Any) -> Any:
+    """`new` as a number or a pair of numbers, as `old` is. Raises UsageError."""
+    values = list(new) if isinstance(new, (list, tuple)) else [new]
+    numbers = all(isinstance(each, (int, float)) and not isinstance(each, bool) and each >= 0 for each in values)
+    pair = isinstance(old, tuple)
+    if not numbers or isinstance(new, (list, tuple)) != pair or (pair and (len(values) != 2 or values[0] > values[1])):
+        wanted = "two numbers, the smaller first" if pair else "a number from 0"
+        raise UsageError(f"view: {name} = {new!r}, needs {wanted}")
+    return tuple(values) if pair else new
+
+
+def draw_view(image: Image.Image, view: View, preprocessing: Preprocessing, random: Generator) -> Pixels:
+    """One view of an RGB image: uint8 `[image_size, image_size, 3]`."""
     if isinstance(view.geometry, RandomCrop):
-        image = _crop(image, view.geometry, side, random)
+        image = _crop(image, view.geometry, preprocessing, random)
     else:
-        image = _affine(image, view.geometry, side, random)
+        image = _affine(image, view.geometry, preprocessing, random)
     if random.random() < view.flip:
         image = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
     if random.random() < view.jitter:
@@ -85,8 +122,12 @@ def draw_view(image: Image.Image, view: View, side: int, random: Generator) -> P
     return np.asarray(image)
 
 
-def _crop(image: Image.Image, crop: RandomCrop, side: int, random: Generator) -> Image.Image:
-    width, height = image.size
+def _crop(image: Image.Image, crop: RandomCrop, preprocessing: Preprocessing, random: Generator) -> Image.Image:
+    if preprocessing.fit == "pad":
+        longest = max(image.size)
+        image = ImageOps.pad(image, (longest, longest), color=preprocessing.border)
+    # To a network that sees squashed images, the image is a square.
+    width, height = (1, 1) if preprocessing.fit == "squash" else image.size
     for _ in range(10):
         area = width * height * random.uniform(*crop.area)
         ratio = math.exp(random.uniform(*np.log(crop.ratio)))
@@ -98,11 +139,15 @@ def _crop(image: Image.Image, crop: RandomCrop, side: int, random: Generator) ->
         w = min(width, height * crop.ratio[1])
         h = min(height, width / crop.ratio[0])
         left, top = (width - w) / 2, (height - h) / 2
-    return image.resize((side, side), Image.Resampling.BICUBIC, box=(left, top, left + w, top + h))
+    across, down = image.width / width, image.height / height
+    box = (left * across, top * down, min((left + w) * across, image.width), min((top + h) * down, image.height))
+    side = preprocessing.image_size
+    return image.resize((side, side), Image.Resampling.BICUBIC, box=box)
 
 
-def _affine(image: Image.Image, affine: RandomAffine, side: int, random: Generator) -> Image.Image:
-    image = Image.fromarray(prepare(image, Preprocessing(side)))
+def _affine(image: Image.Image, affine: RandomAffine, preprocessing: Preprocessing, random: Generator) -> Image.Image:
+    side = preprocessing.image_size
+    image = Image.fromarray(prepare(image, preprocessing))
     angle, shear = np.radians([random.uniform(-limit, limit) for limit in (affine.rotation, affine.shear)])
     scale = random.uniform(*affine.scale)
     shift = random.uniform(-affine.shift, affine.shift, 2) * side

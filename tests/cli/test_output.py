@@ -25,9 +25,11 @@ def test_a_resumed_bar_counts_only_what_it_saw(capsys: pytest.CaptureFixture[str
     now = [0.0]
     monkeypatch.setattr(output.time, "monotonic", lambda: now[0])
     with Bar("training", total=100, scale=1) as bar:
-        now[0] += 11
+        now[0] += 1000  # on preparing
         bar.update(91, 100)
-    assert capsys.readouterr().err == "training: 91 of 100, 0 images/s, 99 s left\n"
+        now[0] += 11
+        bar.update(92, 100)
+    assert capsys.readouterr().err == "training: 92 of 100, 0 images/s, 88 s left\n"
 
 
 def test_names_with_brackets_are_printed_as_they_are(capsys: pytest.CaptureFixture[str]):

@@ -47,7 +47,7 @@ def test_the_manifest_lists_every_file_with_its_hash(finished_bundle: Path):
         content = (finished_bundle / name).read_bytes()
         assert (entry["sha256"], entry["size"]) == (sha256(content), len(content))
     assert manifest["provenance"]["training"]["network"] == "online"
-    assert manifest["provenance"]["export"]["calibration"]["images"] == 90
+    assert manifest["provenance"]["export"]["calibration"]["images"] == 81
 
 
 def test_the_weights_are_those_of_the_run(finished_run: Path, finished_bundle: Path):

@@ -2,13 +2,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from byol_edge.export.source import load_source
 from byol_edge.runtime import RunError
 
 
 def test_calibration_images_are_split_three_to_one(finished_run: Path):
     source = load_source(finished_run)
-    assert (len(source.calibrate), len(source.judge)) == (90, 30)
+    assert (len(source.calibrate), len(source.judge)) == (81, 27)
     assert not source.network.training
 
 
@@ -50,3 +51,22 @@ def test_missing_or_foreign_calibration_is_named(run: Path):
     (run / "calibration.npz").unlink()
     with pytest.raises(RunError, match=r"calibration\.npz: no calibration images"):
         load_source(run)
+
+
+def test_the_target_is_another_network_and_said_to_be_it(finished_run: Path):
+    online, target = (load_source(finished_run, network) for network in ("online", "target"))
+    assert (online.provenance["network"], target.provenance["network"]) == ("online", "target")
+    checkpoint = torch.load(finished_run / "last.pt", weights_only=True)["byol"]
+    expected = checkpoint["target_backbone.conv1.weight"]
+    assert torch.equal(target.network.backbone.state_dict()["conv1.weight"], expected)
+    assert not torch.equal(online.network.backbone.state_dict()["conv1.weight"], expected)
+
+
+def test_a_target_that_is_not_there_is_named(run: Path):
+    (run / "last.pt").write_bytes(b"junk")
+    with pytest.raises(RunError, match=r"last\.pt: damaged"):
+        load_source(run, "target")
+    (run / "last.pt").unlink()
+    with pytest.raises(RunError, match=r"holds no last\.pt, where the target network is"):
+        load_source(run, "target")
+    load_source(run)

@@ -60,3 +60,24 @@ def test_the_embedding_size_is_what_comes_out():
 
 def test_a_transformer_is_built_for_the_image_size():
     assert embedding_size(build_backbone("vit_tiny_patch16_224", 64), 64) == 192
+
+
+EDGE_NETWORKS = (
+    "resnet18",
+    "resnet50",
+    "mobilenetv3_small_100",
+    "mobilenetv4_conv_small",
+    "tf_efficientnet_lite0",
+    "repvgg_a0",
+    "mobileone_s0",
+    "conv4",
+)
+
+
+@pytest.mark.parametrize("name", EDGE_NETWORKS)
+def test_edge_networks_follow_their_batches_at_the_rate_of_the_recipe_of_record(name: str):
+    backbone = build_backbone(name, 32, "standard")
+    norms = [module for module in backbone.modules() if isinstance(module, nn.BatchNorm2d)]
+    assert norms
+    assert {norm.momentum for norm in norms} == {0.1}
+    assert embedding_size(backbone, 32) > 200

@@ -2,7 +2,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from byol_edge.runtime import Bundle, BundleError, Encoder
+from byol_edge.runtime import Bundle, BundleError, Encoder, Preprocessing
 from byol_edge.runtime import preprocessing as preprocessing_module
 from byol_edge.runtime.self_test import run_self_test
 from PIL import Image
@@ -35,8 +35,8 @@ def test_what_an_engine_can_do_wrong_is_seen(finished_bundle: Path):
 
 
 def test_another_resize_is_seen(finished_bundle: Path, monkeypatch: pytest.MonkeyPatch):
-    def without_antialiasing(image: Image.Image, side: int, name: str) -> Image.Image:
-        return image.resize((side, side), Image.Resampling.NEAREST)
+    def without_antialiasing(image: Image.Image, preprocessing: Preprocessing, name: str) -> Image.Image:
+        return image.resize((preprocessing.image_size,) * 2, Image.Resampling.NEAREST)
 
     monkeypatch.setattr(preprocessing_module, "_resize", without_antialiasing)
     failures = Encoder(finished_bundle).self_test().failures

@@ -3,9 +3,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from byol_edge.runtime import find_images
+from byol_edge.runtime import Preprocessing, find_images
 from byol_edge.train.data import Order, load_batches
 from byol_edge.train.recipe import Dials, Settings, resolve
+
+PREPROCESSING = Preprocessing(24)
 
 
 def settings(**changes: object) -> Settings:
@@ -25,13 +27,19 @@ def test_a_short_last_batch_is_left_out():
     assert [len(batch) for batch in Order(47, settings(batch_size=16), 1)] == [16, 16]
 
 
+def test_parts_of_a_batch_are_the_same_images_in_the_same_order():
+    whole, parts = (list(Order(47, settings(batch_size=16, accumulate=each), 0)) for each in (1, 4))
+    assert [len(part) for part in parts] == [4] * 16
+    assert [draw for part in parts for draw in part] == [draw for batch in whole for draw in batch]
+
+
 def test_a_later_start_gives_the_batches_that_were_left():
     every, rest = (list(Order(40, settings(batch_size=10, epochs=3), first)) for first in (0, 2))
     assert rest == every[8:]
 
 
 def test_batches_hold_two_views_of_each_image(photos: Path):
-    batch = next(iter(load_batches(find_images(photos), settings(), 0)))
+    batch = next(iter(load_batches(find_images(photos), settings(), PREPROCESSING, 0)))
     assert batch.first.shape == batch.second.shape == (16, 24, 24, 3)
     assert batch.first.dtype == torch.uint8
     assert not torch.equal(batch.first, batch.second)
@@ -39,7 +47,7 @@ def test_batches_hold_two_views_of_each_image(photos: Path):
 
 def test_workers_change_nothing(photos: Path):
     paths = find_images(photos)
-    alone, with_workers = (list(load_batches(paths, settings(workers=workers), 0)) for workers in (0, 2))
+    alone, with_workers = (list(load_batches(paths, settings(workers=workers), PREPROCESSING, 0)) for workers in (0, 2))
     assert len(alone) == len(with_workers) == 14
     for one, other in zip(alone, with_workers, strict=True):
         assert torch.equal(one.first, other.first)
@@ -48,14 +56,14 @@ def test_workers_change_nothing(photos: Path):
 
 def test_loading_draws_nothing_from_the_global_generator(photos: Path):
     state = torch.get_rng_state()
-    list(load_batches(find_images(photos), settings(epochs=1, workers=2), 0))
+    list(load_batches(find_images(photos), settings(epochs=1, workers=2), PREPROCESSING, 0))
     assert torch.equal(torch.get_rng_state(), state)
 
 
 def test_unreadable_images_are_left_out_and_said(photos: Path, tmp_path: Path):
     (tmp_path / "broken.jpg").write_bytes(b"x")
     paths = [*find_images(photos)[:19], tmp_path / "broken.jpg"]
-    (batch,) = load_batches(paths, settings(batch_size=20, epochs=1), 0)
+    (batch,) = load_batches(paths, settings(batch_size=20, epochs=1), PREPROCESSING, 0)
     assert len(batch.first) == 19
     assert [message.split(":")[0] for message in batch.errors] == [str(tmp_path / "broken.jpg")]
 
@@ -66,5 +74,5 @@ def test_a_batch_of_nothing_readable_is_empty(tmp_path: Path, workers: int):
     for number in range(4):
         paths.append(tmp_path / f"{number}.png")
         paths[-1].write_bytes(np.random.default_rng(number).bytes(50))
-    (batch,) = load_batches(paths, settings(batch_size=4, epochs=1, workers=workers), 0)
+    (batch,) = load_batches(paths, settings(batch_size=4, epochs=1, workers=workers), PREPROCESSING, 0)
     assert (len(batch.first), len(batch.errors)) == (0, 4)

@@ -2,8 +2,7 @@
 
 import pytest
 import torch
-from byol_edge.runtime import UsageError
-from byol_edge.train.optimiser import build_optimiser
+from byol_edge.train.optimiser import RATES, build_optimiser
 from torch import nn
 
 RATE, DECAY = 0.5, 0.1
@@ -58,6 +57,17 @@ def test_frozen_parameters_are_not_touched(network: nn.Module):
     assert held == {parameter for parameter in network.parameters() if parameter.requires_grad}
 
 
-def test_an_unknown_optimiser_is_refused(network: nn.Module):
-    with pytest.raises(UsageError, match="lars, sgd, adamw"):
-        build_optimiser("adagrad", network, RATE, DECAY)
+def test_lars_adapts_weights_without_decay_too(network: nn.Module):
+    optimiser = build_optimiser("lars", network, RATE, weight_decay=0)
+    network(torch.randn(5, 3)).square().sum().backward()
+    weight = next(network.parameters())
+    assert weight.grad is not None
+    expected = weight.detach() - RATE * 0.001 * weight.detach().norm() / weight.grad.norm() * weight.grad
+    optimiser.step()
+    torch.testing.assert_close(weight.detach(), expected)
+
+
+def test_each_optimiser_has_a_rate_of_its_own_that_grows_with_the_batch_as_it_should():
+    assert len({rates.learning_rate for rates in RATES.values()}) == len(RATES)
+    growth = {name: rates.peak(1024) / rates.peak(256) for name, rates in RATES.items()}
+    assert growth == pytest.approx({"adamw": 2, "lars": 4, "sgd": 4})

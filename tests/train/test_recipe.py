@@ -2,7 +2,8 @@ import json
 
 import pytest
 from byol_edge.runtime import ImageError, UsageError
-from byol_edge.train.recipe import RECIPES, Dials, compute_batch_size, resolve
+from byol_edge.train.optimiser import RATES
+from byol_edge.train.recipe import RECIPES, Dials, compute_batch_size, compute_tau_base, resolve
 from byol_edge.train.views import RandomAffine
 
 
@@ -16,24 +17,68 @@ def test_small_images_get_the_small_recipe_and_photographs_the_papers_views():
 
 
 def test_small_images_are_not_blurred():
-    assert [view.blur for view in RECIPES["small"].views] == [0, 0]
+    assert [view.blur for view in RECIPES["small"]().views] == [0, 0]
 
 
 def test_glyphs_are_never_flipped_nor_cropped():
-    for view in RECIPES["glyphs"].views:
+    for view in RECIPES["glyphs"]().views:
         assert view.flip == 0
         assert isinstance(view.geometry, RandomAffine)
 
 
 @pytest.mark.parametrize(
-    ("images", "expected"), [(5, 16), (320, 16), (640, 32), (3068, 128), (5120, 256), (10**6, 256)]
+    ("images", "epochs", "expected"),
+    [
+        (5, 100, 16),
+        (320, 100, 16),
+        (640, 100, 32),
+        (3068, 3, 64),
+        (3068, 100, 64),
+        (5000, 200, 128),
+        (50_000, 10, 64),
+        (50_000, 200, 256),
+        (10**6, 100, 256),
+    ],
 )
-def test_the_batch_leaves_twenty_steps_an_epoch(images: int, expected: int):
-    assert compute_batch_size(images) == expected
+def test_the_batch_leaves_steps_enough_in_an_epoch_and_in_all(images: int, epochs: int, expected: int):
+    assert compute_batch_size(images, epochs) == expected
+
+
+def test_tau_follows_the_steps_and_comes_near_the_authors_values():
+    for steps, authors in ((12_500, 0.97), (31_250, 0.99), (93_750, 0.99), (312_500, 0.996)):
+        assert compute_tau_base(steps) == pytest.approx(authors, abs=0.0055)
+    assert compute_tau_base(1250) == pytest.approx(0.9, abs=0.001)
+    assert compute_tau_base(1) == 0.5
+
+
+def test_every_setting_can_be_given():
+    given = {
+        "recipe": "textures", "optimiser": "sgd", "learning_rate": 0.3, "weight_decay": 0.01, "warmup_epochs": 2.5,
+        "tau_base": 0.9, "projector_hidden": 64, "projection_size": 32, "accumulate": 2, "batch_size": 8, "fit": "pad",
+    }  # fmt: skip
+    settings = resolve(Dials(**given, views={"blur": 0.1}, view_2={"blur": 0.7, "area": (0.5, 1)}), 100)
+    assert {name: getattr(settings, name) for name in given} == given
+    assert [view.blur for view in settings.views] == [0.1, 0.7]
+    assert [view.geometry.area for view in settings.views] == [(0.2, 1.0), (0.5, 1)]
+
+
+def test_another_optimiser_brings_rates_of_its_own():
+    adamw, lars = (resolve(Dials(optimiser=name, batch_size=256), 1000) for name in ("adamw", "lars"))
+    assert lars.learning_rate > 100 * adamw.learning_rate
+    assert lars.weight_decay < adamw.weight_decay
+
+
+def test_textures_keep_colour_and_orientation():
+    for view in RECIPES["textures"]().views:
+        assert (view.flip, view.grayscale, view.solarize, view.recolour.hue, view.recolour.saturation) == (0,) * 5
+
+
+def test_every_recipe_says_what_it_is_for():
+    assert all(recipe.__doc__ for recipe in RECIPES.values())
 
 
 def test_the_rate_follows_the_batch_unless_it_is_given():
-    base = RECIPES["small"].learning_rate
+    base = RATES["adamw"].learning_rate
     assert resolve(Dials(image_size=32, batch_size=256), 1000).learning_rate == pytest.approx(base)
     assert resolve(Dials(image_size=32, batch_size=64), 1000).learning_rate == pytest.approx(base / 2)
     assert resolve(Dials(image_size=32, batch_size=64, learning_rate=0.3), 1000).learning_rate == 0.3
@@ -61,6 +106,13 @@ def test_fewer_images_than_a_batch_is_one_line_with_what_to_do():
         (Dials(workers=-1), "--workers -1"),
         (Dials(learning_rate=float("nan")), "--learning-rate nan"),
         (Dials(recipe="photo"), "no recipe 'photo'; there are photographs"),
+        (Dials(optimiser="adam"), "no optimiser 'adam'; there are adamw"),
+        (Dials(fit="stretch"), "no fit 'stretch'; there are crop"),
+        (Dials(batch_size=16, accumulate=3), "--accumulate 3: does not divide a batch of 16"),
+        (Dials(batch_size=16, accumulate=16), "--accumulate 16: at most 8"),
+        (Dials(tau_base=1.5), "--tau-base 1.5: at most 1"),
+        (Dials(warmup_epochs=-1), "--warmup-epochs -1: at least 0"),
+        (Dials(views={"brightnes": 1}), "a view has no 'brightnes'"),
     ],
 )
 def test_dials_out_of_range_are_refused(dials: Dials, message: str):

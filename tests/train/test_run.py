@@ -12,7 +12,7 @@ SPEC = EncoderSpec("conv4", "standard", 256, Preprocessing(32))
 
 
 def metrics(epoch: int, loss: float = 1.0) -> Metrics:
-    return Metrics(epoch, epoch * 10, loss, 0.99, 0.1, 0.8, 100.0, 1.0, 0)
+    return Metrics(epoch, epoch * 10, loss, 0.99, 0.1, 0.8, 50.0, 0.5, None, 100.0, 0.1, 1.0, 0)
 
 
 def test_calibration_is_drawn_from_the_whole_set_and_prepared(photos: Path, tmp_path: Path):
@@ -48,7 +48,7 @@ def test_damaged_metrics_are_named(tmp_path: Path):
 def test_metrics_of_a_repeated_epoch_replace_those_of_the_killed_one(tmp_path: Path):
     for epoch, loss in ((1, 1.0), (2, 2.0), (3, 3.0), (2, 9.0)):
         run_module.append_metrics(tmp_path, metrics(epoch, loss))
-    assert [(line["epoch"], line["loss"]) for line in run_module.read_metrics(tmp_path)] == [(1, 1.0), (2, 9.0)]
+    assert [(line.epoch, line.loss) for line in run_module.read_metrics(tmp_path)] == [(1, 1.0), (2, 9.0)]
 
 
 def test_a_new_run_replaces_an_old_one_only_when_told_to(tmp_path: Path):
@@ -71,10 +71,13 @@ def test_a_damaged_checkpoint_is_named(tmp_path: Path):
 def test_a_run_holds_what_the_design_says(finished_run: Path):
     assert sorted(entry.name for entry in finished_run.iterdir()) == [
         "calibration.npz", "config.json", "curves.png", "encoder.json", "encoder.safetensors", "last.pt",
-        "metrics.jsonl",
+        "metrics.jsonl", "tensorboard", "views.png",
     ]  # fmt: skip
     config = json.loads((finished_run / "config.json").read_text())
     assert config["settings"]["seed"] == 0
-    assert config["images"]["count"] == 120
+    assert (config["images"]["count"], config["images"]["queries"]) == (108, 12)
     assert "torch" in config["versions"]
-    assert [line["epoch"] for line in run_module.read_metrics(finished_run)] == [1, 2]
+    history = run_module.read_metrics(finished_run)
+    assert [each.epoch for each in history] == [0, 1, 2]
+    assert history[0].knn is not None
+    assert history[0].loss is None

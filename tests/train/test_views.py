@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
-from byol_edge.train.views import RandomAffine, RandomCrop, Recolour, View, draw_view
+from byol_edge.runtime import Preprocessing, UsageError
+from byol_edge.train.views import RandomAffine, RandomCrop, Recolour, View, change_view, draw_view
 from PIL import Image
 
 SIDE = 24
@@ -17,7 +18,7 @@ def image(random: np.random.Generator) -> Image.Image:
 
 
 def draw(image: Image.Image, view: View, seed: int = 0) -> np.ndarray:
-    return draw_view(image, view, SIDE, np.random.default_rng(seed))
+    return draw_view(image, view, Preprocessing(SIDE), np.random.default_rng(seed))
 
 
 def test_a_view_that_changes_nothing_is_the_image(image: Image.Image):
@@ -33,7 +34,7 @@ def test_views_depend_on_the_generator_alone(image: Image.Image):
 def test_each_image_has_draws_of_its_own(image: Image.Image):
     # torchvision's v2 transforms draw one crop for a whole batch.
     random = np.random.default_rng(0)
-    drawn = [draw_view(image, View(), SIDE, random).tobytes() for _ in range(8)]
+    drawn = [draw_view(image, View(), Preprocessing(SIDE), random).tobytes() for _ in range(8)]
     assert len(set(drawn)) == 8
 
 
@@ -73,7 +74,7 @@ def test_probabilities_are_kept(image: Image.Image, field: str):
     unchanged = np.asarray(image).tobytes()
     random = np.random.default_rng(0)
     view = still(**{field: 0.2})
-    changed = sum(draw_view(image, view, SIDE, random).tobytes() != unchanged for _ in range(1000))
+    changed = sum(draw_view(image, view, Preprocessing(SIDE), random).tobytes() != unchanged for _ in range(1000))
     assert 150 < changed < 250
 
 
@@ -84,7 +85,7 @@ def test_crops_have_the_area_and_ratio_asked_for():
     image = Image.fromarray(np.stack([x, y * 2, x * 0], axis=2).astype(np.uint8))
     random = np.random.default_rng(0)
     for _ in range(50):
-        pixels = draw_view(image, still(geometry=RandomCrop((0.1, 0.5))), 64, random).astype(float)
+        pixels = draw_view(image, still(geometry=RandomCrop((0.1, 0.5))), Preprocessing(64), random).astype(float)
         w = (pixels[:, -1, 0] - pixels[:, 0, 0]).mean() * 64 / 63
         h = (pixels[-1, :, 1] - pixels[0, :, 1]).mean() / 2 * 64 / 63
         assert 0.08 < w * h / (width * height) < 0.53
@@ -109,3 +110,46 @@ def test_an_affine_view_moves_the_whole_and_fills_with_the_background():
 def test_an_affine_view_of_no_amount_is_the_image(image: Image.Image):
     nothing = RandomAffine(rotation=0, scale=(1, 1), shear=0, shift=0)
     assert np.array_equal(draw(image, still(geometry=nothing)), np.asarray(image))
+
+
+@pytest.mark.parametrize("fit", ["crop", "squash", "pad"])
+@pytest.mark.parametrize("geometry", [RandomCrop(), RandomAffine(10, (0.9, 1.1), 5, 0.1)])
+@pytest.mark.parametrize("size", [(1, 1), (1, 300), (90, 20)])
+def test_every_fit_draws_views_of_any_shape(fit: str, geometry: RandomCrop | RandomAffine, size: tuple[int, int]):
+    image = Image.new("RGB", size, (9, 9, 9))
+    pixels = draw_view(image, View(geometry), Preprocessing(SIDE, fit=fit), np.random.default_rng(0))
+    assert pixels.shape == (SIDE, SIDE, 3)
+
+
+def test_the_whole_of_a_squashed_image_is_one_crop_and_of_a_padded_one_has_borders():
+    image = Image.new("RGB", (80, 40), (200, 10, 10))
+    whole = still(geometry=RandomCrop((1, 1), (1, 1)))
+    squashed, padded = (
+        draw_view(image, whole, Preprocessing(SIDE, fit=fit), np.random.default_rng(0)) for fit in ("squash", "pad")
+    )
+    assert (squashed == (200, 10, 10)).all()
+    assert padded[0, 0].tolist() == [124, 116, 104]
+    assert padded[SIDE // 2, SIDE // 2].tolist() == [200, 10, 10]
+
+
+def test_a_view_is_changed_by_the_names_of_its_parts():
+    changed = change_view(View(), {"area": [0.2, 1], "hue": 0, "blur": 0.5})
+    assert changed == View(RandomCrop((0.2, 1)), recolour=Recolour(hue=0), blur=0.5)
+    assert change_view(View(), {}) == View()
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"rotation": 3}, "a view has no 'rotation'; there are flip"),
+        ({"geometry": {}}, "a view has no 'geometry'"),
+        ({"area": 0.5}, "area = 0.5, needs two numbers"),
+        ({"area": [1, 0.2]}, "two numbers, the smaller first"),
+        ({"blur": "much"}, "blur = 'much', needs a number"),
+        ({"blur": True}, "blur = True"),
+        ({"flip": -1}, "flip = -1"),
+    ],
+)
+def test_changes_that_make_no_view_are_named(changes: dict[str, object], message: str):
+    with pytest.raises(UsageError, match=message):
+        change_view(View(), changes)

@@ -1,0 +1,225 @@
+"""Accuracy of a training beside lightly's: the same backbone, images and minutes, in turn.
+
+    pip install -e '.[all,interop]'
+    python benchmarks/train_accuracy.py CIFAR10 --out DIR                 # CPU: a table of kNN accuracy, 2 hours
+    python benchmarks/train_accuracy.py CIFAR10 --out DIR --epochs 200    # GPU: this project alone, all of CIFAR-10
+
+CIFAR10 holds train/<class>/ and test/<class>/. What is finished is kept in DIR, and the same command goes on.
+
+lightly's side is its own modules, transforms, data set and published settings for CIFAR-10: heads 1024-256, SGD at
+0.06 x batch/128 with momentum 0.9 and weight decay 5e-4, cosine by epoch, a constant tau of 0.99, batches of 128 (for
+which, as for 512, it publishes .872 at 200 epochs). Each training gets as many epochs as fit the minutes at a speed
+that is measured first, on a fifth of the images. kNN (k=200, T=0.1) is the same code for both, of the last epoch.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+from byol_edge.models.backbones import build_backbone, embedding_size
+from byol_edge.models.network import InferenceNetwork, embed_pixels
+from byol_edge.models.weights import EncoderSpec, load_encoder, save_weights
+from byol_edge.runtime import Preprocessing, find_images
+from byol_edge.runtime.cpus import available_cpus
+from byol_edge.runtime.preprocessing import prepare_all
+from byol_edge.train.evidence import knn_classes
+from torch import nn
+from torch.utils.data import DataLoader
+
+SIDE = 32
+BATCH = 128
+TRAINERS = ("byol-edge", "lightly")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("data", type=Path)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--minutes", type=float, default=10)
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--images", type=int, default=5000)
+    parser.add_argument("--backbones", default="resnet18,conv4")
+    parser.add_argument(
+        "--epochs", type=int, help="train on all images for so many epochs, small stem, without lightly"
+    )
+    parser.add_argument("--lightly", nargs=5, help=argparse.SUPPRESS)  # how this script calls itself
+    arguments = parser.parse_args()
+    if arguments.lightly:
+        images, out, backbone, epochs, seed = arguments.lightly
+        train_lightly(Path(images), Path(out), backbone, int(epochs), int(seed))
+    elif arguments.epochs:
+        run_whole(arguments.data, arguments.out, arguments.epochs)
+    else:
+        run_beside(arguments)
+
+
+def run_whole(data: Path, out: Path, epochs: int) -> None:
+    command = [sys.executable, "-m", "byol_edge.cli.main", "train", data / "train", "--out", out / "whole", "--resume"]
+    command += ["--image-size", SIDE, "--epochs", epochs, "--eval", data / "test"]
+    subprocess.run([str(part) for part in command], check=True)
+    print(f"ResNet-18, small stem, {epochs} epochs: kNN {knn(out / 'whole', data, data / 'train'):.4f}")
+
+
+def run_beside(arguments: argparse.Namespace) -> None:
+    out, data = arguments.out, arguments.data
+    images = link_images(data / "train", out / "images", arguments.images)
+    few = link_images(data / "train", out / "few", arguments.images // 5)
+    results = out / "results.jsonl"
+    done = [json.loads(line) for line in results.read_text().splitlines()] if results.exists() else []
+    for seed in range(arguments.seeds):
+        for backbone in arguments.backbones.split(","):
+            # Each trainer first in every other pair: a machine may grow slower, or faster.
+            for trainer in TRAINERS if seed % 2 == 0 else TRAINERS[::-1]:
+                key = {"backbone": backbone, "trainer": trainer, "seed": seed}
+                if any(key.items() <= line.items() for line in done):
+                    continue
+                epochs = fit_epochs(trainer, few, images, out / "timed", backbone, arguments.minutes)
+                run = out / f"{trainer}-{backbone}-{seed}"
+                seconds = train(trainer, images, run, backbone, epochs, seed)
+                line = {
+                    **key,
+                    "epochs": epochs,
+                    "seconds": seconds,
+                    "knn": knn(run, data, images),
+                    "cpus": available_cpus(),
+                }
+                print(json.dumps(line), flush=True)
+                done.append(line)
+                results.write_text("".join(json.dumps(each) + "\n" for each in done))
+    print_table(done, arguments)
+
+
+def link_images(source: Path, folder: Path, count: int) -> Path:
+    """Links to `count` images, drawn evenly from the classes, in one folder: nobody trains with labels."""
+    paths = find_images(source)
+    folder.mkdir(parents=True, exist_ok=True)
+    for path in paths[:: len(paths) // count][:count]:
+        link = folder / f"{path.parent.name}-{path.name}"
+        if not link.exists():
+            link.symlink_to(path.resolve())
+    return folder
+
+
+def fit_epochs(trainer: str, few: Path, images: Path, scratch: Path, backbone: str, minutes: float) -> int:
+    """How many epochs fit, by the time that three and one epochs on a few images take."""
+    three, one = (train(trainer, few, scratch, backbone, epochs, seed=0) for epochs in (3, 1))
+    seconds = (three - one) / 2 * len(list(images.iterdir())) / len(list(few.iterdir()))
+    start = one - (three - one) / 2
+    return max(1, int((60 * minutes - start) / seconds))
+
+
+def train(trainer: str, images: Path, out: Path, backbone: str, epochs: int, seed: int) -> float:
+    """Trains in a process of its own; returns its seconds."""
+    if trainer == "lightly":
+        command = [sys.executable, __file__, "-", "--out", "-", "--lightly", images, out, backbone, epochs, seed]
+    else:
+        command = [sys.executable, "-m", "byol_edge.cli.main", "train", images, "--out", out, "--overwrite"]
+        command += ["--backbone", backbone, "--image-size", SIDE, "--epochs", epochs, "--seed", seed]
+        command += ["--stem", "standard"]
+    start = time.monotonic()
+    subprocess.run([str(part) for part in command], check=True, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+    return time.monotonic() - start
+
+
+def knn(run: Path, data: Path, bank: Path) -> float:
+    """kNN accuracy of a run's encoder on all test images."""
+    spec = EncoderSpec.from_json(json.loads((run / "encoder.json").read_text()))
+    backbone = load_encoder((run / "encoder.safetensors").read_bytes(), spec, str(run))
+    network = InferenceNetwork(backbone, spec.preprocessing)
+    found = [find_images(bank), find_images(data / "test")]
+    classes = sorted({path.parent.name for path in found[1]})
+    labels = [np.array([classes.index(path.resolve().parent.name) for path in paths]) for paths in found]
+    vectors = [embed_pixels(network, prepare_all(paths, spec.preprocessing)) for paths in found]
+    return float((knn_classes(vectors[0], labels[0], vectors[1]) == labels[1]).mean())
+
+
+class LightlyByol(nn.Module):
+    """BYOL of lightly's own parts, as its CIFAR-10 benchmark puts them together."""
+
+    def __init__(self, backbone: nn.Module, size: int) -> None:
+        from lightly.models.modules import BYOLPredictionHead, BYOLProjectionHead
+        from lightly.models.utils import deactivate_requires_grad
+
+        super().__init__()
+        self.backbone = backbone
+        self.projector = BYOLProjectionHead(size, 1024, 256)
+        self.predictor = BYOLPredictionHead(256, 1024, 256)
+        self.target_backbone = copy.deepcopy(backbone)
+        self.target_projector = copy.deepcopy(self.projector)
+        deactivate_requires_grad(self.target_backbone)
+        deactivate_requires_grad(self.target_projector)
+
+
+def train_lightly(images: Path, out: Path, name: str, epochs: int, seed: int) -> None:
+    from lightly.loss import NegativeCosineSimilarity
+    from lightly.models.utils import update_momentum
+
+    torch.manual_seed(seed)
+    backbone = build_backbone(name, SIDE, "standard")
+    model = LightlyByol(backbone, embedding_size(backbone, SIDE)).train()
+    criterion = NegativeCosineSimilarity()
+    learnt = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    optimiser = torch.optim.SGD(learnt, lr=6e-2 * BATCH / 128, momentum=0.9, weight_decay=5e-4)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, epochs)
+    loader = load_as_lightly(images)
+    for _ in range(epochs):
+        for (first, second), _, _ in loader:
+            update_momentum(model.backbone, model.target_backbone, m=0.99)
+            update_momentum(model.projector, model.target_projector, m=0.99)
+            predictions = [model.predictor(model.projector(model.backbone(view))) for view in (first, second)]
+            with torch.no_grad():
+                targets = [model.target_projector(model.target_backbone(view)) for view in (first, second)]
+            loss = 0.5 * (criterion(predictions[0], targets[1]) + criterion(predictions[1], targets[0]))
+            optimiser.zero_grad()
+            loss.backward()
+            optimiser.step()
+        schedule.step()
+    save(out, model.backbone, name)
+
+
+def load_as_lightly(images: Path) -> DataLoader:
+    from lightly.data import LightlyDataset
+    from lightly.transforms.byol_transform import BYOLTransform, BYOLView1Transform, BYOLView2Transform
+
+    views = (kind(input_size=SIDE, gaussian_blur=0.0) for kind in (BYOLView1Transform, BYOLView2Transform))
+    dataset = LightlyDataset(str(images), transform=BYOLTransform(*views))
+    return DataLoader(dataset, BATCH, shuffle=True, drop_last=True, num_workers=available_cpus())
+
+
+def save(out: Path, backbone: nn.Module, name: str) -> None:
+    out.mkdir(parents=True, exist_ok=True)
+    spec = EncoderSpec(name, "standard", embedding_size(backbone, SIDE), Preprocessing(SIDE))
+    save_weights(out / "encoder.safetensors", backbone)
+    (out / "encoder.json").write_text(json.dumps(spec.to_json()))
+
+
+def print_table(lines: list[dict], arguments: argparse.Namespace) -> None:
+    print(
+        f"\nkNN accuracy on CIFAR-10's test images, {arguments.images} training images, {arguments.minutes:g} minutes,"
+    )
+    print(f"{available_cpus()} CPU(s), {arguments.seeds} seeds:")
+    print(f"{'backbone':<12}{'trainer':<12}{'mean':>7}{'lowest':>8}{'highest':>9}{'epochs':>8}{'seconds':>9}")
+    for backbone in arguments.backbones.split(","):
+        scores = {}
+        for trainer in TRAINERS:
+            rows = [line for line in lines if (line["backbone"], line["trainer"]) == (backbone, trainer)]
+            values = scores[trainer] = np.array([row["knn"] for row in sorted(rows, key=lambda row: row["seed"])])
+            epochs, seconds = (np.mean([row[key] for row in rows]) for key in ("epochs", "seconds"))
+            print(
+                f"{backbone:<12}{trainer:<12}{values.mean():>7.3f}{values.min():>8.3f}{values.max():>9.3f}"
+                f"{epochs:>8.0f}{seconds:>9.0f}"
+            )
+        ahead = scores["byol-edge"] - scores["lightly"]
+        print(f"{'':<12}{'ahead by':<12}{ahead.mean():>7.3f}{ahead.min():>8.3f}{ahead.max():>9.3f}  (paired by seed)")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,120 @@
+"""Weights to start a training from, other than random ones: a run's, a checkpoint's, or timm's pretrained ones."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import safetensors.torch
+import timm
+import torch
+from safetensors import SafetensorError
+from torch import Tensor, nn
+
+from ..runtime.errors import RunError, UsageError
+from ..runtime.preprocessing import Preprocessing
+from .backbones import SMALL_STEM_KEY
+from .weights import WEIGHTS, EncoderSpec
+
+TIMM = "timm"
+# Parts of a checkpoint that hold a copy of the backbone that is not the one that learns.
+COPIES = ("target", "momentum", "teacher", "ema")
+
+
+def initial_preprocessing(init: str | None, backbone: str, image_size: int, fit: str) -> Preprocessing:
+    """How images are normalised: as the initial weights were trained, ImageNet's mean and deviation for all others."""
+    plain = Preprocessing(image_size, fit=fit)
+    if init == TIMM:
+        config = timm.get_pretrained_cfg(backbone, allow_unregistered=True)
+        if config is None or not config.has_weights:
+            raise UsageError(f"--init timm: timm has no pretrained weights of {backbone}")
+        return Preprocessing(image_size, _three(config.mean), _three(config.std), fit)
+    if init is None or not (Path(init) / "encoder.json").exists():
+        return plain
+    spec = _read_spec(Path(init))
+    if spec.backbone != backbone:
+        raise UsageError(f"--init {init}: a run of {spec.backbone}, not of {backbone}")
+    return Preprocessing(image_size, spec.preprocessing.mean, spec.preprocessing.std, fit)
+
+
+def load_initial(init: str, backbone: nn.Module, name: str) -> None:
+    """Puts the weights of `init` into a backbone: every tensor, or a RunError that says which does not match.
+
+    `init`: "timm" (which downloads them), a run, a .safetensors file, or a file of torch.save with a state dict, bare
+    or inside a larger one. Classifier, projector and the like are passed over.
+    """
+    state = _download(name) if init == TIMM else _read_state(Path(init))
+    expected = backbone.state_dict()
+    backbone.load_state_dict(_find_backbone(state, expected, init, name))
+
+
+def _download(name: str) -> dict[str, Tensor]:
+    try:
+        return timm.create_model(name, pretrained=True, num_classes=0).state_dict()
+    except Exception as error:  # the hub's client raises errors of many kinds
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise RunError(
+            f"--init timm: the pretrained weights of {name} cannot be had ({reason}); it downloads them, so it needs a "
+            "network the first time, or start from random weights without --init"
+        ) from error
+
+
+def _read_state(path: Path) -> Mapping[str, Tensor]:
+    file = path / WEIGHTS if path.is_dir() else path
+    try:
+        content = file.read_bytes()
+    except OSError as error:
+        raise UsageError(f"--init {path}: no run, no checkpoint, and not the word timm ({error.strerror})") from error
+    try:
+        if file.suffix == ".safetensors":
+            return safetensors.torch.load(content)
+        state = torch.load(file, map_location="cpu", weights_only=True)
+    except SafetensorError as error:
+        raise RunError(f"--init {file}: not a safetensors file, or damaged ({error})") from error
+    except Exception as error:  # whatever a damaged pickle raises
+        raise RunError(f"--init {file}: not a checkpoint of plain tensors, or damaged") from error
+    found = max(_state_dicts(state), key=len, default={})
+    if not found:
+        raise RunError(f"--init {file}: holds no state dict")
+    return found
+
+
+def _state_dicts(content: object) -> Iterator[dict[str, Tensor]]:
+    """The tensors of each dict in a checkpoint: a state dict may lie under "state_dict", "model" or "byol"."""
+    if isinstance(content, Mapping):
+        yield {key: value for key, value in content.items() if isinstance(key, str) and isinstance(value, Tensor)}
+        for value in content.values():
+            yield from _state_dicts(value)
+
+
+def _find_backbone(state: Mapping[str, Any], expected: Mapping[str, Tensor], init: str, name: str) -> dict[str, Tensor]:
+    """The tensors of `expected`, found in `state` behind whatever prefix they have there ("module.backbone.")."""
+    first = next(iter(expected))
+    prefixes = [key.removesuffix(first) for key in state if key.endswith(first)]
+    prefixes = [each for each in prefixes if not any(copy in each for copy in COPIES)]
+    if not prefixes:
+        raise RunError(f"--init {init}: no weights of {name} (it holds no {first})")
+    prefix = min(prefixes, key=lambda each: sum(each + key not in state for key in expected))
+    for key, tensor in expected.items():
+        found = state.get(prefix + key)
+        if found is None or found.shape != tensor.shape:
+            what = "is not there" if found is None else f"is {list(found.shape)}, not {list(tensor.shape)}"
+            stem = (
+                "; --stem standard or small may be the other one" if key == SMALL_STEM_KEY and found is not None else ""
+            )
+            raise RunError(f"--init {init}: not the weights of this {name}: {prefix + key} {what}{stem}")
+    return {key: state[prefix + key] for key in expected}
+
+
+def _read_spec(run: Path) -> EncoderSpec:
+    try:
+        return EncoderSpec.from_json(json.loads((run / "encoder.json").read_text(encoding="utf-8")))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise RunError(f"--init {run}: its encoder.json is unreadable ({error})") from error
+
+
+def _three(values: Any) -> tuple[float, float, float]:
+    first, second, third = map(float, values)
+    return first, second, third

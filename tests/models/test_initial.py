@@ -1,0 +1,94 @@
+from pathlib import Path
+
+import pytest
+import timm
+import torch
+from byol_edge.models.backbones import build_backbone
+from byol_edge.models.initial import initial_preprocessing, load_initial
+from byol_edge.models.weights import save_weights
+from byol_edge.runtime import RunError, UsageError
+from torch import nn
+
+
+def same(one: nn.Module, other: nn.Module) -> bool:
+    pairs = zip(one.state_dict().items(), other.state_dict().items(), strict=True)
+    return all(name == other_name and torch.equal(a, b) for (name, a), (other_name, b) in pairs)
+
+
+@pytest.fixture
+def source() -> nn.Module:
+    torch.manual_seed(1)
+    return build_backbone("conv4", 32)
+
+
+@pytest.mark.parametrize(
+    "wrap",
+    [
+        lambda state: state,
+        lambda state: {f"module.backbone.{key}": value for key, value in state.items()},
+        lambda state: {"epoch": 3, "state_dict": {f"backbone.{key}": value for key, value in state.items()}},
+        lambda state: {
+            "byol": {
+                **{f"target_backbone.{key}": torch.zeros_like(value) for key, value in state.items()},
+                **{f"backbone.{key}": value for key, value in state.items()},
+                "projector.0.weight": torch.zeros(3),
+            }
+        },
+    ],
+)
+def test_the_backbone_is_found_in_a_checkpoint_whatever_its_prefix(tmp_path: Path, source: nn.Module, wrap):
+    torch.save(wrap(source.state_dict()), tmp_path / "c.pt")
+    backbone = build_backbone("conv4", 32)
+    assert not same(backbone, source)
+    load_initial(str(tmp_path / "c.pt"), backbone, "conv4")
+    assert same(backbone, source)
+
+
+def test_a_run_and_its_file_of_weights_start_alike(finished_run: Path):
+    first, second, third = (build_backbone("conv4", 32) for _ in range(3))
+    load_initial(str(finished_run), first, "conv4")
+    load_initial(str(finished_run / "encoder.safetensors"), second, "conv4")
+    load_initial(str(finished_run / "last.pt"), third, "conv4")
+    assert same(first, second)
+    assert same(first, third)
+
+
+def test_weights_of_another_network_are_named(tmp_path: Path, source: nn.Module):
+    save_weights(tmp_path / "w.safetensors", source)
+    with pytest.raises(RunError, match=r"not the weights of this conv4_nobn: conv1\.bias is not there"):
+        load_initial(str(tmp_path / "w.safetensors"), build_backbone("conv4_nobn", 32), "conv4_nobn")
+    with pytest.raises(RunError, match=r"conv1\.weight is \[32, 3, 3, 3\], not \[64, 3, 7, 7\].*--stem"):
+        load_initial(str(tmp_path / "w.safetensors"), build_backbone("resnet18", 64), "resnet18")
+
+
+def test_what_is_no_checkpoint_is_named(tmp_path: Path, source: nn.Module):
+    with pytest.raises(UsageError, match=r"no run, no checkpoint, and not the word timm"):
+        load_initial(str(tmp_path / "none"), source, "conv4")
+    for name in ("c.pt", "c.safetensors"):
+        (tmp_path / name).write_bytes(b"junk")
+        with pytest.raises(RunError, match="damaged"):
+            load_initial(str(tmp_path / name), source, "conv4")
+    torch.save({"epoch": 3}, tmp_path / "e.pt")
+    with pytest.raises(RunError, match="holds no state dict"):
+        load_initial(str(tmp_path / "e.pt"), source, "conv4")
+
+
+def test_timms_weights_bring_their_own_normalisation():
+    assert initial_preprocessing("timm", "tf_efficientnet_lite0", 64, "pad").mean == (0.5, 0.5, 0.5)
+    assert initial_preprocessing(None, "tf_efficientnet_lite0", 64, "pad").mean == (0.485, 0.456, 0.406)
+    with pytest.raises(UsageError, match="timm has no pretrained weights of conv4"):
+        initial_preprocessing("timm", "conv4", 64, "crop")
+
+
+def test_a_download_that_fails_is_one_error(monkeypatch: pytest.MonkeyPatch):
+    def offline(*_: object, **__: object) -> None:
+        raise OSError("no route to host\nmore")
+
+    monkeypatch.setattr(timm, "create_model", offline)
+    with pytest.raises(RunError, match=r"cannot be had \(no route to host\).*network"):
+        load_initial("timm", nn.Identity(), "resnet18")
+
+
+def test_a_run_of_another_network_is_named_before_its_weights_are_read(finished_run: Path):
+    with pytest.raises(UsageError, match="a run of conv4, not of resnet18"):
+        initial_preprocessing(str(finished_run), "resnet18", 32, "crop")

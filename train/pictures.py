@@ -1,0 +1,73 @@
+"""The pictures of a run: what the network sees, and how the training went."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+import matplotlib.figure
+
+from ..runtime.files import whole_file
+from ..runtime.preprocessing import Pixels, Preprocessing, prepare
+from .data import Order, Views
+from .monitor import Metrics
+from .recipe import Settings
+
+SHOWN = 12
+STYLE: dict[Any, Any] = {"font.size": 9, "axes.spines.top": False, "axes.spines.right": False}
+
+
+def draw_views(paths: list[Path], settings: Settings, preprocessing: Preprocessing, file: Path) -> None:
+    """A contact sheet of the first batch: each image as the exported encoder will see it, above its two views."""
+    views = Views(paths, settings, preprocessing)
+    rows: tuple[list[Pixels], ...] = ([], [], [])
+    for draw in next(iter(Order(len(paths), settings, 0))):
+        item = views[draw]
+        if len(item) == 3:
+            for row, pixels in zip(rows, (prepare(paths[draw.index], preprocessing), *item[1:]), strict=True):
+                row.append(pixels)
+        if len(rows[0]) == SHOWN:
+            break
+    if not rows[0]:
+        return
+    with matplotlib.rc_context(STYLE):
+        figure = matplotlib.figure.Figure(figsize=(len(rows[0]) + 0.6, 3.3), layout="constrained")
+        grid = figure.subplots(3, len(rows[0]), squeeze=False)
+        for line, row, title in zip(grid, rows, ("image", "view 1", "view 2"), strict=True):
+            for axes, pixels in zip(line, row, strict=True):
+                axes.imshow(pixels, interpolation="nearest")
+                axes.set(xticks=[], yticks=[])
+                axes.spines[:].set_visible(False)
+            line[0].set_ylabel(title)
+        with whole_file(file) as part:
+            figure.savefig(part, dpi=120)
+
+
+def draw_curves(history: Sequence[Metrics], embedding_size: int, file: Path) -> None:
+    """How an epoch's figures changed; dashed, the untrained network."""
+    panels: list[tuple[str, Callable[[Metrics], float | None]]] = [
+        ("loss (0 to 8)", lambda each: each.loss),
+        (f"rank of the embeddings (of {embedding_size})", lambda each: each.rank),
+        ("kNN accuracy", lambda each: each.knn),
+        ("deviation of the embeddings", lambda each: each.embedding_std),
+        ("deviation of the projections", lambda each: each.projection_std),
+        ("learning rate", lambda each: each.learning_rate),
+    ]
+    panels = [(title, figure_of) for title, figure_of in panels if any(figure_of(each) is not None for each in history)]
+    with matplotlib.rc_context(STYLE):
+        figure = matplotlib.figure.Figure(figsize=(9, 4.6), layout="constrained")
+        for axes, (title, figure_of) in zip(figure.subplots(2, 3).flat, panels, strict=False):
+            points = [(each.epoch, value) for each in history[1:] if (value := figure_of(each)) is not None]
+            axes.plot(*zip(*points, strict=True), marker="o" if len(points) < 25 else None, markersize=3)
+            untrained = figure_of(history[0])
+            if untrained is not None:
+                axes.axhline(untrained, color="grey", linestyle="--", linewidth=1, label="untrained")
+                axes.legend(frameon=False, loc="lower right")
+            axes.set(title=title, xlabel="epoch", ylim=(0, 1.08 * axes.get_ylim()[1]))
+            axes.xaxis.get_major_locator().set_params(integer=True)
+        for axes in figure.axes[len(panels) :]:
+            axes.set_visible(False)
+        with whole_file(file) as part:
+            figure.savefig(part, dpi=120)

@@ -1,0 +1,93 @@
+"""The images of a run: those it trains on, and, where classes are known, those that say what it has learnt."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..runtime.errors import UsageError
+from ..runtime.images import find_images, folder_labels, read_labels
+
+# With fewer images a class than this, sub-folders are hardly classes, and kNN says nothing.
+LEAST_PER_CLASS = 10
+MOST_QUERIES = 1000
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """Images of known class; `labels` `[N]` count from 0."""
+
+    paths: list[Path]
+    labels: NDArray[np.intp]
+
+
+@dataclass(frozen=True)
+class ImageSet:
+    """`paths` are trained on; `bank`, some or all of them, and `queries`, none of them, measure kNN accuracy."""
+
+    root: Path
+    paths: list[Path]
+    bank: Labelled | None = None
+    queries: Labelled | None = None
+
+    @property
+    def classes(self) -> int:
+        return len(set(self.bank.labels.tolist())) if self.bank else 0
+
+
+def gather(root: Path, labels: Path | None, evaluation: Path | None, seed: int) -> ImageSet:
+    """The images under `root`, with classes by sub-folder or by the CSV file `labels`.
+
+    The queries are the images under `evaluation`, a folder a class, else a tenth of the labelled images, drawn with the
+    seed and kept from training, at most 1,000. Raises ImageError and UsageError.
+    """
+    paths = find_images(root)
+    if evaluation is not None:
+        queried = find_images(evaluation)
+        kept_back = {path.resolve() for path in queried}
+        paths = [path for path in paths if path.resolve() not in kept_back]
+        names = _class_names(root, paths, labels)
+        query_names = folder_labels(queried, evaluation)
+        if query_names is None:
+            raise UsageError(f"--eval {evaluation}: holds no folder a class")
+        if names is None:
+            raise UsageError(
+                f"--eval {evaluation}: {root} has no folder a class to compare with; give --labels FILE.csv"
+            )
+        classes = _number(names)
+        unknown = sorted(set(query_names) - classes.keys())
+        if unknown:
+            raise UsageError(f"--eval {evaluation}: no training image is of class {unknown[0]!r}")
+        return ImageSet(root, paths, _labelled(paths, names, classes), _labelled(queried, list(query_names), classes))
+    names = _class_names(root, paths, labels)
+    labelled = [index for index, name in enumerate(names or []) if name is not None]
+    if names is None or len(labelled) < LEAST_PER_CLASS * len(set(names) - {None}):
+        return ImageSet(root, paths)
+    order = np.random.default_rng(seed).permutation(labelled)
+    held_out = set(order[: min(MOST_QUERIES, len(labelled) // 10)].tolist())
+    classes = _number(names)
+    parts = [[index for index in range(len(paths)) if (index in held_out) is which] for which in (False, True)]
+    (train, bank), (_, queries) = (
+        ([paths[index] for index in part], _labelled([paths[i] for i in part], [names[i] for i in part], classes))
+        for part in parts
+    )
+    return ImageSet(root, train, bank, queries)
+
+
+def _class_names(root: Path, paths: list[Path], labels: Path | None) -> list[str | None] | None:
+    if labels is not None:
+        return read_labels(labels, paths, root)
+    names = folder_labels(paths, root) if root.is_dir() else None
+    return None if names is None else list(names)
+
+
+def _number(names: list[str | None]) -> dict[str, int]:
+    return {name: number for number, name in enumerate(sorted({name for name in names if name is not None}))}
+
+
+def _labelled(paths: list[Path], names: list[str | None], classes: dict[str, int]) -> Labelled:
+    known = [(path, classes[name]) for path, name in zip(paths, names, strict=True) if name is not None]
+    return Labelled([path for path, _ in known], np.array([label for _, label in known], np.intp))
