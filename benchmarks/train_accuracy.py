@@ -12,6 +12,9 @@ which, as for 512, it publishes .872 at 200 epochs). Each training gets as many 
 that is measured first, on a fifth of the images. kNN (k=200, T=0.1) is the same code for both, of the last epoch.
 """
 
+# pyright: reportMissingImports=false
+# lightly comes with the extra `interop` only.
+
 from __future__ import annotations
 
 import argparse
@@ -21,6 +24,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -189,8 +193,10 @@ def load_as_lightly(images: Path) -> DataLoader:
     from lightly.data import LightlyDataset
     from lightly.transforms.byol_transform import BYOLTransform, BYOLView1Transform, BYOLView2Transform
 
-    views = (kind(input_size=SIDE, gaussian_blur=0.0) for kind in (BYOLView1Transform, BYOLView2Transform))
-    dataset = LightlyDataset(str(images), transform=BYOLTransform(*views))
+    views = BYOLTransform(
+        BYOLView1Transform(input_size=SIDE, gaussian_blur=0.0), BYOLView2Transform(input_size=SIDE, gaussian_blur=0.0)
+    )
+    dataset: Any = LightlyDataset(str(images), transform=views)  # type: ignore[arg-type]
     return DataLoader(dataset, BATCH, shuffle=True, drop_last=True, num_workers=available_cpus())
 
 

@@ -10,6 +10,7 @@ from byol_edge.cli.main import COMMANDS, cli
 from byol_edge.models.backbones import build_backbone
 from byol_edge.runtime import Encoder, load_vectors
 from click.testing import CliRunner, Result
+from PIL import Image
 from shapes import replace_weights
 
 
@@ -130,9 +131,72 @@ def test_bad_input_to_train(photos: Path, finished_run: Path, tmp_path: Path):
     assert "lies in" in fails(2, "train", photos, "--out", photos / "run")
     assert "--device bogus: cannot be used here" in fails(2, "train", photos, "--out", out, "--device", "bogus")
     assert "--seed" in fails(2, "train", photos, "--out", out, "--seed", 10**30)
+    assert "no optimiser 'adam'" in fails(2, "train", photos, "--out", out, "--optimiser", "adam")
+    assert "cannot be read" in fails(2, "train", photos, "--out", out, "--config", tmp_path / "gone.toml")
+    assert "cannot be read" in fails(2, "train", photos, "--out", out, "--labels", tmp_path / "gone.csv")
+    assert "no such folder" in fails(1, "train", photos, "--out", out, "--eval", tmp_path / "gone")
     size = ("--backbone", "inception_v3", "--image-size", 32)
     assert "takes no images of 32 px" in fails(2, "train", photos, "--out", out, *size)
     assert not out.exists()
+
+
+def test_train_prints_every_setting_once_and_a_verdict(photos: Path, tmp_path: Path):
+    config = tmp_path / "shop.toml"
+    config.write_text('backbone = "conv4"\nimage_size = 32\nepochs = 7\nworkers = 0\n[views]\nblur = 0.25\n')
+    given = ("--config", config, "--epochs", 1, "--optimiser", "lars", "--fit", "pad", "--accumulate", 2)
+    result = call("train", photos, "--out", tmp_path / "run", *given)
+    assert result.exit_code == 0, result.output
+    for text in (
+        "108 images; 12 others, of 3 classes, measure kNN",
+        "conv4 (standard stem) at 32 px (pad), random weights, heads 1024-256",
+        "recipe small: 1 epochs in batches of 16 in 2 parts, lars at 0.12 after 0.1 epochs of warm-up",
+        "blur 0.25",
+        "untrained: rank",
+    ):
+        assert text in result.stderr
+    assert result.stdout.startswith(("healthy: rank", "doubtful: rank", "collapsed: rank"))
+    saved = json.loads((tmp_path / "run" / "config.json").read_text())["settings"]
+    assert (saved["epochs"], saved["fit"], saved["optimiser"]) == (1, "pad", "lars")
+    assert json.loads((tmp_path / "run" / "encoder.json").read_text())["preprocessing"]["fit"] == "pad"
+
+
+def test_a_run_starts_from_another_and_says_so(photos: Path, finished_run: Path, tmp_path: Path):
+    dials = ("--backbone", "conv4", "--image-size", 32, "--epochs", 1, "--workers", 0)
+    result = call("train", photos, "--out", tmp_path / "run", *dials, "--init", finished_run)
+    assert result.exit_code == 0, result.output
+    assert f"weights from {finished_run}" in result.stderr
+    line = fails(2, "train", photos, "--out", tmp_path / "other", "--init", finished_run)
+    assert "a run of conv4, not of resnet18" in line
+    assert "no run, no checkpoint" in fails(
+        2, "train", photos, "--out", tmp_path / "other", "--init", tmp_path / "gone"
+    )
+    assert not (tmp_path / "other").exists()
+
+
+def test_the_target_can_be_exported(finished_run: Path, tmp_path: Path):
+    assert call("export", finished_run, "--network", "target", "--out", tmp_path / "b").exit_code == 0
+    assert "target network" in call("inspect", tmp_path / "b").stdout
+
+
+def test_a_folder_of_odd_images_is_trained_on(tmp_path: Path, random: np.random.Generator):
+    images = tmp_path / "images"
+    images.mkdir()
+    for mode, suffix in (("RGB", "jpg"), ("CMYK", "jpg"), ("L", "png"), ("P", "png"), ("RGBA", "png"), ("LA", "png")):
+        for number in range(4):
+            pixels = random.integers(0, 256, (30, 40, 3), dtype=np.uint8)
+            Image.fromarray(pixels).convert(mode).save(images / f"{mode}{number}.{suffix}")
+    Image.fromarray(random.integers(0, 65536, (20, 20), dtype=np.uint16)).save(images / "sixteen.png")
+    Image.new("RGB", (1, 1)).save(images / "pixel.png")
+    turned = Image.Exif()
+    turned[0x0112] = 6
+    Image.new("RGB", (30, 10)).save(images / "turned.jpg", exif=turned)
+    (images / "corrupt.jpg").write_bytes((images / "RGB0.jpg").read_bytes()[:300])
+    dials = ("--backbone", "conv4", "--image-size", 16, "--epochs", 2, "--workers", 0, "--batch-size", 9)
+    result = call("train", images, "--out", tmp_path / "run", *dials)
+    assert result.exit_code == 0, result.output
+    assert result.stderr.count("left out: ") == 1
+    assert "corrupt.jpg" in result.stderr
+    assert "1 images could not be read" in result.stderr
 
 
 def test_a_training_that_cannot_start_leaves_the_old_run(photos: Path, run: Path, tmp_path: Path):

@@ -36,7 +36,8 @@ def test_what_an_engine_can_do_wrong_is_seen(finished_bundle: Path):
 
 def test_another_resize_is_seen(finished_bundle: Path, monkeypatch: pytest.MonkeyPatch):
     def without_antialiasing(image: Image.Image, preprocessing: Preprocessing, name: str) -> Image.Image:
-        return image.resize((preprocessing.image_size,) * 2, Image.Resampling.NEAREST)
+        side = preprocessing.image_size
+        return image.resize((side, side), Image.Resampling.NEAREST)
 
     monkeypatch.setattr(preprocessing_module, "_resize", without_antialiasing)
     failures = Encoder(finished_bundle).self_test().failures

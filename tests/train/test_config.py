@@ -4,6 +4,7 @@ import pytest
 from byol_edge.runtime import UsageError
 from byol_edge.train.config import read_config
 from byol_edge.train.recipe import Dials, resolve
+from byol_edge.train.views import RandomCrop
 
 
 def test_a_file_sets_dials_and_views(tmp_path: Path):
@@ -13,7 +14,7 @@ def test_a_file_sets_dials_and_views(tmp_path: Path):
     )
     settings = resolve(Dials(**read_config(file)), 1000)
     assert (settings.epochs, settings.learning_rate) == (200, 1)
-    assert [view.geometry.area for view in settings.views] == [(0.2, 1.0)] * 2
+    assert [view.geometry for view in settings.views] == [RandomCrop((0.2, 1.0))] * 2
     assert [(view.blur, view.solarize) for view in settings.views] == [(1.0, 0), (0.1, 0)]
 
 

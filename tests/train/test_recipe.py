@@ -4,7 +4,7 @@ import pytest
 from byol_edge.runtime import ImageError, UsageError
 from byol_edge.train.optimiser import RATES
 from byol_edge.train.recipe import RECIPES, Dials, compute_batch_size, compute_tau_base, resolve
-from byol_edge.train.views import RandomAffine
+from byol_edge.train.views import RandomAffine, RandomCrop
 
 
 def test_small_images_get_the_small_recipe_and_photographs_the_papers_views():
@@ -59,7 +59,7 @@ def test_every_setting_can_be_given():
     settings = resolve(Dials(**given, views={"blur": 0.1}, view_2={"blur": 0.7, "area": (0.5, 1)}), 100)
     assert {name: getattr(settings, name) for name in given} == given
     assert [view.blur for view in settings.views] == [0.1, 0.7]
-    assert [view.geometry.area for view in settings.views] == [(0.2, 1.0), (0.5, 1)]
+    assert [view.geometry for view in settings.views] == [RandomCrop((0.2, 1.0)), RandomCrop((0.5, 1))]
 
 
 def test_another_optimiser_brings_rates_of_its_own():
