@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from ..runtime.errors import RunError
 from .output import Bar, needs, note, say
 
 if TYPE_CHECKING:
@@ -124,7 +125,9 @@ def _describe_view(view: View) -> str:
 @click.option("--learning-rate", type=float, help="Its peak.  [default: the optimiser's, by batch size]")
 @click.option("--weight-decay", type=float, help="Not for biases and norms.  [default: the optimiser's]")
 @click.option("--warmup-epochs", type=float, help="Epochs to the peak.  [default: 10, or a tenth]")
-@click.option("--tau-base", type=float, help="How slowly the target moves, at first.  [default: the recipe's]")
+@click.option(
+    "--tau-base", type=float, help="How slowly the target moves, at first.  [default: by the number of steps]"
+)
 @click.option("--projector-hidden", type=int, help="Width of projector and predictor.  [default: the recipe's]")
 @click.option("--projection-size", type=int, help="Size of a projection.  [default: the recipe's]")
 def train(
@@ -162,5 +165,7 @@ def train(
     settings = Dials(**{**(read_config(config) if config else {}), **given})
     with TrainingDisplay() as display:
         verdict = run_training(images, out, settings, display, device, labels, evaluation, resume, overwrite)
+    if verdict.kind == "collapsed":
+        raise RunError(f"the run in {out} has {verdict}")
     say(str(verdict))
     say(f"The run is in {out}; look at views.png and curves.png. Next: byol-edge export {out} --int8 --out BUNDLE")

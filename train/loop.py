@@ -194,7 +194,7 @@ def add_gradient(training: Training, batch: Batch) -> tuple[Tensor, Tensor]:
         first, second = (training.network.inputs(view.to(device)) for view in (batch.first, batch.second))
         loss, projections = training.byol(first, second)
         (loss / training.settings.accumulate).backward()
-    except (torch.OutOfMemoryError, RuntimeError) as error:
+    except RuntimeError as error:
         if not isinstance(error, torch.OutOfMemoryError) and "allocate memory" not in str(error):
             raise
         raise RunError(_advise_on_memory(training.settings)) from error

@@ -48,7 +48,7 @@ def test_tau_follows_the_steps_and_comes_near_the_authors_values():
     for steps, authors in ((12_500, 0.97), (31_250, 0.99), (93_750, 0.99), (312_500, 0.996)):
         assert compute_tau_base(steps) == pytest.approx(authors, abs=0.0055)
     assert compute_tau_base(1250) == pytest.approx(0.9, abs=0.001)
-    assert compute_tau_base(1) == 0.5
+    assert compute_tau_base(1) == compute_tau_base(200) == 0.9
 
 
 def test_every_setting_can_be_given():
