@@ -46,35 +46,38 @@ def gather(root: Path, labels: Path | None, evaluation: Path | None, seed: int) 
     """
     paths = find_images(root)
     if evaluation is not None:
-        queried = find_images(evaluation)
-        kept_back = {path.resolve() for path in queried}
-        paths = [path for path in paths if path.resolve() not in kept_back]
-        names = _class_names(root, paths, labels)
-        query_names = folder_labels(queried, evaluation)
-        if query_names is None:
-            raise UsageError(f"--eval {evaluation}: holds no folder a class")
-        if names is None:
-            raise UsageError(
-                f"--eval {evaluation}: {root} has no folder a class to compare with; give --labels FILE.csv"
-            )
-        classes = _number(names)
-        unknown = sorted(set(query_names) - classes.keys())
-        if unknown:
-            raise UsageError(f"--eval {evaluation}: no training image is of class {unknown[0]!r}")
-        return ImageSet(root, paths, _labelled(paths, names, classes), _labelled(queried, list(query_names), classes))
+        return _with_queries(root, paths, labels, evaluation)
     names = _class_names(root, paths, labels)
-    labelled = [index for index, name in enumerate(names or []) if name is not None]
-    if names is None or len(labelled) < LEAST_PER_CLASS * len(set(names) - {None}):
+    known = [index for index, name in enumerate(names or []) if name is not None]
+    if names is None or len(known) < LEAST_PER_CLASS * len(set(names) - {None}):
         return ImageSet(root, paths)
-    order = np.random.default_rng(seed).permutation(labelled)
-    held_out = set(order[: min(MOST_QUERIES, len(labelled) // 10)].tolist())
+    drawn = np.random.default_rng(seed).permutation(known)
+    held_out = set(drawn[: min(MOST_QUERIES, len(known) // 10)].tolist())
     classes = _number(names)
-    parts = [[index for index in range(len(paths)) if (index in held_out) is which] for which in (False, True)]
-    (train, bank), (_, queries) = (
-        ([paths[index] for index in part], _labelled([paths[i] for i in part], [names[i] for i in part], classes))
-        for part in parts
+    kept = [index for index in range(len(paths)) if index not in held_out]
+    bank, queries = (
+        _labelled([paths[index] for index in part], [names[index] for index in part], classes)
+        for part in (kept, sorted(held_out))
     )
-    return ImageSet(root, train, bank, queries)
+    return ImageSet(root, [paths[index] for index in kept], bank, queries)
+
+
+def _with_queries(root: Path, paths: list[Path], labels: Path | None, evaluation: Path) -> ImageSet:
+    """The set with the queries of a folder of their own, which are taken out of training if they lie in `root` too."""
+    queried = find_images(evaluation)
+    kept_back = {path.resolve() for path in queried}
+    paths = [path for path in paths if path.resolve() not in kept_back]
+    names = _class_names(root, paths, labels)
+    query_names = folder_labels(queried, evaluation)
+    if query_names is None:
+        raise UsageError(f"--eval {evaluation}: holds no folder a class")
+    if names is None:
+        raise UsageError(f"--eval {evaluation}: {root} has no folder a class to compare with; give --labels FILE.csv")
+    classes = _number(names)
+    unknown = sorted(set(query_names) - classes.keys())
+    if unknown:
+        raise UsageError(f"--eval {evaluation}: no training image is of class {unknown[0]!r}")
+    return ImageSet(root, paths, _labelled(paths, names, classes), _labelled(queried, list(query_names), classes))
 
 
 def _class_names(root: Path, paths: list[Path], labels: Path | None) -> list[str | None] | None:
