@@ -11,22 +11,14 @@ above it by more than the 95 % interval of the paired difference. Both are measu
 from __future__ import annotations
 
 import argparse
-import json
-import subprocess
-import sys
-import time
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from byol_edge.models.network import InferenceNetwork, embed_pixels
-from byol_edge.models.weights import EncoderSpec, load_encoder, untrained_encoder
-from byol_edge.runtime import find_images
+from byol_edge.models.weights import WEIGHTS, load_encoder, read_description, untrained_encoder
 from byol_edge.runtime.cpus import available_cpus
-from byol_edge.runtime.preprocessing import prepare_all
-from byol_edge.train.evidence import knn_classes, rank_me
-from numpy.typing import NDArray
-from train_accuracy import link_images
+from byol_edge.train.evidence import rank_me
+from cifar10 import add_result, find_neighbours, link_images, load_labelled, read_results, train_by_command
 
 BACKBONES = (
     "resnet18",
@@ -50,59 +42,39 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--backbones", default=",".join(BACKBONES))
     arguments = parser.parse_args()
-    results = arguments.out / "results.jsonl"
     images = link_images(arguments.data / "train", arguments.out / "images", arguments.images)
-    done = [json.loads(line) for line in results.read_text().splitlines()] if results.exists() else []
+    done = read_results(arguments.out)
     for seed in range(arguments.seeds):
         for backbone in arguments.backbones.split(","):
-            if any((line["backbone"], line["seed"]) == (backbone, seed) for line in done):
+            key = {"backbone": backbone, "seed": seed}
+            if any(key.items() <= line.items() for line in done):
                 continue
             run = arguments.out / f"{backbone}-{seed}"
-            seconds = train(images, run, backbone, seed, arguments)
-            done.append(
-                {"backbone": backbone, "seed": seed, "seconds": seconds, **measure(run, arguments.data, images)}
-            )
-            print(json.dumps(done[-1]), flush=True)
-            results.write_text("".join(json.dumps(each) + "\n" for each in done))
+            options = ("--backbone", backbone, "--stem", "standard", "--image-size", arguments.image_size)
+            seconds = train_by_command(images, run, *options, "--epochs", arguments.epochs, "--seed", seed)
+            figures = measure(run, images, arguments.data / "test", seed)
+            done = add_result(arguments.out, {**key, "seconds": seconds, **figures})
     print_table(done, arguments)
 
 
-def train(images: Path, run: Path, backbone: str, seed: int, arguments: argparse.Namespace) -> float:
-    """By the command, as anybody would; a run that collapses stops, and what it left is measured all the same."""
-    command = [sys.executable, "-m", "byol_edge.cli.main", "train", images, "--out", run, "--overwrite"]
-    command += ["--backbone", backbone, "--image-size", arguments.image_size, "--epochs", arguments.epochs]
-    command += ["--stem", "standard", "--seed", seed]
-    start = time.monotonic()
-    subprocess.run([str(part) for part in command], stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
-    return time.monotonic() - start
-
-
-def measure(run: Path, data: Path, bank: Path) -> dict[str, Any]:
+def measure(run: Path, bank: Path, test: Path, seed: int) -> dict[str, Any]:
     """kNN and RankMe on the test images, trained and untrained, and the paired difference with its 95 % interval."""
-    content = json.loads((run / "encoder.json").read_text())
-    spec = EncoderSpec.from_json(content)
-    paths = [find_images(bank), find_images(data / "test")]
-    classes = sorted({path.parent.name for path in paths[1]})
-    labels = [np.array([classes.index(path.resolve().parent.name) for path in part]) for part in paths]
-    pixels = [prepare_all(part, spec.preprocessing) for part in paths]
-    trained = load_encoder((run / "encoder.safetensors").read_bytes(), spec, str(run))
-    hits: dict[str, NDArray[np.float64]] = {}
-    rank: dict[str, float] = {}
-    for name, backbone in (("trained", trained), ("untrained", untrained_encoder(spec, content["provenance"]["seed"]))):
-        network = InferenceNetwork(backbone, spec.preprocessing)
-        vectors = [embed_pixels(network, part) for part in pixels]
-        hits[name] = (knn_classes(vectors[0], labels[0], vectors[1]) == labels[1]).astype(float)
-        rank[name] = rank_me(vectors[1])
-    gain = hits["trained"] - hits["untrained"]
+    spec, provenance = read_description(run)
+    preprocessing = spec.preprocessing
+    labelled = [load_labelled(folder, preprocessing) for folder in (bank, test)]
+    trained = load_encoder((run / WEIGHTS).read_bytes(), spec, str(run))
+    hits, vectors = find_neighbours(trained, preprocessing, *labelled)
+    hits_untrained, vectors_untrained = find_neighbours(untrained_encoder(spec, seed), preprocessing, *labelled)
+    gain = hits - hits_untrained
     return {
-        "knn": hits["trained"].mean(),
-        "knn_untrained": hits["untrained"].mean(),
+        "knn": hits.mean(),
+        "knn_untrained": hits_untrained.mean(),
         "gain": gain.mean(),
         "interval": 1.96 * gain.std(ddof=1) / len(gain) ** 0.5,
-        "rank": rank["trained"],
-        "rank_untrained": rank["untrained"],
+        "rank": rank_me(vectors),
+        "rank_untrained": rank_me(vectors_untrained),
         "size": spec.embedding_size,
-        "verdict": content["provenance"]["verdict"],
+        "verdict": provenance["verdict"],
     }
 
 

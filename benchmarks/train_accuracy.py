@@ -7,8 +7,8 @@
 CIFAR10 holds train/<class>/ and test/<class>/. What is finished is kept in DIR, and the same command goes on.
 
 lightly's side is its own modules, transforms, data set and published settings for CIFAR-10: heads 1024-256, SGD at
-0.06 x batch/128 with momentum 0.9 and weight decay 5e-4, cosine by epoch, a constant tau of 0.99, batches of 128 (for
-which, as for 512, it publishes .872 at 200 epochs). Each training gets as many epochs as fit the minutes at the speed
+0.06 x batch/128 with momentum 0.9 and weight decay 5e-4, cosine by epoch, a constant tau of 0.99, batches of 128 (it
+publishes .872 for them at 200 epochs, .868 for 512). Each training gets as many epochs as fit the minutes at the speed
 that four of them were measured to take. kNN (k=200, T=0.1) is the same code for both, of the last epoch.
 """
 
@@ -29,12 +29,10 @@ from typing import Any
 import numpy as np
 import torch
 from byol_edge.models.backbones import build_backbone, embedding_size
-from byol_edge.models.network import InferenceNetwork, embed_pixels
-from byol_edge.models.weights import EncoderSpec, load_encoder, save_weights
-from byol_edge.runtime import Preprocessing, find_images
+from byol_edge.models.weights import DESCRIPTION, WEIGHTS, EncoderSpec, load_encoder, save_weights
+from byol_edge.runtime import Preprocessing
 from byol_edge.runtime.cpus import available_cpus
-from byol_edge.runtime.preprocessing import prepare_all
-from byol_edge.train.evidence import knn_classes
+from cifar10 import add_result, find_neighbours, link_images, load_labelled, read_results, train_by_command
 from torch import nn
 from torch.utils.data import DataLoader
 
@@ -66,17 +64,17 @@ def main() -> None:
 
 
 def run_whole(data: Path, out: Path, epochs: int) -> None:
-    command = [sys.executable, "-m", "byol_edge.cli.main", "train", data / "train", "--out", out / "whole", "--resume"]
+    run = out / "whole"
+    command = [sys.executable, "-m", "byol_edge.cli.main", "train", data / "train", "--out", run, "--resume"]
     command += ["--image-size", SIDE, "--epochs", epochs, "--eval", data / "test"]
     subprocess.run([str(part) for part in command], check=True)
-    print(f"ResNet-18, small stem, {epochs} epochs: kNN {knn(out / 'whole', data, data / 'train'):.4f}")
+    print(f"ResNet-18, small stem, {epochs} epochs: kNN {knn(run, data / 'train', data / 'test'):.4f}")
 
 
 def run_beside(arguments: argparse.Namespace) -> None:
     out, data = arguments.out, arguments.data
     images = link_images(data / "train", out / "images", arguments.images)
-    results = out / "results.jsonl"
-    done = [json.loads(line) for line in results.read_text().splitlines()] if results.exists() else []
+    done = read_results(out)
     for seed in range(arguments.seeds):
         for backbone in arguments.backbones.split(","):
             # Each trainer first in every other pair: a machine may grow slower, or faster.
@@ -84,36 +82,15 @@ def run_beside(arguments: argparse.Namespace) -> None:
                 key = {"backbone": backbone, "trainer": trainer, "seed": seed}
                 if any(key.items() <= line.items() for line in done):
                     continue
-                alike = [line for line in done if (line["backbone"], line["trainer"]) == (backbone, trainer)]
-                epochs = (
-                    alike[0]["epochs"]
-                    if alike
-                    else fit_epochs(trainer, images, out / "timed", backbone, arguments.minutes)
-                )
+                alike = [line["epochs"] for line in done if (line["backbone"], line["trainer"]) == (backbone, trainer)]
+                timed = out / "timed"
+                epochs = alike[0] if alike else fit_epochs(trainer, images, timed, backbone, arguments.minutes)
                 run = out / f"{trainer}-{backbone}-{seed}"
                 seconds = train(trainer, images, run, backbone, epochs, seed)
-                line = {
-                    **key,
-                    "epochs": epochs,
-                    "seconds": seconds,
-                    "knn": knn(run, data, images),
-                    "cpus": available_cpus(),
-                }
-                print(json.dumps(line), flush=True)
-                done.append(line)
-                results.write_text("".join(json.dumps(each) + "\n" for each in done))
+                accuracy = knn(run, images, data / "test")
+                figures = {"epochs": epochs, "seconds": seconds, "knn": accuracy, "cpus": available_cpus()}
+                done = add_result(out, {**key, **figures})
     print_table(done, arguments)
-
-
-def link_images(source: Path, folder: Path, count: int) -> Path:
-    """Links to `count` images, drawn evenly from the classes, in one folder: nobody trains with labels."""
-    paths = find_images(source)
-    folder.mkdir(parents=True, exist_ok=True)
-    for path in paths[:: len(paths) // count][:count]:
-        link = folder / f"{path.parent.name}-{path.name}"
-        if not link.exists():
-            link.symlink_to(path.resolve())
-    return folder
 
 
 def fit_epochs(trainer: str, images: Path, scratch: Path, backbone: str, minutes: float) -> int:
@@ -125,27 +102,22 @@ def fit_epochs(trainer: str, images: Path, scratch: Path, backbone: str, minutes
 
 def train(trainer: str, images: Path, out: Path, backbone: str, epochs: int, seed: int) -> float:
     """Trains in a process of its own; returns its seconds."""
-    if trainer == "lightly":
-        command = [sys.executable, __file__, "-", "--out", "-", "--lightly", images, out, backbone, epochs, seed]
-    else:
-        command = [sys.executable, "-m", "byol_edge.cli.main", "train", images, "--out", out, "--overwrite"]
-        command += ["--backbone", backbone, "--image-size", SIDE, "--epochs", epochs, "--seed", seed]
-        command += ["--stem", "standard"]
+    if trainer == "byol-edge":
+        options = ("--backbone", backbone, "--stem", "standard", "--image-size", SIDE)
+        return train_by_command(images, out, *options, "--epochs", epochs, "--seed", seed)
+    command = [sys.executable, __file__, "-", "--out", "-", "--lightly", images, out, backbone, epochs, seed]
     start = time.monotonic()
     subprocess.run([str(part) for part in command], check=True, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
     return time.monotonic() - start
 
 
-def knn(run: Path, data: Path, bank: Path) -> float:
+def knn(run: Path, bank: Path, test: Path) -> float:
     """kNN accuracy of a run's encoder on all test images."""
-    spec = EncoderSpec.from_json(json.loads((run / "encoder.json").read_text()))
-    backbone = load_encoder((run / "encoder.safetensors").read_bytes(), spec, str(run))
-    network = InferenceNetwork(backbone, spec.preprocessing)
-    found = [find_images(bank), find_images(data / "test")]
-    classes = sorted({path.parent.name for path in found[1]})
-    labels = [np.array([classes.index(path.resolve().parent.name) for path in paths]) for paths in found]
-    vectors = [embed_pixels(network, prepare_all(paths, spec.preprocessing)) for paths in found]
-    return float((knn_classes(vectors[0], labels[0], vectors[1]) == labels[1]).mean())
+    spec = EncoderSpec.from_json(json.loads((run / DESCRIPTION).read_text()))
+    backbone = load_encoder((run / WEIGHTS).read_bytes(), spec, str(run))
+    labelled = [load_labelled(folder, spec.preprocessing) for folder in (bank, test)]
+    hits, _ = find_neighbours(backbone, spec.preprocessing, *labelled)
+    return float(hits.mean())
 
 
 class LightlyByol(nn.Module):
@@ -206,8 +178,8 @@ def load_as_lightly(images: Path) -> DataLoader:
 def save(out: Path, backbone: nn.Module, name: str) -> None:
     out.mkdir(parents=True, exist_ok=True)
     spec = EncoderSpec(name, "standard", embedding_size(backbone, SIDE), Preprocessing(SIDE))
-    save_weights(out / "encoder.safetensors", backbone)
-    (out / "encoder.json").write_text(json.dumps(spec.to_json()))
+    save_weights(out / WEIGHTS, backbone)
+    (out / DESCRIPTION).write_text(json.dumps(spec.to_json()))
 
 
 def print_table(lines: list[dict], arguments: argparse.Namespace) -> None:

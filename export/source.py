@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import io
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ import safetensors.torch
 import torch
 
 from ..models.network import InferenceNetwork
-from ..models.weights import WEIGHTS, EncoderSpec, load_encoder
+from ..models.weights import DESCRIPTION, WEIGHTS, EncoderSpec, load_encoder, read_description
 from ..runtime.errors import RunError
 from ..runtime.files import load_arrays
 from ..runtime.preprocessing import Pixels
@@ -41,38 +41,35 @@ def load_source(run: Path, network: str = "online") -> Source:
     Raises RunError, naming the file and what to do.
     """
     try:
-        content = json.loads((run / "encoder.json").read_text(encoding="utf-8"))
+        spec, provenance = read_description(run)
         weights = (run / WEIGHTS).read_bytes() if network == "online" else _target_weights(run / "last.pt")
-        spec = EncoderSpec.from_json(content)
-        provenance = {**content["provenance"], "network": network}
     except FileNotFoundError:
         raise RunError(f"{run}: {_what_is_missing(run)}") from None
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise RunError(f"{run / 'encoder.json'}: unreadable ({error}); train again, or resume the run") from error
+    except OSError as error:
+        raise RunError(f"{run / WEIGHTS}: unreadable ({error})") from error
     encoder = InferenceNetwork(load_encoder(weights, spec, str(run / WEIGHTS)), spec.preprocessing)
     images = _load_calibration(run / "calibration.npz", spec.preprocessing.image_size)
     calibrate = min(MOST_TO_CALIBRATE, len(images) * 3 // 4)
-    return Source(spec, encoder, weights, images[:calibrate], images[calibrate:], provenance)
+    return Source(spec, encoder, weights, images[:calibrate], images[calibrate:], {**provenance, "network": network})
 
 
 def _target_weights(checkpoint: Path) -> bytes:
     """The target backbone of a run's checkpoint, as the bytes of a safetensors file."""
     prefix = "target_backbone."
+    content = io.BytesIO(checkpoint.read_bytes())
     try:
-        state = torch.load(checkpoint, map_location="cpu", weights_only=True)["byol"]
+        state = torch.load(content, map_location="cpu", weights_only=True)["byol"]
         tensors = {key.removeprefix(prefix): state[key].contiguous() for key in state if key.startswith(prefix)}
-    except FileNotFoundError:
-        raise
     except Exception as error:  # whatever a damaged pickle raises
-        raise RunError(f"{checkpoint}: damaged, or not of a run; the online network needs it not") from error
+        raise RunError(f"{checkpoint}: damaged, or not of a run; export without --network target") from error
     return safetensors.torch.save(tensors)
 
 
 def _what_is_missing(run: Path) -> str:
     if not run.is_dir():
         return "no such run; `byol-edge train IMAGES --out RUN` makes one"
-    if (run / WEIGHTS).exists() and (run / "encoder.json").exists():
-        return "holds no last.pt, where the target network is; the online network needs it not"
+    if (run / WEIGHTS).exists() and (run / DESCRIPTION).exists():
+        return "holds no last.pt, where the target network is; export without --network target"
     if (run / "config.json").exists():
         return "the run has no finished epoch yet; let `byol-edge train … --resume` finish one"
     return "not a run: it holds no encoder.json"

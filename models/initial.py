@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import io
 import logging
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from ..runtime.errors import RunError, UsageError
 from ..runtime.preprocessing import Preprocessing
 from .backbones import SMALL_STEM_KEY
-from .weights import WEIGHTS, EncoderSpec
+from .weights import DESCRIPTION, WEIGHTS, read_description
 
 TIMM = "timm"
 # Parts of a checkpoint that hold a copy of the backbone that is not the one that learns.
@@ -26,15 +26,14 @@ COPIES = ("target", "momentum", "teacher", "ema")
 
 def initial_preprocessing(init: str | None, backbone: str, image_size: int, fit: str) -> Preprocessing:
     """How images are normalised: as the initial weights were trained, ImageNet's mean and deviation for all others."""
-    plain = Preprocessing(image_size, fit=fit)
     if init == TIMM:
         config = timm.get_pretrained_cfg(backbone, allow_unregistered=True)
         if config is None or not config.has_weights:
             raise UsageError(f"--init timm: timm has no pretrained weights of {backbone}")
         return Preprocessing(image_size, _three(config.mean), _three(config.std), fit)
-    if init is None or not (Path(init) / "encoder.json").exists():
-        return plain
-    spec = _read_spec(Path(init))
+    if init is None or not (Path(init) / DESCRIPTION).exists():
+        return Preprocessing(image_size, fit=fit)
+    spec, _ = read_description(Path(init))
     if spec.backbone != backbone:
         raise UsageError(f"--init {init}: a run of {spec.backbone}, not of {backbone}")
     return Preprocessing(image_size, spec.preprocessing.mean, spec.preprocessing.std, fit)
@@ -72,7 +71,7 @@ def _read_state(path: Path) -> Mapping[str, Tensor]:
     try:
         if file.suffix == ".safetensors":
             return safetensors.torch.load(content)
-        state = torch.load(file, map_location="cpu", weights_only=True)
+        state = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
     except SafetensorError as error:
         raise RunError(f"--init {file}: not a safetensors file, or damaged ({error})") from error
     except Exception as error:  # whatever a damaged pickle raises
@@ -91,7 +90,9 @@ def _state_dicts(content: object) -> Iterator[dict[str, Tensor]]:
             yield from _state_dicts(value)
 
 
-def _find_backbone(state: Mapping[str, Any], expected: Mapping[str, Tensor], init: str, name: str) -> dict[str, Tensor]:
+def _find_backbone(
+    state: Mapping[str, Tensor], expected: Mapping[str, Tensor], init: str, name: str
+) -> dict[str, Tensor]:
     """The tensors of `expected`, found in `state` behind whatever prefix they have there ("module.backbone.")."""
     first = next(iter(expected))
     prefixes = [key.removesuffix(first) for key in state if key.endswith(first)]
@@ -108,13 +109,6 @@ def _find_backbone(state: Mapping[str, Any], expected: Mapping[str, Tensor], ini
             )
             raise RunError(f"--init {init}: not the weights of this {name}: {prefix + key} {what}{stem}")
     return {key: state[prefix + key] for key in expected}
-
-
-def _read_spec(run: Path) -> EncoderSpec:
-    try:
-        return EncoderSpec.from_json(json.loads((run / "encoder.json").read_text(encoding="utf-8")))
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise RunError(f"--init {run}: its encoder.json is unreadable ({error})") from error
 
 
 def _three(values: Any) -> tuple[float, float, float]:

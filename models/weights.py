@@ -1,7 +1,8 @@
-"""An encoder on disk: `encoder.safetensors` (the online backbone's weights) and what it takes to build it again."""
+"""An encoder on disk: `encoder.safetensors` (a backbone's weights) and `encoder.json` (what it takes to build it)."""
 
 from __future__ import annotations
 
+import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from ..runtime.files import whole_file
 from ..runtime.preprocessing import Preprocessing
 from .backbones import build_backbone
 
-WEIGHTS = "encoder.safetensors"
+WEIGHTS, DESCRIPTION = "encoder.safetensors", "encoder.json"
 
 
 @dataclass(frozen=True)
@@ -35,6 +36,17 @@ class EncoderSpec:
     def from_json(value: dict[str, Any]) -> EncoderSpec:
         preprocessing = Preprocessing.from_json(value["preprocessing"])
         return EncoderSpec(value["backbone"], value["stem"], int(value["embedding_size"]), preprocessing)
+
+
+def read_description(run: Path) -> tuple[EncoderSpec, dict[str, Any]]:
+    """What a run's encoder is, and its provenance. Raises FileNotFoundError, or RunError for a damaged file."""
+    try:
+        content = json.loads((run / DESCRIPTION).read_text(encoding="utf-8"))
+        return EncoderSpec.from_json(content), dict(content["provenance"])
+    except FileNotFoundError:
+        raise
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise RunError(f"{run / DESCRIPTION}: unreadable ({error}); train again, or resume the run") from error
 
 
 def save_weights(path: Path, backbone: nn.Module) -> None:

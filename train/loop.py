@@ -14,7 +14,7 @@ from torch.utils.tensorboard import SummaryWriter
 
 from ..models.backbones import build_backbone, embedding_size, resolve_stem
 from ..models.byol import BYOL
-from ..models.initial import initial_preprocessing, load_initial
+from ..models.initial import TIMM, initial_preprocessing, load_initial
 from ..models.network import InferenceNetwork
 from ..models.weights import EncoderSpec
 from ..runtime.errors import ImageError, RunError, UsageError
@@ -133,7 +133,7 @@ def set_up(
     torch.manual_seed(settings.seed)
     side = settings.image_size
     preprocessing = initial_preprocessing(settings.init, settings.backbone, side, settings.fit)
-    if settings.init == "timm" and settings.stem == "auto":
+    if settings.init == TIMM and settings.stem == "auto":
         settings = replace(settings, stem="standard")  # the one that the pretrained weights are of
     backbone = build_backbone(settings.backbone, side, settings.stem)
     settings = replace(settings, stem=resolve_stem(backbone, side, settings.stem))

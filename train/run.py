@@ -17,7 +17,7 @@ import torch
 from torch import nn
 from torch.utils.tensorboard import SummaryWriter
 
-from ..models.weights import WEIGHTS, EncoderSpec, save_weights
+from ..models.weights import DESCRIPTION, WEIGHTS, EncoderSpec, save_weights
 from ..runtime.errors import ImageError, OutputExistsError, RunError, UsageError
 from ..runtime.files import FolderKind, check_output, to_json, whole_file, write_text
 from ..runtime.preprocessing import Pixels, prepare
@@ -26,10 +26,10 @@ from .recipe import Settings
 from .sets import ImageSet
 
 CONFIG, CHECKPOINT, METRICS = "config.json", "last.pt", "metrics.jsonl"
-ENCODER, CALIBRATION = "encoder.json", "calibration.npz"
+CALIBRATION = "calibration.npz"
 CURVES, VIEWS, BOARD = "curves.png", "views.png", "tensorboard"
 
-RUN = FolderKind("run", CONFIG, (CONFIG, CHECKPOINT, WEIGHTS, ENCODER, CALIBRATION, METRICS, CURVES, VIEWS, BOARD))
+RUN = FolderKind("run", CONFIG, (CONFIG, CHECKPOINT, WEIGHTS, DESCRIPTION, CALIBRATION, METRICS, CURVES, VIEWS, BOARD))
 
 CALIBRATION_IMAGES = 512
 # Settings that do not change what is learnt, so a run may be resumed with others.
@@ -121,7 +121,7 @@ def load_checkpoint(out: Path) -> dict[str, Any] | None:
 def save_encoder(out: Path, backbone: nn.Module, spec: EncoderSpec, provenance: dict[str, Any]) -> None:
     """Writes the online backbone and what it takes to build it again."""
     save_weights(out / WEIGHTS, backbone)
-    write_text(out / ENCODER, to_json({**spec.to_json(), "provenance": provenance}))
+    write_text(out / DESCRIPTION, to_json({**spec.to_json(), "provenance": provenance}))
 
 
 def draw_calibration(paths: list[Path], spec: EncoderSpec, seed: int) -> Pixels:

@@ -1,0 +1,80 @@
+"""CIFAR-10 on disk, train/<class>/ and test/<class>/, and what the benchmarks of training have in common."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from byol_edge.models.network import InferenceNetwork, embed_pixels
+from byol_edge.runtime import Preprocessing, find_images
+from byol_edge.runtime.encoder import Vectors
+from byol_edge.runtime.preprocessing import Pixels, prepare_all
+from byol_edge.train.evidence import knn_classes
+from numpy.typing import NDArray
+from torch import nn
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """Images of one size and their classes: `pixels` uint8 `[N, H, W, 3]`, `classes` `[N]`."""
+
+    pixels: Pixels
+    classes: NDArray[np.int64]
+
+
+def link_images(source: Path, folder: Path, count: int) -> Path:
+    """Links to `count` images, drawn evenly from the classes, in one folder: nobody trains with labels."""
+    paths = find_images(source)
+    folder.mkdir(parents=True, exist_ok=True)
+    for path in paths[:: len(paths) // count][:count]:
+        link = folder / f"{path.parent.name}-{path.name}"
+        if not link.exists():
+            link.symlink_to(path.resolve())
+    return folder
+
+
+def load_labelled(folder: Path, preprocessing: Preprocessing) -> Labelled:
+    """The images of a folder, or of one that link_images made; their classes in alphabetical order."""
+    paths = find_images(folder)
+    names = [path.resolve().parent.name for path in paths]
+    classes = sorted(set(names))
+    return Labelled(prepare_all(paths, preprocessing), np.array([classes.index(name) for name in names]))
+
+
+def find_neighbours(
+    backbone: nn.Module, preprocessing: Preprocessing, bank: Labelled, test: Labelled
+) -> tuple[NDArray[np.float64], Vectors]:
+    """Whether kNN (k=200, T=0.1) is right about each test image, 1 or 0: `[N]`; and their embeddings `[N, D]`."""
+    network = InferenceNetwork(backbone, preprocessing)
+    vectors = [embed_pixels(network, part.pixels) for part in (bank, test)]
+    return (knn_classes(vectors[0], bank.classes, vectors[1]) == test.classes).astype(float), vectors[1]
+
+
+def train_by_command(images: Path, run: Path, *options: object) -> float:
+    """`byol-edge train`, as anybody would call it; returns its seconds. A run that collapses is left as it stopped."""
+    command = [sys.executable, "-m", "byol_edge.cli.main", "train", images, "--out", run, "--overwrite", *options]
+    start = time.monotonic()
+    done = subprocess.run([str(part) for part in command], stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
+    if done.returncode and not (run / "encoder.json").exists():
+        sys.exit(done.stderr)
+    return time.monotonic() - start
+
+
+def read_results(out: Path) -> list[dict[str, Any]]:
+    """The lines of DIR/results.jsonl, none if it is not there: what need not be done again."""
+    file = out / "results.jsonl"
+    return [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
+
+
+def add_result(out: Path, line: dict[str, Any]) -> list[dict[str, Any]]:
+    """Prints a line, adds it to DIR/results.jsonl, and returns all lines."""
+    print(json.dumps(line), flush=True)
+    with (out / "results.jsonl").open("a") as file:
+        file.write(json.dumps(line) + "\n")
+    return read_results(out)
