@@ -40,6 +40,7 @@ def build_backbone(name: str, image_size: int, stem: str = "auto") -> nn.Module:
         # would still be of the first weights. A tenth is the recipe of record's.
         if isinstance(module, nn.modules.batchnorm._BatchNorm):
             module.momentum = 0.1
+    _start_as_identity(backbone)
     if resolve_stem(backbone, image_size, stem) == "small":
         if not _has_standard_stem(backbone):
             raise UsageError(f"--stem small is for ResNets with a 7×7 stem; {name} is none")
@@ -109,6 +110,20 @@ def _timm_model(name: str, image_size: int) -> nn.Module:
         return timm.create_model(name, pretrained=False, num_classes=0, **fixed)
     except (TypeError, ValueError, AssertionError, RuntimeError) as error:
         raise UsageError(f"timm cannot build {name} for {image_size} px images: {error}") from error
+
+
+def _start_as_identity(backbone: nn.Module) -> None:
+    """Each residual block of a MobileNet or EfficientNet starts as nothing but its skip connection.
+
+    The scale of its last norm starts at 0, as timm has it for ResNets (arXiv 1706.02677, section 5.1). Without it, so
+    deep and narrow a random network tells apart any two views of one image, and BYOL starts from what it sees:
+    MobileNetV3-small's kNN after 4 epochs of 10,000 CIFAR-10 images was .179, with it .206 (one seed, 2,000 queries).
+    """
+    for block in backbone.modules():
+        if getattr(block, "has_skip", False):  # timm's name for it
+            norms = [each for each in block.modules() if isinstance(each, nn.BatchNorm2d)]
+            if norms:
+                nn.init.zeros_(norms[-1].weight)
 
 
 def _has_standard_stem(backbone: nn.Module) -> bool:

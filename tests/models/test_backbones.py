@@ -62,6 +62,18 @@ def test_a_transformer_is_built_for_the_image_size():
     assert embedding_size(build_backbone("vit_tiny_patch16_224", 64), 64) == 192
 
 
+@pytest.mark.parametrize("name", ["mobilenetv3_small_100", "mobilenetv4_conv_small", "tf_efficientnet_lite0"])
+def test_residual_blocks_of_narrow_networks_start_as_their_skip_connection(name: str):
+    backbone = build_backbone(name, 64).train()
+    unchanged: list[bool] = []
+    for block in backbone.modules():
+        if getattr(block, "has_skip", False):
+            block.register_forward_hook(lambda _, inputs, output: unchanged.append(torch.equal(output, inputs[0])))
+    backbone(torch.randn(4, 3, 64, 64))
+    assert len(unchanged) >= 6
+    assert all(unchanged)
+
+
 EDGE_NETWORKS = (
     "resnet18",
     "resnet50",
