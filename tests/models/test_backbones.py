@@ -1,7 +1,10 @@
+from typing import TypeGuard
+
 import pytest
 import torch
 from byol_edge.models.backbones import build_backbone, conv4, embedding_size, resolve_stem
 from byol_edge.runtime.errors import UsageError
+from timm.models.byobnet import MobileOneBlock, RepVggBlock
 from torch import nn
 
 
@@ -72,6 +75,29 @@ def test_residual_blocks_of_narrow_networks_start_as_their_skip_connection(name:
     backbone(torch.randn(4, 3, 64, 64))
     assert len(unchanged) >= 6
     assert all(unchanged)
+
+
+@pytest.mark.parametrize("name", ["repvgg_a0", "mobileone_s0"])
+def test_one_branch_of_each_block_starts_alone(name: str):
+    backbone = build_backbone(name, 64)
+    blocks = [module for module in backbone.modules() if isinstance(module, (RepVggBlock, MobileOneBlock))]
+    assert len(blocks) > 20
+    for block in blocks:
+        norms = {name: each for name, each in block.named_modules() if isinstance(each, nn.BatchNorm2d)}
+        heard = {name: float(norm.bias.detach().mean()) for name, norm in norms.items() if norm.weight.any()}
+        assert heard == ({"identity": 1} if "identity" in norms else {next(iter(norms)): 1})
+
+
+def test_norms_before_an_activation_start_in_its_linear_part():
+    backbone = build_backbone("mobilenetv4_conv_small", 64)
+    stem = backbone.get_submodule("bn1")
+    assert isinstance(stem, nn.BatchNorm2d)
+    assert (stem.bias == 1).all() and (stem.weight == 1).all()
+    assert all((norm.bias == 0).all() for norm in build_backbone("resnet18", 64).modules() if is_norm(norm))
+
+
+def is_norm(module: nn.Module) -> TypeGuard[nn.BatchNorm2d]:
+    return isinstance(module, nn.BatchNorm2d)
 
 
 EDGE_NETWORKS = (
