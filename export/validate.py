@@ -14,7 +14,7 @@ from ..models.weights import WEIGHTS, EncoderSpec, load_encoder
 from ..runtime.bundle import Bundle
 from ..runtime.encoder import BATCH_SIZE, Encoder, batches
 from ..runtime.errors import ImageError
-from ..runtime.fidelity import Fidelity, Vectors, compare, failed_gates
+from ..runtime.fidelity import GATES, Fidelity, Vectors, compare, failed_gates
 from ..runtime.images import find_images, folder_labels
 from ..runtime.preprocessing import prepare
 from .accuracy import knn_hits
@@ -88,7 +88,7 @@ def validate(
     variants = []
     for which, encoder, its in zip(chosen, encoders, vectors, strict=True):
         fidelity = compare(reference, its)
-        failures = tuple(failed_gates(fidelity, which.precision))
+        failures = tuple(failed_gates(fidelity, GATES[which.precision]))
         variants.append(ValidatedVariant(which.name, encoder.engine, fidelity, accuracy(its), failures))
     classes = 0 if labels is None else len(np.unique(labels))
     return Validation(len(readable), classes, accuracy(reference), tuple(variants), tuple(unreadable))

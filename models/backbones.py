@@ -118,8 +118,8 @@ def _start_gently(backbone: nn.Module) -> None:
     """First norms of deep, narrow networks, so that what they see before they have learnt is still the image.
 
     BYOL begins by predicting a random network. With batch norm and ReLU after each of many narrow layers, that one
-    tells any two views of an image apart (arXiv 1902.08129), and there is little to predict: MobileNetV3-small had a
-    kNN accuracy of .179 after 4 epochs of 10,000 CIFAR-10 images, less than untrained. Started as here, .295.
+    tells any two views of an image apart (arXiv 1902.08129), and there is little to predict: MobileNetV3-small, after
+    24,000 CIFAR-10 images, had a kNN accuracy of .155, untrained .183. Started as here, after 20,000, .275 and .203.
 
     - A norm before an activation starts with a bias of 1, so that most of what passes is in the linear part.
     - A residual block starts as its skip connection, as timm's ResNets do (arXiv 1706.02677, section 5.1).

@@ -29,12 +29,14 @@ class Variant:
     """A precision in a file format: `int8.onnx`, `fp32.xml`, …
 
     `files`: its files in the bundle, the model first. `passes`: it was within its gates when it was exported.
+    `own_cosine`: the least cosine, on any device, to the golden embeddings that it gave then.
     """
 
     name: str
     precision: str
     files: tuple[str, ...]
     passes: bool
+    own_cosine: float
 
     @property
     def format(self) -> str:
@@ -92,7 +94,9 @@ class Bundle:
     @property
     def variants(self) -> dict[str, Variant]:
         return {
-            name: Variant(name, entry["precision"], tuple(entry["files"]), bool(entry["passes"]))
+            name: Variant(
+                name, entry["precision"], tuple(entry["files"]), bool(entry["passes"]), float(entry["own_cosine"])
+            )
             for name, entry in self.manifest["variants"].items()
         }
 
@@ -155,6 +159,7 @@ def _check_manifest(manifest: Any, file: Path) -> None:
         names = set()
         for entry in manifest["variants"].values():
             names.update(entry["files"])
+            float(entry["own_cosine"])
             if entry["precision"] not in PRECISIONS or not entry["files"] or not isinstance(entry["passes"], bool):
                 raise KeyError("variants")
         if manifest["default"] not in manifest["variants"] or not names <= manifest["files"].keys():

@@ -5,7 +5,8 @@ Every comparison in this project (export, validate, self-test, demo) is made her
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,8 @@ from numpy.typing import NDArray
 Vectors = NDArray[np.float32]
 
 NEIGHBOURS = 10
+# Pairs of this many rows are enough for a rank correlation, and of more they take long.
+MOST_FOR_CORRELATION = 1000
 # Below this many images the ten nearest of a row are most of the set, and their overlap says nothing.
 LEAST_FOR_OVERLAP = 50
 
@@ -22,18 +25,21 @@ LEAST_FOR_OVERLAP = 50
 class Fidelity:
     """Figures of N embeddings against their reference.
 
-    `cosine_*`: true cosines, both norms divided out, as mean, 1st percentile and minimum over the rows. `max_error`:
-    largest absolute difference of any component. `overlap`: mean share of each row's ten nearest rows (by cosine) that
-    both have in common; None below 50 images. `norm_error`: largest |norm − 1| of any row. NaN in any row makes the
-    figures NaN, and a NaN passes no gate.
+    `cosine_*`: true cosines, both norms divided out, as mean, 1st percentile and minimum over the rows. `angle_mean`:
+    mean angle in degrees. `max_error`: largest absolute difference of any component. `overlap`: mean share of each
+    row's ten nearest rows (by cosine) that both have in common. `rank_correlation`: Spearman's, of the cosines of all
+    pairs of rows (of the first 1,000). `norm_error`: largest |norm − 1| of any row. Overlap and correlation are None
+    below 50 images. NaN in any row makes the figures NaN, and a NaN passes no gate.
     """
 
     images: int
     cosine_mean: float
     cosine_p01: float
     cosine_min: float
+    angle_mean: float
     max_error: float
     overlap: float | None
+    rank_correlation: float | None
     norm_error: float
 
     def to_json(self) -> dict[str, Any]:
@@ -46,13 +52,16 @@ def compare(reference: Vectors, vectors: Vectors) -> Fidelity:
     if reference.shape != vectors.shape:
         raise ValueError(f"embeddings of shape {vectors.shape} against a reference of shape {reference.shape}")
     cosine = cosines(reference, vectors)
+    enough = len(vectors) >= LEAST_FOR_OVERLAP
     return Fidelity(
         images=len(vectors),
         cosine_mean=float(cosine.mean()),
         cosine_p01=float(np.percentile(cosine, 1)),
         cosine_min=float(cosine.min()),
+        angle_mean=float(np.degrees(np.arccos(cosine.clip(-1, 1))).mean()),
         max_error=float(np.abs(reference - vectors).max()),
-        overlap=neighbour_overlap(reference, vectors) if len(vectors) >= LEAST_FOR_OVERLAP else None,
+        overlap=neighbour_overlap(reference, vectors) if enough else None,
+        rank_correlation=pair_correlation(reference, vectors) if enough else None,
         norm_error=float(np.abs(np.linalg.norm(vectors.astype(np.float64), axis=1) - 1).max()),
     )
 
@@ -74,6 +83,18 @@ def neighbour_overlap(a: Vectors, b: Vectors, neighbours: int = NEIGHBOURS) -> f
     nearest_a, nearest_b = nearest(a, neighbours), nearest(b, neighbours)
     shared = [len(np.intersect1d(one, other)) for one, other in zip(nearest_a, nearest_b, strict=True)]
     return float(np.mean(shared) / neighbours)
+
+
+def pair_correlation(a: Vectors, b: Vectors) -> float:
+    """Spearman's rank correlation of the cosines of all pairs of rows in `a` with those in `b`; NaN if a row is NaN."""
+    if not (np.isfinite(a).all() and np.isfinite(b).all()):
+        return float("nan")
+    ranks = []
+    for vectors in (a[:MOST_FOR_CORRELATION], b[:MOST_FOR_CORRELATION]):
+        unit = vectors / np.linalg.norm(vectors, axis=1, keepdims=True).clip(1e-12)
+        pairs = (unit @ unit.T)[np.triu_indices(len(unit), 1)]
+        ranks.append(np.argsort(np.argsort(pairs, kind="stable"), kind="stable").astype(np.float64))
+    return float(np.corrcoef(*ranks)[0, 1])
 
 
 def nearest(vectors: Vectors, neighbours: int) -> NDArray[np.intp]:
@@ -111,6 +132,17 @@ GATES: dict[str, tuple[Gate, ...]] = {
     "int8": (Gate("cosine_mean", 0.99, True), Gate("overlap", 0.90, True), _UNIT_LENGTH),
 }
 
+
+def choose_gates(precision: str, min_cosine: float | None = None, min_overlap: float | None = None) -> tuple[Gate, ...]:
+    """The gates of a precision, with other limits for its cosine (mean or lowest, as it has) and its overlap."""
+    changed = [
+        replace(gate, limit=min_cosine) if min_cosine is not None and gate.figure.startswith("cosine") else gate
+        for gate in GATES[precision]
+        if min_overlap is None or gate.figure != "overlap"
+    ]
+    return (*changed, Gate("overlap", min_overlap, True)) if min_overlap is not None else tuple(changed)
+
+
 _NAMES = {
     "cosine_mean": "mean cosine to PyTorch",
     "cosine_min": "lowest cosine to PyTorch",
@@ -120,9 +152,9 @@ _NAMES = {
 }
 
 
-def failed_gates(fidelity: Fidelity, precision: str) -> list[str]:
-    """What a variant of this precision ("fp32", "fp16", "int8") falls short of, a phrase a gate missed."""
-    failed = [gate for gate in GATES[precision] if not gate.holds(fidelity)]
+def failed_gates(fidelity: Fidelity, gates: Sequence[Gate]) -> list[str]:
+    """What a variant falls short of, a phrase a gate missed."""
+    failed = [gate for gate in gates if not gate.holds(fidelity)]
     return [
         f"{_NAMES[gate.figure]} {getattr(fidelity, gate.figure):.6g}, "
         f"needs {'≥' if gate.at_least else '≤'} {gate.limit:g}"

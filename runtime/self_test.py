@@ -10,13 +10,10 @@ from numpy.typing import NDArray
 
 from .bundle import GOLDEN, Bundle, Variant
 from .errors import BundleError, ImageError
-from .fidelity import Fidelity, compare, cosines, failed_gates
+from .fidelity import GATES, Fidelity, compare, cosines, failed_gates
 from .files import load_arrays
 from .preprocessing import Pixels, prepare
 
-# How far kernels of another CPU may be from those of the CPU that exported: the lowest cosine to the variant's own
-# recorded embeddings. Rounding in INT8 flips a few last bits; a wrong kernel or a wrong file moves much more.
-OWN_COSINE = {"fp32": 0.99999, "fp16": 0.999, "int8": 0.99}
 # JPEG decoders may differ by a rounding step a pixel; a wrong resize, colour order or orientation moves whole images.
 PIXEL_TOLERANCE = 1.0
 
@@ -54,10 +51,11 @@ def run_self_test(bundle: Bundle, variant: Variant, run: Callable[[Pixels], NDAr
     names = [name.removeprefix("pixels:") for name in golden if name.startswith("pixels:")]
     errors = {name: _pixel_error(bundle, name, golden[f"pixels:{name}"]) for name in names}
     # A variant that missed its gates at export, and says so, is held to what it was.
-    failures = failed_gates(to_pytorch, variant.precision) if variant.passes else []
-    least = OWN_COSINE[variant.precision]
-    if not to_export >= least:
-        failures.append(f"lowest cosine to its own embeddings at export {to_export:.6g}, needs ≥ {least:g}")
+    failures = failed_gates(to_pytorch, GATES[variant.precision]) if variant.passes else []
+    if not to_export >= variant.own_cosine:
+        failures.append(
+            f"lowest cosine to its own embeddings at export {to_export:.6g}, needs ≥ {variant.own_cosine:g}"
+        )
     failures += [
         f"{name} decodes to other pixels than at export (mean difference {error:.1f} of 255)"
         for name, error in errors.items()

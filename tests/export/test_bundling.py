@@ -15,7 +15,7 @@ from byol_edge.runtime.fidelity import Fidelity
 from byol_edge.runtime.files import sha256
 from byol_edge.runtime.timing import Timing
 
-FAITHFUL = Fidelity(100, 1.0, 1.0, 1.0, 0.0, 1.0, 0.0)
+FAITHFUL = Fidelity(100, 1.0, 1.0, 1.0, 0.0, 0.0, 1.0, 1.0, 0.0)
 
 
 def exported(name: str, ms: float, cosine: float = 1.0, failures: tuple[str, ...] = ()) -> ExportedVariant:

@@ -2,7 +2,16 @@ import math
 
 import numpy as np
 import pytest
-from byol_edge.runtime.fidelity import GATES, compare, cosines, failed_gates, nearest, neighbour_overlap
+from byol_edge.runtime.fidelity import (
+    GATES,
+    choose_gates,
+    compare,
+    cosines,
+    failed_gates,
+    nearest,
+    neighbour_overlap,
+    pair_correlation,
+)
 
 
 def unit(rows: np.ndarray) -> np.ndarray:
@@ -20,7 +29,7 @@ def test_equal_vectors_are_faithful(vectors: np.ndarray):
     assert fidelity.cosine_min == pytest.approx(1)
     assert fidelity.max_error == 0
     assert fidelity.overlap == 1
-    assert not failed_gates(fidelity, "fp32")
+    assert not failed_gates(fidelity, GATES["fp32"])
 
 
 def test_the_cosine_divides_both_norms_out(vectors: np.ndarray):
@@ -33,7 +42,7 @@ def test_rows_that_are_not_of_unit_length_fail_every_gate_set(vectors: np.ndarra
     for precision in GATES:
         assert any(
             "unit length" in failure
-            for failure in failed_gates(compare(vectors, vectors * np.float32(1.01)), precision)
+            for failure in failed_gates(compare(vectors, vectors * np.float32(1.01)), GATES[precision])
         )
 
 
@@ -43,17 +52,17 @@ def test_one_nan_row_fails(vectors: np.ndarray):
     fidelity = compare(vectors, broken)
     assert math.isnan(fidelity.cosine_mean)
     for precision in GATES:
-        assert failed_gates(fidelity, precision)
+        assert failed_gates(fidelity, GATES[precision])
 
 
 def test_a_zero_row_fails(vectors: np.ndarray):
     broken = vectors.copy()
     broken[3] = 0
-    assert failed_gates(compare(vectors, broken), "int8")
+    assert failed_gates(compare(vectors, broken), GATES["int8"])
 
 
 def test_permuted_rows_fail(vectors: np.ndarray):
-    assert failed_gates(compare(vectors, vectors[::-1]), "int8")
+    assert failed_gates(compare(vectors, vectors[::-1]), GATES["int8"])
 
 
 def test_the_nearest_leave_the_row_itself_out():
@@ -77,24 +86,44 @@ def test_overlap_counts_shared_neighbours_by_hand():
 def test_overlap_is_not_measured_on_few_images(vectors: np.ndarray):
     fidelity = compare(vectors[:49], vectors[:49])
     assert fidelity.overlap is None
-    assert not failed_gates(fidelity, "int8")
+    assert not failed_gates(fidelity, GATES["int8"])
     assert fidelity.to_json()["overlap"] is None
 
 
 def test_a_failed_gate_names_figure_and_limit(vectors: np.ndarray, random: np.random.Generator):
     noisy = unit(vectors + random.normal(0, 0.1, vectors.shape))
-    failures = failed_gates(compare(vectors, noisy), "int8")
+    failures = failed_gates(compare(vectors, noisy), GATES["int8"])
     assert failures[0].startswith("mean cosine to PyTorch 0.9")
     assert failures[0].endswith("needs ≥ 0.99")
 
 
 def test_gates_are_stricter_for_higher_precision(vectors: np.ndarray, random: np.random.Generator):
     slightly = compare(vectors, unit(vectors + random.normal(0, 0.005, vectors.shape)))
-    assert failed_gates(slightly, "fp32")
-    assert not failed_gates(slightly, "fp16")
-    assert not failed_gates(slightly, "int8")
+    assert failed_gates(slightly, GATES["fp32"])
+    assert not failed_gates(slightly, GATES["fp16"])
+    assert not failed_gates(slightly, GATES["int8"])
 
 
 def test_other_shapes_are_an_error(vectors: np.ndarray):
     with pytest.raises(ValueError, match="shape"):
         compare(vectors, vectors[:-1])
+
+
+def test_the_angle_is_in_degrees():
+    a, b = np.float32([[1, 0], [1, 0]]), np.float32([[1, 0], [0, 1]])
+    assert compare(a, b).angle_mean == pytest.approx(45)
+
+
+def test_the_rank_correlation_is_spearmans(vectors: np.ndarray, random: np.random.Generator):
+    assert pair_correlation(vectors, vectors) == pytest.approx(1)
+    assert abs(pair_correlation(vectors, unit(random.normal(size=vectors.shape)))) < 0.1
+    # It looks at the order of the cosines alone, which a common shift of all rows changes little.
+    shifted = unit(vectors + 2 * np.ones(16) / 4)
+    assert 0.5 < pair_correlation(vectors, shifted) < 1
+
+
+def test_limits_can_be_changed():
+    fp32 = {gate.figure: gate.limit for gate in choose_gates("fp32", min_cosine=0.9, min_overlap=0.8)}
+    assert fp32 == {"cosine_min": 0.9, "max_error": 1e-4, "norm_error": 1e-3, "overlap": 0.8}
+    assert {gate.figure: gate.limit for gate in choose_gates("int8", min_overlap=0.5)}["overlap"] == 0.5
+    assert choose_gates("int8") == GATES["int8"]
