@@ -108,9 +108,9 @@ def write_digits(folder: Path) -> None:
 
 def measure(out: Path) -> tuple[list[Row], list[str]]:
     """The table's rows, and what falls short of what the demo promises."""
-    from ..export.validate import encoder_spec, load_network, validate
-    from ..models.network import InferenceNetwork, embed_pixels
-    from ..models.weights import untrained_encoder
+    from ..export.reference import load_network, load_untrained
+    from ..export.validate import validate
+    from ..models.network import embed_pixels
     from ..runtime.bundle import Bundle
     from ..runtime.encoder import Encoder
     from ..runtime.timing import time_in_turn
@@ -121,16 +121,15 @@ def measure(out: Path) -> tuple[list[Row], list[str]]:
     labels = np.array([int(name) for name in folder_labels(paths, out / "images" / "test") or []])
     pixels = prepare_all(paths, bundle.preprocessing)
     trained = load_network(bundle)
-    untrained = InferenceNetwork(untrained_encoder(encoder_spec(bundle), SEED), bundle.preprocessing)
-    encoders = [Encoder(bundle.path, each.name) for each in validation.variants]
+    encoders = [Encoder(bundle.path, each.name, each.engine) for each in validation.variants]
     runs = [lambda images: embed_pixels(trained, images), *(encoder.run for encoder in encoders)]
     torch_time, *times = (timing.median for timing in time_in_turn(runs, SIDE))
 
     scores = {
         "raw pixels": score(pixels.reshape(len(pixels), -1).astype(np.float32), labels),
-        "untrained": score(embed_pixels(untrained, pixels), labels),
+        "untrained": score(embed_pixels(load_untrained(bundle), pixels), labels),
         "PyTorch": score(embed_pixels(trained, pixels), labels),
-        **{encoder.variant: score(encoder.run(pixels), labels) for encoder in encoders},
+        **{f"{each.variant} {each.engine}": score(each.run(pixels), labels) for each in encoders},
     }
     weights = bundle.manifest["files"]["encoder.safetensors"]["size"]
     rows = [
@@ -140,7 +139,8 @@ def measure(out: Path) -> tuple[list[Row], list[str]]:
     ]
     for each, ms in zip(validation.variants, times, strict=True):
         size = bundle.size(bundle.variants[each.name])
-        rows.append(make_row(each.name, each.engine, size, ms, each.fidelity.cosine_mean, scores[each.name]))
+        its = scores[f"{each.name} {each.engine}"]
+        rows.append(make_row(each.name, each.engine, size, ms, each.fidelity.cosine_mean, its))
     return rows, [*validation.failures, *find_failures(scores)]
 
 

@@ -6,62 +6,173 @@ import json
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
+from xml.etree import ElementTree
 
 import click
 
-from ..runtime.errors import FidelityError
+from ..runtime.errors import FidelityError, UsageError
+from ..runtime.files import write_text
+from ..runtime.vectors import VectorComparison, compare_vector_files
 from .output import Bar, needs, note, print_table, say, share
 
 if TYPE_CHECKING:
-    from ..export.validate import Validation
+    from ..export.accuracy import Interval
+    from ..export.validate import Accuracy, Validation
+
+SHARE = click.FloatRange(0, 1)
 
 
 @click.command(short_help="Compare every variant of a bundle with PyTorch on your images.")
-@click.argument("bundle", type=click.Path(path_type=Path))
-@click.option(
-    "--data", required=True, type=click.Path(path_type=Path), help="A folder of images, searched recursively."
-)
+@click.argument("bundle", type=click.Path(path_type=Path), required=False)
+@click.option("--data", type=click.Path(path_type=Path), help="A folder of images, searched recursively.")
 @click.option("--variant", help="Only this one: fp32, int8, or a name such as int8.onnx.  [default: all]")
+@click.option(
+    "--labels",
+    type=click.Path(path_type=Path),
+    help="Classes, as a CSV file with columns image and label.  [default: sub-folders]",
+)
+@click.option(
+    "--against", type=click.Path(path_type=Path), help="Compare with this run or checkpoint, not the bundle's weights."
+)
+@click.option("--min-cosine", type=SHARE, help="Gate on the cosine (mean for INT8, lowest for others).")
+@click.option("--min-overlap", type=SHARE, help="Gate on the overlap of the ten nearest.")
+@click.option("--max-accuracy-drop", type=SHARE, help="Gate on the fall of 5-NN accuracy, 0.01 for a point.")
+@click.option("--junit", type=click.Path(path_type=Path), help="Write the gates to this file, as JUnit XML for CI.")
+@click.option(
+    "--vectors",
+    nargs=2,
+    type=click.Path(path_type=Path),
+    help="Instead of a bundle: compare two files of vectors, A.npz B.npz.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print the result for a program.")
-def validate(bundle: Path, data: Path, variant: str | None, as_json: bool) -> None:
-    """Compare every variant of BUNDLE with PyTorch on the images under --data; exit 1 when a gate fails.
+def validate(
+    bundle: Path | None,
+    data: Path | None,
+    variant: str | None,
+    labels: Path | None,
+    against: Path | None,
+    min_cosine: float | None,
+    min_overlap: float | None,
+    max_accuracy_drop: float | None,
+    junit: Path | None,
+    vectors: tuple[Path, Path] | None,
+    as_json: bool,
+) -> None:
+    """Compare every variant of BUNDLE, on every engine, with PyTorch on the images under --data; exit 1 when a gate
+    fails.
 
-    Where --data has a sub-folder a class, 5-NN accuracy is compared too.
+    Where --data has a sub-folder a class, or with --labels, accuracy is compared too, and put beside the untrained
+    network and raw pixels.
 
     Example: byol-edge validate bundles/photos --data photos/test
+
+    With --vectors, compares what two machines made of the same images: byol-edge validate --vectors a.npz b.npz
     """
+    if vectors:
+        if bundle or data:
+            raise UsageError("--vectors compares two files: leave out the bundle and --data")
+        _validate_vectors(compare_vector_files(*vectors, min_cosine), as_json)
+        return
+    if bundle is None or data is None:
+        raise UsageError("give a BUNDLE and --data DIR, or --vectors A.npz B.npz")
     with needs("export"):
+        from ..export.validate import Limits
         from ..export.validate import validate as run_validation
+    limits = Limits(min_cosine, min_overlap, max_accuracy_drop)
     with Bar("validating", 0) as bar:
-        result = run_validation(bundle, data, variant, bar.update)
+        result = run_validation(bundle, data, variant, labels, against, limits, bar.update)
+    if junit:
+        write_text(junit, to_junit(result, bundle))
     if as_json:
         click.echo(json.dumps({**asdict(result), "failures": result.failures}, indent=2))
     else:
         print_validation(result, bundle)
     if result.failures:
-        raise FidelityError(f"{bundle}: {len(result.failures)} gates failed: {'; '.join(result.failures)}")
+        raise FidelityError(f"{bundle}: {len(result.failures)} fail: {' | '.join(result.failures)}")
 
 
 def print_validation(result: Validation, bundle: Path) -> None:
-    """PyTorch's line, a line a variant, and what was left out."""
+    """What was left out, then fidelity, then accuracy with its floors."""
     for message in result.unreadable:
         note(f"left out: {message}")
-    rows = [("PyTorch", "eager", "", "", "", "", share(result.accuracy), "")]
-    rows += [
+    if result.difference:
+        say(f"Note: {result.difference}.")
+    rows = [
         (
             each.name,
             each.engine,
             f"{each.fidelity.cosine_mean:.5f}",
             f"{each.fidelity.cosine_p01:.5f}",
             f"{each.fidelity.cosine_min:.5f}",
+            f"{each.fidelity.angle_mean:.2f}°",
             share(each.fidelity.overlap),
-            share(each.accuracy),
+            share(each.fidelity.rank_correlation),
             "FAILED" if each.failures else "passed",
         )
         for each in result.variants
     ]
-    columns = ("variant", "engine", "cosine", "1st pct", "lowest", "overlap@10", "5-NN", "gates")
-    what = f", {result.classes} classes" if result.classes else ", no class folders"
-    print_table(f"{bundle}: {result.images} images{what}", columns, rows, left=2)
+    columns = ("variant", "engine", "cosine", "1st pct", "lowest", "angle", "overlap", "order", "gates")
+    what = f", {result.classes} classes" if result.classes else ", no classes known"
+    print_table(f"{bundle}, to PyTorch on {result.images} images{what}:", columns, rows, left=2)
+    if result.accuracy:
+        _print_accuracy(result)
     if result.unreadable:
         say(f"{len(result.unreadable)} images could not be read and were left out.")
+
+
+def _print_accuracy(result: Validation) -> None:
+    assert result.accuracy is not None
+    rows = [(name, "", *_score(each)) for name, each in (*result.floors.items(), ("PyTorch", result.accuracy))]
+    rows += [(each.name, each.engine, *_score(each.accuracy)) for each in result.variants if each.accuracy]
+    columns = ("", "", "5-NN", "change", "probe", "change", "same/other", "false", "missed")
+    say("")
+    print_table("Accuracy, and its change to PyTorch with a 95 % interval:", columns, rows, left=2)
+
+
+def _score(accuracy: Accuracy) -> tuple[str, ...]:
+    pairs = accuracy.verification
+    return (
+        share(accuracy.knn),
+        _change(accuracy.knn_change),
+        share(accuracy.probe),
+        _change(accuracy.probe_change),
+        share(pairs.auc),
+        share(pairs.false_matches),
+        share(pairs.misses),
+    )
+
+
+def _change(interval: Interval | None) -> str:
+    return "" if interval is None else f"{interval.lower:+.3f}…{interval.upper:+.3f}"
+
+
+def to_junit(result: Validation, bundle: Path) -> str:
+    """A test case a variant and engine, and one for PyTorch's own weights."""
+    cases = [("PyTorch", result.reference_failures, None)]
+    cases += [(f"{each.name} on {each.engine}", each.failures, each.cause) for each in result.variants]
+    suite = ElementTree.Element(
+        "testsuite", name=f"byol-edge validate {bundle}", tests=str(len(cases)), failures=str(len(result.failures))
+    )
+    for name, failures, cause in cases:
+        case = ElementTree.SubElement(suite, "testcase", classname="byol-edge.validate", name=name)
+        if failures:
+            failure = ElementTree.SubElement(case, "failure", message="; ".join(failures))
+            failure.text = f"likely cause: {cause}" if cause else None
+    ElementTree.indent(suite)
+    return '<?xml version="1.0" encoding="utf-8"?>\n' + ElementTree.tostring(suite, encoding="unicode") + "\n"
+
+
+def _validate_vectors(result: VectorComparison, as_json: bool) -> None:
+    if as_json:
+        click.echo(json.dumps({**asdict(result), "failures": list(result.failures)}, indent=2))
+    else:
+        fidelity, (first, second) = result.fidelity, result.models
+        alone = f"{result.only_first} in the first alone, {result.only_second} in the second"
+        say(f"{result.common} images in both files, {alone}")
+        say(f"  made by:  {first}" + (f" and {second}" if first != second else ""))
+        say(f"  cosine:   mean {fidelity.cosine_mean:.6f}, 1st percentile {fidelity.cosine_p01:.6f}")
+        say(f"  lowest:   {fidelity.cosine_min:.6f}, {result.worst}")
+        say(f"  overlap:  {share(fidelity.overlap)} of the ten nearest")
+        say("FAILED" if result.failures else "passed")
+    if result.failures:
+        raise FidelityError("; ".join(result.failures))

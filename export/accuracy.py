@@ -1,4 +1,4 @@
-"""What embeddings are worth where labels are known: nearest neighbours, no training."""
+"""What embeddings are worth where labels are known: neighbours, a linear probe, and telling same from different."""
 
 from __future__ import annotations
 
@@ -6,10 +6,23 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import roc_auc_score
+from sklearn.model_selection import StratifiedKFold, cross_val_predict
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 
 from ..runtime.fidelity import Vectors, nearest
 
 Hits = NDArray[np.float64]
+Labels = NDArray[np.intp]
+
+# A class with fewer images has none in some folds of the linear probe.
+FOLDS = 5
+# Images to fit linear probes on, and to pair up; of more, so many are drawn.
+MOST_FOR_PROBE, MOST_FOR_PAIRS = 4000, 1500
+RESAMPLES = 2000
+FALSE_MATCHES = 0.01
 
 
 @dataclass(frozen=True)
@@ -21,7 +34,7 @@ class Interval:
     upper: float
 
 
-def knn_hits(vectors: Vectors, labels: NDArray[np.intp], neighbours: int = 5) -> Hits:
+def knn_hits(vectors: Vectors, labels: Labels, neighbours: int = 5) -> Hits:
     """Leave-one-out k-NN by cosine: 1 for each row whose class the majority of its nearest rows gives, else 0.
 
     A tie goes to the class, among the tied, of the nearest row.
@@ -32,7 +45,7 @@ def knn_hits(vectors: Vectors, labels: NDArray[np.intp], neighbours: int = 5) ->
     return (winners == labels).astype(np.float64)
 
 
-def few_shot_hits(vectors: Vectors, labels: NDArray[np.intp], shots: int, draws: int, seed: int) -> Hits:
+def few_shot_hits(vectors: Vectors, labels: Labels, shots: int, draws: int, seed: int) -> Hits:
     """Accuracy of 1-NN by cosine from `shots` labelled rows a class, all others classified: one value a draw."""
     unit = vectors / np.linalg.norm(vectors, axis=1, keepdims=True).clip(1e-12)
     random = np.random.default_rng(seed)
@@ -44,6 +57,70 @@ def few_shot_hits(vectors: Vectors, labels: NDArray[np.intp], shots: int, draws:
         found = labels[support][(unit[query] @ unit[support].T).argmax(1)]
         accuracies[draw] = (found == labels[query]).mean()
     return accuracies
+
+
+def probe_hits(vectors: Vectors, labels: Labels) -> Hits:
+    """Linear probe: 1 for each row whose class a logistic regression on the other four fifths gives, else 0.
+
+    The folds are the same for all vectors of the same labels. Needs 5 rows a class.
+    """
+    model = make_pipeline(StandardScaler(), LogisticRegression(max_iter=300))
+    folds = StratifiedKFold(FOLDS, shuffle=True, random_state=0)
+    found = np.asarray(cross_val_predict(model, vectors, labels, cv=folds))
+    return (found == labels).astype(np.float64)
+
+
+@dataclass(frozen=True)
+class Verification:
+    """Telling pairs of one class from pairs of two by their cosine.
+
+    `auc`: the chance that a pair of one class is the closer one. `false_matches`, `misses`: shares of the pairs of two
+    classes that are at or above a threshold, and of the pairs of one class that are below it.
+    """
+
+    auc: float
+    false_matches: float
+    misses: float
+
+
+def find_threshold(vectors: Vectors, labels: Labels) -> float:
+    """The cosine that 1 % of the pairs of two classes reach."""
+    cosines, same = _pairs(vectors, labels)
+    return float(np.quantile(cosines[~same], 1 - FALSE_MATCHES))
+
+
+def verify(vectors: Vectors, labels: Labels, threshold: float) -> Verification:
+    """How well a cosine, and one threshold on it, tell pairs of one class from pairs of two. Needs both kinds."""
+    cosines, same = _pairs(vectors, labels)
+    return Verification(
+        float(roc_auc_score(same, cosines)),
+        float((cosines[~same] >= threshold).mean()),
+        float((cosines[same] < threshold).mean()),
+    )
+
+
+def _pairs(vectors: Vectors, labels: Labels) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+    """The cosine of each pair of rows, and whether their class is one."""
+    drawn = draw_rows(len(labels), MOST_FOR_PAIRS)
+    unit = vectors[drawn] / np.linalg.norm(vectors[drawn], axis=1, keepdims=True).clip(1e-12)
+    first, second = np.triu_indices(len(drawn), 1)
+    return (unit @ unit.T)[first, second], labels[drawn][first] == labels[drawn][second]
+
+
+def draw_rows(count: int, most: int) -> NDArray[np.intp]:
+    """Indices of all rows, or of `most` of them, always the same."""
+    return np.arange(count) if count <= most else np.sort(np.random.default_rng(0).choice(count, most, replace=False))
+
+
+def bootstrap_interval(values: Hits) -> Interval:
+    """The mean of independent values and its 95 % percentile interval over 2,000 resamples, always the same ones.
+
+    Of paired differences it is a paired interval.
+    """
+    random = np.random.default_rng(0)
+    means = [values[random.integers(0, len(values), len(values))].mean() for _ in range(RESAMPLES)]
+    lower, upper = np.percentile(means, [2.5, 97.5])
+    return Interval(float(values.mean()), float(lower), float(upper))
 
 
 def mean_interval(values: Hits) -> Interval:

@@ -16,7 +16,7 @@ from ..models.weights import WEIGHTS
 from ..runtime.bundle import BUNDLE, FORMAT_VERSION, GOLDEN, MANIFEST
 from ..runtime.cpus import available_cpus
 from ..runtime.errors import FidelityError
-from ..runtime.fidelity import GATES, Fidelity, compare, failed_gates
+from ..runtime.fidelity import GATES, OWN_COSINE, Fidelity, compare, failed_gates
 from ..runtime.files import check_output, sha256, to_json, whole_folder
 from ..runtime.onnxruntime_backend import OnnxRuntimeBackend
 from ..runtime.openvino_backend import OpenVinoBackend
@@ -25,9 +25,6 @@ from . import onnx_format, openvino_format
 from .golden import FOLDER, GOLDEN_IMAGES, write_golden
 from .source import FEW, Source, load_source
 
-# How far kernels of another CPU or engine may be from those that a variant was exported with: the lowest cosine to its
-# own golden embeddings. Rounding in INT8 flips a few last bits; a wrong kernel or a wrong file moves much more.
-OWN_COSINE = {"fp32": 0.99999, "fp16": 0.999, "int8": 0.99}
 # A variant this much faster than a more faithful one is worth taking; less is noise.
 LEAD = 1.10
 

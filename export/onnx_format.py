@@ -18,8 +18,8 @@ import torch
 from onnxruntime.quantization import CalibrationDataReader, CalibrationMethod, QuantFormat, QuantType, quantize_static
 
 from ..models.network import InferenceNetwork
+from ..runtime.bundle import METADATA_KEY
 from ..runtime.errors import RunError
-from ..runtime.onnxruntime_backend import METADATA_KEY
 from ..runtime.preprocessing import Pixels
 
 # Old enough for engines of 2023, new enough for torch's exporter.

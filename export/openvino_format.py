@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from ..runtime.onnxruntime_backend import METADATA_KEY
+from ..runtime.bundle import METADATA_KEY
 from ..runtime.openvino_backend import import_openvino, shared_core
 from ..runtime.preprocessing import Pixels
 from .onnx_format import quiet

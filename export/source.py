@@ -42,7 +42,7 @@ def load_source(run: Path, network: str = "online") -> Source:
     """
     try:
         spec, provenance = read_description(run)
-        weights = (run / WEIGHTS).read_bytes() if network == "online" else _target_weights(run / "last.pt")
+        weights = (run / WEIGHTS).read_bytes() if network == "online" else read_target(run / "last.pt")
     except FileNotFoundError:
         raise RunError(f"{run}: {_what_is_missing(run)}") from None
     except OSError as error:
@@ -53,8 +53,8 @@ def load_source(run: Path, network: str = "online") -> Source:
     return Source(spec, encoder, weights, images[:calibrate], images[calibrate:], {**provenance, "network": network})
 
 
-def _target_weights(checkpoint: Path) -> bytes:
-    """The target backbone of a run's checkpoint, as the bytes of a safetensors file."""
+def read_target(checkpoint: Path) -> bytes:
+    """The target backbone of a run's checkpoint, as the bytes of a safetensors file. Raises RunError."""
     prefix = "target_backbone."
     content = io.BytesIO(checkpoint.read_bytes())
     try:

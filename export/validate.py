@@ -1,4 +1,4 @@
-"""Every variant of a bundle against PyTorch, on a user's own images."""
+"""Every variant of a bundle, on every engine, against PyTorch on a user's own images."""
 
 from __future__ import annotations
 
@@ -8,100 +8,221 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from PIL import Image
 
 from ..models.network import InferenceNetwork
-from ..models.weights import WEIGHTS, EncoderSpec, load_encoder
-from ..runtime.bundle import Bundle
-from ..runtime.encoder import BATCH_SIZE, Encoder, batches
-from ..runtime.errors import ImageError
-from ..runtime.fidelity import GATES, Fidelity, Vectors, compare, failed_gates
-from ..runtime.images import find_images, folder_labels
-from ..runtime.preprocessing import prepare
-from .accuracy import knn_hits
+from ..runtime.bundle import GOLDEN, Bundle
+from ..runtime.encoder import BACKENDS, BATCH_SIZE, Encoder, batches
+from ..runtime.errors import BundleError, ImageError
+from ..runtime.fidelity import GATES, Fidelity, Vectors, choose_gates, compare, failed_gates
+from ..runtime.files import load_arrays
+from ..runtime.images import find_images, folder_labels, read_labels
+from ..runtime.preprocessing import Pixels, prepare
+from .diagnosis import find_cause
+from .reference import load_reference, load_untrained
+from .scorer import Accuracy, Scorer, make_scorer
+
+# Side of the images that stand for "raw pixels": larger ones are no better a floor, and slow to compare.
+RAW_SIDE = 16
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Gates that a user sets instead of a precision's own. `max_accuracy_drop`: of 5-NN accuracy, 0 to 1."""
+
+    min_cosine: float | None = None
+    min_overlap: float | None = None
+    max_accuracy_drop: float | None = None
 
 
 @dataclass(frozen=True)
 class ValidatedVariant:
-    """A variant's figures. `accuracy`: leave-one-out 5-NN, None without class folders. `failures`: gates missed."""
+    """A variant on an engine. `failures`: gates missed, on the images or the golden files; `cause`: the likeliest."""
 
     name: str
     engine: str
     fidelity: Fidelity
-    accuracy: float | None
+    accuracy: Accuracy | None
     failures: tuple[str, ...]
+    cause: str | None
 
 
 @dataclass(frozen=True)
 class Validation:
-    """What a validation found. `accuracy` is PyTorch's; `unreadable`: a message an image that was left out."""
+    """What a validation found. `accuracy`: PyTorch's; `floors`: what is to be beaten. All None without classes.
+
+    `difference`: how the weights given to validate against are not the bundle's. `unreadable`: a message an image.
+    """
 
     images: int
     classes: int
-    accuracy: float | None
+    accuracy: Accuracy | None
+    floors: dict[str, Accuracy]
     variants: tuple[ValidatedVariant, ...]
+    difference: str
+    reference_failures: tuple[str, ...]
     unreadable: tuple[str, ...]
 
     @property
     def failures(self) -> list[str]:
-        """A line a missed gate, naming variant and figure."""
-        return [f"{each.name} ({each.engine}): {failure}" for each in self.variants for failure in each.failures]
+        """A line a variant that fails, naming it, its figures and the likeliest cause."""
+        lines = [f"PyTorch: {failure}" for failure in self.reference_failures]
+        for each in self.variants:
+            if each.failures:
+                cause = f" (likely cause: {each.cause})" if each.cause else ""
+                lines.append(f"{each.name} ({each.engine}): {'; '.join(each.failures)}{cause}")
+        return lines
 
 
 def validate(
-    path: Path, data: Path, variant: str | None = None, step: Callable[[int, int], None] = lambda done, of: None
+    path: Path,
+    data: Path,
+    variant: str | None = None,
+    labels: Path | None = None,
+    against: Path | None = None,
+    limits: Limits | None = None,
+    step: Callable[[int, int], None] = lambda done, of: None,
 ) -> Validation:
     """Embeds the images under `data` with PyTorch and with each variant (or with the one named), and compares.
 
-    `step` is told how many images of how many are done. Raises BundleError, ImageError, EngineError, UsageError.
+    `labels`: a CSV file of classes, else the sub-folders are. `against`: a run or checkpoint to compare with, in place
+    of the bundle's own weights. `step` is told how many images of how many are done. Raises BundleError, ImageError,
+    EngineError, RunError, UsageError.
     """
+    limits = limits or Limits()
     bundle = Bundle.open(path)
-    network = load_network(bundle)
-    chosen = bundle.find(variant) if variant else [each for each in bundle.variants.values() if bundle.holds(each)]
-    encoders = [Encoder(path, each.name) for each in chosen]
+    reference = load_reference(bundle, against)
+    encoders = _load_encoders(bundle, variant)
     paths = find_images(data)
-    readable, unreadable = [], []
-    pieces: list[list[Vectors]] = [[] for _ in range(len(encoders) + 1)]
-    for batch in batches(paths, BATCH_SIZE):
+    names = read_labels(labels, paths, data) if labels else folder_labels(paths, data)
+    embedded = _embed_all(bundle, reference.network, load_untrained(bundle), encoders, paths, step)
+    if not embedded.rows:
+        raise ImageError(f"{data}: none of its {len(paths)} images can be read; the first: {embedded.unreadable[0]}")
+    known = None if names is None else [names[row] for row in embedded.rows]
+    scorer = make_scorer(embedded.of_pytorch, known)
+    variants = [
+        _judge(bundle, reference.network, encoder, vectors, embedded, scorer, limits)
+        for encoder, vectors in zip(encoders, embedded.of_variants, strict=True)
+    ]
+    return Validation(
+        images=len(embedded.rows),
+        classes=scorer.classes if scorer else 0,
+        accuracy=scorer.score(embedded.of_pytorch) if scorer else None,
+        floors={
+            "untrained": scorer.score(embedded.of_untrained),
+            "raw pixels": scorer.score(embedded.raw),
+        }
+        if scorer
+        else {},
+        variants=tuple(variants),
+        difference=reference.difference,
+        reference_failures=() if against else tuple(_check_golden(bundle, reference.network)),
+        unreadable=tuple(embedded.unreadable),
+    )
+
+
+def _load_encoders(bundle: Bundle, variant: str | None) -> list[Encoder]:
+    """Each variant that is here, or the ones meant by `variant`, on each engine that runs its format."""
+    wanted = bundle.find(variant) if variant else [each for each in bundle.variants.values() if bundle.holds(each)]
+    return [
+        Encoder(bundle.path, each.name, engine.name)
+        for each in wanted
+        for engine in BACKENDS
+        if each.format in engine.formats
+    ]
+
+
+@dataclass(frozen=True)
+class Embedded:
+    """The readable images (`rows`: their places in the list) as each network sees them, a row an image.
+
+    `first`: the pixels of the first batch; `raw`: small images as vectors.
+    """
+
+    rows: list[int]
+    unreadable: list[str]
+    first: Pixels
+    raw: Vectors
+    of_pytorch: Vectors
+    of_untrained: Vectors
+    of_variants: list[Vectors]
+
+
+def _embed_all(
+    bundle: Bundle,
+    network: InferenceNetwork,
+    untrained: InferenceNetwork,
+    encoders: list[Encoder],
+    paths: list[Path],
+    step: Callable[[int, int], None],
+) -> Embedded:
+    def by(torch_network: InferenceNetwork) -> Callable[[Pixels], Vectors]:
+        def embed(pixels: Pixels) -> Vectors:
+            with torch.no_grad():
+                return torch_network(torch.from_numpy(pixels)).numpy()
+
+        return embed
+
+    ways = [_shrink, by(network), by(untrained), *(encoder.run for encoder in encoders)]
+    pieces: list[list[Vectors]] = [[] for _ in ways]
+    rows: list[int] = []
+    unreadable: list[str] = []
+    first = np.zeros((0, 0, 0, 3), np.uint8)
+    for batch in batches(enumerate(paths), BATCH_SIZE):
         pixels = []
-        for image in batch:
+        for row, image in batch:
             try:
                 pixels.append(prepare(image, bundle.preprocessing))
-                readable.append(image)
+                rows.append(row)
             except ImageError as error:
                 unreadable.append(str(error))
         if pixels:
             stacked = np.stack(pixels)
-            with torch.no_grad():
-                pieces[0].append(network(torch.from_numpy(stacked)).numpy())
-            for piece, encoder in zip(pieces[1:], encoders, strict=True):
-                piece.append(encoder.run(stacked))
-        step(len(readable) + len(unreadable), len(paths))
-    if not readable:
-        raise ImageError(f"{data}: none of its {len(paths)} images can be read; the first: {unreadable[0]}")
-    reference, *vectors = [np.concatenate(piece) for piece in pieces]
-    names = folder_labels(readable, data)
-    labels = None if names is None else np.unique(names, return_inverse=True)[1]
-
-    def accuracy(of: Vectors) -> float | None:
-        return None if labels is None else float(knn_hits(of, labels).mean())
-
-    variants = []
-    for which, encoder, its in zip(chosen, encoders, vectors, strict=True):
-        fidelity = compare(reference, its)
-        failures = tuple(failed_gates(fidelity, GATES[which.precision]))
-        variants.append(ValidatedVariant(which.name, encoder.engine, fidelity, accuracy(its), failures))
-    classes = 0 if labels is None else len(np.unique(labels))
-    return Validation(len(readable), classes, accuracy(reference), tuple(variants), tuple(unreadable))
+            first = first if len(first) else stacked
+            for piece, way in zip(pieces, ways, strict=True):
+                piece.append(way(stacked))
+        step(len(rows) + len(unreadable), len(paths))
+    raw, of_pytorch, of_untrained, *of_variants = [
+        np.concatenate(piece) if piece else np.zeros((0, 0), np.float32) for piece in pieces
+    ]
+    return Embedded(rows, unreadable, first, raw, of_pytorch, of_untrained, of_variants)
 
 
-def load_network(bundle: Bundle) -> InferenceNetwork:
-    """PyTorch's reference: the bundle's own weights in the architecture that its manifest names, eager, FP32."""
-    weights = bundle.read(WEIGHTS)
-    backbone = load_encoder(weights, encoder_spec(bundle), str(bundle.path / WEIGHTS))
-    return InferenceNetwork(backbone, bundle.preprocessing)
+def _shrink(pixels: Pixels) -> Vectors:
+    """Images as vectors of 16 × 16 pixels, centred on grey: `[N, 768]`."""
+    small = [Image.fromarray(each).resize((RAW_SIDE, RAW_SIDE), Image.Resampling.BOX) for each in pixels]
+    return np.stack([np.asarray(each, np.float32).ravel() - 127.5 for each in small])
 
 
-def encoder_spec(bundle: Bundle) -> EncoderSpec:
-    """The architecture that the manifest names."""
-    network = bundle.manifest["network"]
-    return EncoderSpec(network["backbone"], network["stem"], bundle.embedding_size, bundle.preprocessing)
+def _judge(
+    bundle: Bundle,
+    network: InferenceNetwork,
+    encoder: Encoder,
+    vectors: Vectors,
+    embedded: Embedded,
+    scorer: Scorer | None,
+    limits: Limits,
+) -> ValidatedVariant:
+    variant = bundle.variants[encoder.variant]
+    fidelity = compare(embedded.of_pytorch, vectors)
+    failures = failed_gates(fidelity, choose_gates(variant.precision, limits.min_cosine, limits.min_overlap))
+    cause = find_cause(network, bundle.preprocessing, encoder.run, embedded.first) if failures else None
+    accuracy = scorer.score(vectors, paired=True) if scorer else None
+    if accuracy and accuracy.knn_change and limits.max_accuracy_drop is not None:
+        drop = -accuracy.knn_change.mean
+        if drop > limits.max_accuracy_drop:
+            failures.append(f"5-NN accuracy falls by {drop:.4f}, may fall by {limits.max_accuracy_drop:g}")
+    failures += [failure for failure in encoder.self_test().failures if failure not in failures]
+    return ValidatedVariant(encoder.variant, encoder.engine, fidelity, accuracy, tuple(failures), cause)
+
+
+def _check_golden(bundle: Bundle, network: InferenceNetwork) -> list[str]:
+    """Whether PyTorch gives here what it gave at export: what a bundle's weights are held to."""
+    try:
+        golden = load_arrays(bundle.read(GOLDEN))
+        with torch.no_grad():
+            vectors = network(torch.from_numpy(golden["images"])).numpy()
+        failures = failed_gates(compare(golden["pytorch"], vectors), GATES["fp32"])
+    except (ValueError, KeyError) as error:
+        raise BundleError(f"{bundle.path / GOLDEN}: lacks reference images or embeddings ({error})") from error
+    return [f"encoder.safetensors is not what the bundle was exported from: {failure}" for failure in failures]

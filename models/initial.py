@@ -67,18 +67,18 @@ def _read_state(path: Path) -> Mapping[str, Tensor]:
     try:
         content = file.read_bytes()
     except OSError as error:
-        raise UsageError(f"--init {path}: no run, no checkpoint, and not the word timm ({error.strerror})") from error
+        raise UsageError(f"{path}: no run, no checkpoint, and not the word timm ({error.strerror})") from error
     try:
         if file.suffix == ".safetensors":
             return safetensors.torch.load(content)
         state = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
     except SafetensorError as error:
-        raise RunError(f"--init {file}: not a safetensors file, or damaged ({error})") from error
+        raise RunError(f"{file}: not a safetensors file, or damaged ({error})") from error
     except Exception as error:  # whatever a damaged pickle raises
-        raise RunError(f"--init {file}: not a checkpoint of plain tensors, or damaged") from error
+        raise RunError(f"{file}: not a checkpoint of plain tensors, or damaged") from error
     found = max(_state_dicts(state), key=len, default={})
     if not found:
-        raise RunError(f"--init {file}: holds no state dict")
+        raise RunError(f"{file}: holds no state dict")
     return found
 
 
@@ -98,7 +98,7 @@ def _find_backbone(
     prefixes = [key.removesuffix(first) for key in state if key.endswith(first)]
     prefixes = [each for each in prefixes if not any(copy in each for copy in COPIES)]
     if not prefixes:
-        raise RunError(f"--init {init}: no weights of {name} (it holds no {first})")
+        raise RunError(f"{init}: no weights of {name} (it holds no {first})")
     prefix = min(prefixes, key=lambda each: sum(each + key not in state for key in expected))
     for key, tensor in expected.items():
         found = state.get(prefix + key)
@@ -107,7 +107,7 @@ def _find_backbone(
             stem = (
                 "; --stem standard or small may be the other one" if key == SMALL_STEM_KEY and found is not None else ""
             )
-            raise RunError(f"--init {init}: not the weights of this {name}: {prefix + key} {what}{stem}")
+            raise RunError(f"{init}: not the weights of this {name}: {prefix + key} {what}{stem}")
     return {key: state[prefix + key] for key in expected}
 
 

@@ -49,11 +49,16 @@ def read_description(run: Path) -> tuple[EncoderSpec, dict[str, Any]]:
         raise RunError(f"{run / DESCRIPTION}: unreadable ({error}); train again, or resume the run") from error
 
 
-def save_weights(path: Path, backbone: nn.Module) -> None:
-    """Writes a backbone's parameters and buffers as safetensors, whole or not at all."""
+def serialise_weights(backbone: nn.Module) -> bytes:
+    """A backbone's parameters and buffers as safetensors: the same bytes for the same weights."""
     state = {name: tensor.detach().cpu().contiguous() for name, tensor in backbone.state_dict().items()}
+    return safetensors.torch.save(state)
+
+
+def save_weights(path: Path, backbone: nn.Module) -> None:
+    """Writes a backbone's weights as safetensors, whole or not at all."""
     with whole_file(path) as part:
-        part.write_bytes(safetensors.torch.save(state))  # its own save_file keeps others from reading the file
+        part.write_bytes(serialise_weights(backbone))  # its own save_file keeps others from reading the file
 
 
 def load_encoder(weights: bytes, spec: EncoderSpec, name: str) -> nn.Module:

@@ -14,6 +14,8 @@ from .preprocessing import Preprocessing
 MANIFEST = "manifest.json"
 GOLDEN = "golden.npz"
 FORMAT_VERSION = 1
+# The key, in a model file's metadata, of what the manifest says about it.
+METADATA_KEY = "byol_edge"
 
 BUNDLE = FolderKind(
     "bundle",
@@ -140,6 +142,27 @@ class Bundle:
         """The variant's bytes, checked. Raises BundleError."""
         contents = tuple(self.read(name) for name in variant.files)
         return ModelFile(variant.name, contents, self.preprocessing, self.embedding_size)
+
+
+def check_claims(bundle: Bundle, variant: str, metadata: dict[str, Any] | None) -> None:
+    """Raises BundleError where a model file says otherwise of itself than the manifest does of `variant`."""
+    manifest = bundle.manifest
+    claims = {
+        "variant": variant,
+        "precision": manifest["variants"][variant]["precision"],
+        "embedding_size": manifest["embedding_size"],
+        "preprocessing": manifest["preprocessing"],
+        "encoder_sha256": manifest["files"].get("encoder.safetensors", {}).get("sha256"),
+    }
+    for name, claimed in claims.items():
+        told = (metadata or {}).get(name, claimed)
+        if claimed is not None and told != claimed:
+            what = (
+                "was made from other weights than encoder.safetensors"
+                if name == "encoder_sha256"
+                else f"says of itself {name} {told}, where {MANIFEST} says {claimed}"
+            )
+            raise BundleError(f"{bundle.path}: the file of {variant} {what}; export the bundle again")
 
 
 def _check_manifest(manifest: Any, file: Path) -> None:

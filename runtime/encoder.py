@@ -12,7 +12,7 @@ from typing import Any, overload
 import numpy as np
 from numpy.typing import NDArray
 
-from .bundle import FORMAT_VERSION, Bundle, ModelFile, Variant
+from .bundle import FORMAT_VERSION, Bundle, ModelFile, Variant, check_claims
 from .cpus import available_cpus
 from .errors import BundleError, EngineError, ImageError, UsageError
 from .onnxruntime_backend import OnnxRuntimeBackend
@@ -72,6 +72,8 @@ class Encoder:
             self._backend = engine.load(model.contents, threads)
         except EngineError as error:
             raise EngineError(f"{path}: {model.name}: {error}") from error
+        if self.bundle is not None:
+            check_claims(self.bundle, model.name, self._backend.metadata())
         self.variant = model.name
         """The variant's name: "int8.onnx"."""
         self.engine = engine.name
@@ -113,7 +115,8 @@ class Encoder:
             raise EngineError(f"{self.variant} failed on {self.engine}: {error}") from error
         if vectors.shape != (len(pixels), self.embedding_size):
             raise BundleError(
-                f"{self.variant} gives vectors {list(vectors.shape)}; the manifest says {self.embedding_size}"
+                f"{self.variant} gives vectors {list(vectors.shape)}; the manifest says {self.embedding_size} "
+                "(a layer too many, such as the projector, or another network's file)"
             )
         return vectors
 

@@ -143,6 +143,10 @@ def choose_gates(precision: str, min_cosine: float | None = None, min_overlap: f
     return (*changed, Gate("overlap", min_overlap, True)) if min_overlap is not None else tuple(changed)
 
 
+# How far two CPUs or engines may be apart with one variant: the lowest cosine of what they give for an image. Rounding
+# in INT8 flips a few last bits; a wrong kernel or a wrong file moves much more.
+OWN_COSINE = {"fp32": 0.99999, "fp16": 0.999, "int8": 0.99}
+
 _NAMES = {
     "cosine_mean": "mean cosine to PyTorch",
     "cosine_min": "lowest cosine to PyTorch",

@@ -8,11 +8,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from .bundle import METADATA_KEY
 from .errors import BundleError, EngineError
 from .preprocessing import Pixels
-
-# The key, in an .onnx file's metadata, of the manifest's essentials.
-METADATA_KEY = "byol_edge"
 
 
 class OnnxRuntimeBackend:
@@ -44,7 +42,7 @@ class OnnxRuntimeBackend:
         return self._session.run(["embeddings"], {"images": images})[0]
 
     def metadata(self) -> dict[str, Any]:
-        """The essentials that export wrote into the file. Raises BundleError where there are none."""
+        """What export wrote into the file of how to feed it. Raises BundleError where there is nothing."""
         text = self._session.get_modelmeta().custom_metadata_map.get(METADATA_KEY)
         if text is None:
             raise BundleError("the .onnx file was not exported by byol-edge: its metadata does not say how to feed it")

@@ -3,15 +3,14 @@
 import json
 import shutil
 from pathlib import Path
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
 from byol_edge.cli.main import COMMANDS, cli
-from byol_edge.models.backbones import build_backbone
 from byol_edge.runtime import Encoder, load_vectors
 from click.testing import CliRunner, Result
 from PIL import Image
-from shapes import replace_weights
 
 
 def call(*arguments: object) -> Result:
@@ -251,10 +250,31 @@ def test_bad_bundles_in_every_device_command(bundle: Path, photos: Path, tmp_pat
     assert "is not a run, a bundle" in fails(2, "inspect", photos)
 
 
-def test_a_failed_validation_exits_1_and_names_variant_and_figure(bundle: Path, photos: Path):
-    replace_weights(bundle, build_backbone("conv4", 32))
-    line = fails(1, "validate", bundle, "--data", photos)
-    assert "gates failed: fp32.onnx (onnxruntime): lowest cosine to PyTorch" in line
+def test_a_failed_validation_exits_1_and_names_variant_and_figure(bundle: Path, photos: Path, tmp_path: Path):
+    report = tmp_path / "junit.xml"
+    line = fails(1, "validate", bundle, "--data", photos, "--min-overlap", 1, "--junit", report)
+    assert "int8.onnx (onnxruntime): overlap of the 10 nearest" in line
+    suite = ElementTree.parse(report).getroot()
+    assert (suite.get("tests"), len(suite)) == ("7", 7)
+    failed = [case.get("name") for case in suite if case.find("failure") is not None]
+    assert str(len(failed)) == suite.get("failures")
+    assert "int8.onnx on onnxruntime" in failed
+
+
+def test_vectors_of_two_machines_are_compared(finished_bundle: Path, photos: Path, tmp_path: Path):
+    first, second, other = (tmp_path / name for name in ("a.npz", "b.npz", "c.npz"))
+    call("embed", finished_bundle, photos, "-o", first, "--variant", "fp32")
+    elsewhere = shutil.copytree(photos, tmp_path / "elsewhere")
+    call("embed", finished_bundle, elsewhere, "-o", second, "--variant", "fp32")
+    call("embed", finished_bundle, elsewhere / "disc", "-o", other, "--variant", "fp32")
+    compared = call("validate", "--vectors", first, second)
+    assert compared.exit_code == 0, compared.output
+    assert "120 images in both files, 0 in the first alone" in compared.stdout
+    call("embed", finished_bundle, photos, "-o", second, "--variant", "int8", "--overwrite")
+    assert "of two models" in fails(1, "validate", "--vectors", first, second)
+    assert "have no image in common" in fails(1, "validate", "--vectors", first, other)
+    assert "two files" in fails(2, "validate", finished_bundle, "--vectors", first, second)
+    assert "give a BUNDLE" in fails(2, "validate", finished_bundle)
 
 
 def test_debug_shows_the_traceback(tmp_path: Path):

@@ -1,6 +1,15 @@
 import numpy as np
 import pytest
-from byol_edge.export.accuracy import few_shot_hits, knn_hits, mean_interval
+from byol_edge.export.accuracy import (
+    bootstrap_interval,
+    draw_rows,
+    few_shot_hits,
+    find_threshold,
+    knn_hits,
+    mean_interval,
+    probe_hits,
+    verify,
+)
 
 
 def at_angles(*degrees: float) -> np.ndarray:
@@ -51,3 +60,47 @@ def test_the_interval_is_that_of_the_mean():
     interval = mean_interval(np.array([0.0, 1.0] * 50))
     assert interval.mean == 0.5
     assert interval.upper - interval.lower == pytest.approx(2 * 1.96 * 0.05025, abs=1e-3)
+
+
+def test_the_linear_probe_finds_what_a_line_can_part_and_nothing_in_noise(random: np.random.Generator):
+    labels = np.repeat(np.arange(3), 40)
+    noise = random.normal(size=(120, 8)).astype(np.float32)
+    assert probe_hits(noise, labels).mean() == pytest.approx(1 / 3, abs=0.15)
+    # Neighbours are lost in the noise of seven dimensions, a line reads the one that tells.
+    parted = noise.copy()
+    parted[:, 0] += 4 * labels
+    assert probe_hits(parted, labels).mean() > 0.9
+
+
+def test_verification_by_hand():
+    vectors, labels = at_angles(0, 10, 90, 100), np.array([0, 0, 1, 1])
+    found = verify(vectors, labels, threshold=float(np.cos(np.radians(15))))
+    assert (found.auc, found.false_matches, found.misses) == (1, 0, 0)
+    # The pairs of two classes lie at 80, 90, 90 and 100 degrees.
+    assert verify(vectors, labels, threshold=float(np.cos(np.radians(95)))).false_matches == 0.75
+    assert verify(vectors, labels, threshold=float(np.cos(np.radians(5)))).misses == 1
+
+
+def test_the_threshold_lets_one_in_a_hundred_through(random: np.random.Generator):
+    vectors = random.normal(size=(300, 16)).astype(np.float32)
+    labels = np.arange(300) % 3
+    threshold = find_threshold(vectors, labels)
+    found = verify(vectors, labels, threshold)
+    assert found.false_matches == pytest.approx(0.01, abs=1e-4)
+    assert found.misses == pytest.approx(0.99, abs=0.01)
+    assert found.auc == pytest.approx(0.5, abs=0.02)
+
+
+def test_the_bootstrap_agrees_with_the_normal_interval_where_both_hold(random: np.random.Generator):
+    values = random.normal(0.2, 1, 400)
+    bootstrap, normal = bootstrap_interval(values), mean_interval(values)
+    assert bootstrap.mean == normal.mean
+    assert (bootstrap.lower, bootstrap.upper) == pytest.approx((normal.lower, normal.upper), abs=0.01)
+    assert bootstrap_interval(values) == bootstrap
+
+
+def test_rows_are_drawn_once_and_for_all():
+    assert draw_rows(5, 10).tolist() == [0, 1, 2, 3, 4]
+    drawn = draw_rows(1000, 10)
+    assert len(set(drawn.tolist())) == 10
+    assert drawn.tolist() == sorted(draw_rows(1000, 10).tolist())

@@ -3,10 +3,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
-from byol_edge.export.validate import load_network, validate
+from byol_edge.export.validate import Limits, validate
 from byol_edge.models.backbones import build_backbone
-from byol_edge.runtime import Bundle, BundleError, ImageError
+from byol_edge.models.weights import save_weights
+from byol_edge.runtime import BundleError, ImageError, UsageError
 from PIL import Image
 from shapes import replace_weights
 
@@ -14,26 +14,99 @@ from shapes import replace_weights
 def test_a_good_bundle_passes_on_images_with_classes(finished_bundle: Path, photos: Path):
     result = validate(finished_bundle, photos)
     assert result.failures == []
-    assert (result.images, result.classes, len(result.variants)) == (120, 3, 4)
+    assert (result.images, result.classes) == (120, 3)
+    assert [(each.name, each.engine) for each in result.variants] == [
+        ("fp32.onnx", "onnxruntime"),
+        ("fp32.onnx", "openvino"),
+        ("fp32.xml", "openvino"),
+        ("int8.onnx", "onnxruntime"),
+        ("int8.onnx", "openvino"),
+        ("int8.xml", "openvino"),
+    ]
     assert result.accuracy is not None
+    assert result.accuracy.knn_change is None
+    assert set(result.floors) == {"untrained", "raw pixels"}
     for each in result.variants:
-        assert each.accuracy == pytest.approx(result.accuracy, abs=0.1)
+        assert each.accuracy is not None
+        assert each.accuracy.knn == pytest.approx(result.accuracy.knn, abs=0.1)
+        assert each.accuracy.probe is not None
+        assert each.accuracy.verification.auc == pytest.approx(result.accuracy.verification.auc, abs=0.02)
+        change = each.accuracy.knn_change
+        assert change is not None
+        assert change.mean == pytest.approx(each.accuracy.knn - result.accuracy.knn)
+        assert change.lower <= change.mean <= change.upper
         assert each.fidelity.overlap is not None
+    assert result.accuracy.verification.false_matches == pytest.approx(0.01, abs=0.002)
 
 
 def test_without_class_folders_there_is_no_accuracy(finished_bundle: Path, photos: Path):
     result = validate(finished_bundle, photos / "disc")
-    assert (result.classes, result.accuracy) == (0, None)
+    assert (result.classes, result.accuracy, result.floors) == (0, None, {})
     assert result.variants[0].accuracy is None
 
 
+def test_classes_may_come_from_a_file_that_knows_some_of_the_images(
+    finished_bundle: Path, photos: Path, tmp_path: Path
+):
+    labels = tmp_path / "labels.csv"
+    rows = [f"{shape}/{number:02}.png,{shape}" for shape in ("disc", "square") for number in range(10)]
+    labels.write_text("image,label\n" + "\n".join(rows))
+    result = validate(finished_bundle, photos, "int8", labels=labels)
+    assert (result.images, result.classes) == (120, 2)
+    assert result.accuracy is not None
+    assert (result.accuracy.knn * 20) % 1 == pytest.approx(0)
+
+
+def test_too_few_images_a_class_have_no_linear_probe(finished_bundle: Path, photos: Path, tmp_path: Path):
+    for shape in ("disc", "square"):
+        (tmp_path / shape).mkdir()
+        for number in range(4):
+            shutil.copy(photos / shape / f"{number:02}.png", tmp_path / shape)
+    result = validate(finished_bundle, tmp_path)
+    assert result.failures == []
+    assert result.accuracy is not None
+    assert result.accuracy.probe is None
+
+
+def test_gates_can_be_set(finished_bundle: Path, photos: Path):
+    def failures(**limits: float) -> list[str]:
+        return validate(finished_bundle, photos, "int8.onnx", limits=Limits(**limits)).failures
+
+    assert failures(min_cosine=0.5, min_overlap=0.5, max_accuracy_drop=0.5) == []
+    assert "needs ≥ 1" in failures(min_cosine=1.0)[0]
+    assert "overlap of the 10 nearest" in failures(min_overlap=1.0)[0]
+
+
 def test_one_variant_can_be_asked_for(finished_bundle: Path, photos: Path):
-    assert [each.name for each in validate(finished_bundle, photos, "int8").variants] == ["int8.onnx", "int8.xml"]
+    variants = validate(finished_bundle, photos, "int8").variants
+    assert {each.name for each in variants} == {"int8.onnx", "int8.xml"}
 
 
 def test_variants_that_are_not_here_are_left_out(bundle: Path, photos: Path):
     (bundle / "int8.bin").unlink()
-    assert [each.name for each in validate(bundle, photos).variants] == ["fp32.onnx", "fp32.xml", "int8.onnx"]
+    assert {each.name for each in validate(bundle, photos).variants} == {"fp32.onnx", "fp32.xml", "int8.onnx"}
+
+
+def test_the_run_of_a_bundle_holds_the_same_weights(finished_bundle: Path, finished_run: Path, photos: Path):
+    result = validate(finished_bundle, photos, "fp32.onnx", against=finished_run)
+    assert (result.difference, result.failures) == ("", [])
+    weights = finished_run / "encoder.safetensors"
+    assert validate(finished_bundle, photos, "fp32.onnx", against=weights).difference == ""
+
+
+def test_another_runs_weights_are_named_before_any_figure(finished_bundle: Path, run: Path, photos: Path):
+    save_weights(run / "encoder.safetensors", build_backbone("conv4", 32))
+    result = validate(finished_bundle, photos, "fp32.onnx", against=run)
+    assert "holds other weights than" in result.difference
+    assert "tensors differ; the bundle was made after epoch 2 of a run of 2" in result.difference
+    assert "lowest cosine to PyTorch" in result.failures[0]
+
+
+def test_a_run_of_another_network_cannot_be_compared(finished_bundle: Path, run: Path, photos: Path):
+    content = (run / "encoder.json").read_text()
+    (run / "encoder.json").write_text(content.replace('"conv4"', '"conv4_nobn"'))
+    with pytest.raises(UsageError, match="a conv4_nobn, where"):
+        validate(finished_bundle, photos, against=run)
 
 
 def test_unreadable_images_are_left_out_and_named(finished_bundle: Path, photos: Path, tmp_path: Path):
@@ -56,20 +129,10 @@ def test_images_of_all_sizes_and_modes_pass(finished_bundle: Path, tmp_path: Pat
     assert validate(finished_bundle, tmp_path).failures == []
 
 
-def test_weights_of_another_network_fail_and_say_so(bundle: Path, photos: Path):
+def test_weights_that_a_model_was_not_made_from_are_refused(bundle: Path, photos: Path):
     replace_weights(bundle, build_backbone("conv4", 32))
-    failures = validate(bundle, photos).failures
-    assert any(line.startswith("fp32.onnx (onnxruntime): lowest cosine to PyTorch") for line in failures)
-    assert any(line.startswith("int8.xml (openvino): mean cosine to PyTorch") for line in failures)
-
-
-def test_slightly_changed_weights_are_seen_in_fp32(bundle: Path, photos: Path):
-    network = load_network(Bundle.open(bundle)).backbone
-    with torch.no_grad():
-        weight = network.get_parameter("conv4.weight")
-        weight *= 1 + 0.01 * torch.randn(weight.shape)
-    replace_weights(bundle, network)
-    assert {line.split()[0] for line in validate(bundle, photos).failures} >= {"fp32.onnx", "fp32.xml"}
+    with pytest.raises(BundleError, match=r"fp32\.onnx was made from other weights than encoder\.safetensors"):
+        validate(bundle, photos)
 
 
 def test_changed_weights_are_refused(bundle: Path, photos: Path):

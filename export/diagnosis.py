@@ -1,0 +1,100 @@
+"""Why a variant is not what PyTorch computes: the mistake which, made in PyTorch too, gives the same embeddings."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from ..models.network import InferenceNetwork
+from ..runtime.fidelity import Vectors, cosines
+from ..runtime.preprocessing import Pixels, Preprocessing
+
+# A mistake explains a difference if it takes away this share of it; INT8 leaves the rest.
+SHARE_EXPLAINED = 0.75
+UNEXPLAINED = (
+    "none of the usual mistakes explains it: other weights than encoder.safetensors, a layer too many (the projector), "
+    "or a damaged file"
+)
+
+
+def find_cause(
+    network: InferenceNetwork, preprocessing: Preprocessing, run: Callable[[Pixels], Vectors], pixels: Pixels
+) -> str:
+    """The likeliest cause of `run` giving other embeddings of `pixels` than `network`, in words.
+
+    `pixels`: uint8 `[N, H, W, 3]`, one batch, the N images not alike.
+    """
+    found = run(pixels)
+    expected = _embed(network, pixels)
+    finite = np.isfinite(found).all(1)
+    if not finite.all():
+        rows = ", ".join(str(row) for row in np.flatnonzero(~finite)[:5])
+        return f"row {rows} of a batch of {len(found)} is not finite: an overflow, or a fault of the engine's"
+    apart = 1 - cosines(expected, found)
+    lengths = np.linalg.norm(found, axis=1)
+    if np.abs(lengths - 1).max() > 1e-3 and apart.max() < 1e-3:
+        return f"directions are right, lengths are not (mean {lengths.mean():.3g}): the graph's last step is missing"
+    order = (found @ expected.T).argmax(1)
+    if sorted(order) == list(range(len(found))) and (order != np.arange(len(found))).any():
+        in_order = 1 - cosines(expected[order], found)
+        if in_order.mean() < (1 - SHARE_EXPLAINED) * apart.mean():
+            return f"the right embeddings in another order: row 0 holds that of image {order[0]}"
+    left = {cause: (1 - cosines(vectors, found)).mean() for cause, vectors in _mistakes(network, preprocessing, pixels)}
+    cause = min(left, key=lambda each: left[each])
+    if left[cause] < (1 - SHARE_EXPLAINED) * apart.mean():
+        return cause
+    if _is_as_far_as_bf16(network, pixels, expected, apart):
+        return "as far off as bf16 arithmetic is: the engine computes with less than float32"
+    return UNEXPLAINED
+
+
+def _mistakes(network: InferenceNetwork, preprocessing: Preprocessing, pixels: Pixels) -> Iterator[tuple[str, Vectors]]:
+    """What PyTorch gives with each mistake made."""
+    mean, std = preprocessing.mean, preprocessing.std
+    yield "red and blue are swapped", _embed(network, pixels[..., ::-1])
+    for cause, wrong in (
+        ("mean and standard deviation are swapped", replace(preprocessing, mean=std, std=mean)),
+        ("mean and standard deviation are left out", replace(preprocessing, mean=(0, 0, 0), std=(1, 1, 1))),
+        ("mean and standard deviation are in the order of blue, green, red", _reverse(preprocessing)),
+    ):
+        yield cause, _embed(InferenceNetwork(network.backbone, wrong), pixels)
+    yield "height and width are swapped", _embed(network, pixels.swapaxes(1, 2))
+    yield (
+        "batch norm is in training mode: it uses the statistics of the batch",
+        _embed(_in_training_mode(network), pixels),
+    )
+
+
+def _reverse(preprocessing: Preprocessing) -> Preprocessing:
+    (a, b, c), (d, e, f) = preprocessing.mean, preprocessing.std
+    return replace(preprocessing, mean=(c, b, a), std=(f, e, d))
+
+
+def _in_training_mode(network: InferenceNetwork) -> InferenceNetwork:
+    changed = copy.deepcopy(network)
+    for module in changed.modules():
+        if isinstance(module, nn.modules.batchnorm._BatchNorm):
+            module.train()
+    return changed
+
+
+def _is_as_far_as_bf16(
+    network: InferenceNetwork, pixels: Pixels, expected: Vectors, apart: NDArray[np.float64]
+) -> bool:
+    """Whether a difference is small, and of the size that bf16 makes; its sign depends on the engine."""
+    with torch.autocast("cpu", torch.bfloat16):
+        in_bf16 = _embed(network, pixels)
+    usual = (1 - cosines(expected, in_bf16)).mean()
+    return bool(usual / 30 < apart.mean() < 3 * usual)
+
+
+@torch.no_grad()
+def _embed(network: InferenceNetwork, pixels: Pixels) -> Vectors:
+    vectors: Tensor = network(torch.from_numpy(np.ascontiguousarray(pixels)))
+    return vectors.float().numpy()

@@ -1,0 +1,94 @@
+"""PyTorch's side of a comparison: the network that a bundle was made from, or the one it is held against."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from ..models.backbones import build_backbone
+from ..models.initial import load_initial
+from ..models.network import InferenceNetwork
+from ..models.weights import (
+    DESCRIPTION,
+    WEIGHTS,
+    EncoderSpec,
+    load_encoder,
+    read_description,
+    serialise_weights,
+    untrained_encoder,
+)
+from ..runtime.bundle import Bundle
+from ..runtime.errors import UsageError
+from ..runtime.files import sha256
+from .source import read_target
+
+
+@dataclass(frozen=True)
+class Reference:
+    """PyTorch, eager, FP32. `difference`: how its weights are not the bundle's own, empty if they are."""
+
+    network: InferenceNetwork
+    difference: str
+
+
+def load_reference(bundle: Bundle, against: Path | None = None) -> Reference:
+    """The bundle's own weights in the architecture that its manifest names, or those of a run or a checkpoint.
+
+    Raises BundleError, RunError and UsageError.
+    """
+    own = load_network(bundle)
+    if against is None:
+        return Reference(own, "")
+    spec = encoder_spec(bundle)
+    if (against / DESCRIPTION).exists():
+        other, _ = read_description(against)
+        if (other.backbone, other.stem) != (spec.backbone, spec.stem):
+            raise UsageError(f"{against}: a {other.backbone}, where {bundle.path} is of a {spec.backbone}")
+        backbone = load_encoder((against / WEIGHTS).read_bytes(), spec, str(against / WEIGHTS))
+    else:
+        backbone = build_backbone(spec.backbone, spec.preprocessing.image_size, spec.stem)
+        load_initial(str(against), backbone, spec.backbone)
+    network = InferenceNetwork(backbone, bundle.preprocessing)
+    return Reference(network, _describe_difference(bundle, own, network, against))
+
+
+def load_network(bundle: Bundle) -> InferenceNetwork:
+    """The bundle's own weights in the architecture that its manifest names, eager, FP32."""
+    backbone = load_encoder(bundle.read(WEIGHTS), encoder_spec(bundle), str(bundle.path / WEIGHTS))
+    return InferenceNetwork(backbone, bundle.preprocessing)
+
+
+def load_untrained(bundle: Bundle) -> InferenceNetwork:
+    """The bundle's architecture with the weights that its run started from."""
+    seed = bundle.manifest["provenance"]["training"]["seed"]
+    return InferenceNetwork(untrained_encoder(encoder_spec(bundle), seed), bundle.preprocessing)
+
+
+def encoder_spec(bundle: Bundle) -> EncoderSpec:
+    """The architecture that the manifest names."""
+    network = bundle.manifest["network"]
+    return EncoderSpec(network["backbone"], network["stem"], bundle.embedding_size, bundle.preprocessing)
+
+
+def _describe_difference(bundle: Bundle, own: InferenceNetwork, other: InferenceNetwork, against: Path) -> str:
+    """How the weights differ, by their hashes first."""
+    hashes = [sha256(serialise_weights(network.backbone)) for network in (own, other)]
+    if hashes[0] == hashes[1]:
+        return ""
+    states = [network.backbone.state_dict() for network in (own, other)]
+    differing = [name for name in states[0] if not torch.equal(states[0][name], states[1][name])]
+    text = (
+        f"{against} holds other weights than {bundle.path} (sha256 {hashes[1][:12]}, not {hashes[0][:12]}): "
+        f"{len(differing)} of {len(states[0])} tensors differ"
+    )
+    if _is_target_of(against, hashes[0]):
+        return f"{text}; the bundle holds this run's target network, not its online network"
+    training = bundle.manifest["provenance"]["training"]
+    return f"{text}; the bundle was made after epoch {training.get('epoch')} of a run of {training.get('epochs')}"
+
+
+def _is_target_of(run: Path, sha: str) -> bool:
+    checkpoint = run / "last.pt"
+    return checkpoint.is_file() and sha256(read_target(checkpoint)) == sha
