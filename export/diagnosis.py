@@ -38,7 +38,7 @@ def find_cause(
         return f"row {rows} of a batch of {len(found)} is not finite: an overflow, or a fault of the engine's"
     apart = 1 - cosines(expected, found)
     lengths = np.linalg.norm(found, axis=1)
-    if np.abs(lengths - 1).max() > 1e-3 and apart.max() < 1e-3:
+    if np.abs(lengths - 1).max() > 0.02 and apart.max() < 1e-3:  # bf16 alone makes .004
         return f"directions are right, lengths are not (mean {lengths.mean():.3g}): the graph's last step is missing"
     order = (found @ expected.T).argmax(1)
     if sorted(order) == list(range(len(found))) and (order != np.arange(len(found))).any():

@@ -49,26 +49,45 @@ def run_self_test(bundle: Bundle, variant: Variant, run: Callable[[Pixels], NDAr
     to_pytorch = compare(of_pytorch, vectors)
     to_export = float(cosines(of_variant, vectors).min())
     names = [name.removeprefix("pixels:") for name in golden if name.startswith("pixels:")]
-    errors = {name: _pixel_error(bundle, name, golden[f"pixels:{name}"]) for name in names}
+    decoded = {name: _decode(bundle, name) for name in names}
+    errors = {name: _pixel_error(decoded[name], golden[f"pixels:{name}"]) for name in names}
     # A variant that missed its gates at export, and says so, is held to what it was.
     failures = failed_gates(to_pytorch, GATES[variant.precision]) if variant.passes else []
     if not to_export >= variant.own_cosine:
         failures.append(
             f"lowest cosine to its own embeddings at export {to_export:.6g}, needs ≥ {variant.own_cosine:g}"
         )
+    wrong = {name: decoded[name] for name, error in errors.items() if not error <= PIXEL_TOLERANCE}
     failures += [
-        f"{name} decodes to other pixels than at export (mean difference {error:.1f} of 255)"
-        for name, error in errors.items()
-        if not error <= PIXEL_TOLERANCE
+        f"{name} decodes to other pixels than at export (mean difference {errors[name]:.1f} of 255)" for name in wrong
     ]
+    if wrong:
+        failures[-1] += f": {_pixel_cause(wrong, {name: golden[f'pixels:{name}'] for name in wrong})}"
     return SelfTest(len(vectors), to_pytorch, to_export, max(errors.values(), default=0.0), tuple(failures))
 
 
-def _pixel_error(bundle: Bundle, name: str, recorded: Pixels) -> float:
-    """Mean absolute difference of an encoded reference file's pixels, decoded here, to those recorded."""
-    content = bundle.read(name)
+def _decode(bundle: Bundle, name: str) -> Pixels | None:
+    """An encoded reference file's pixels as this device makes them, None where it cannot."""
     try:
-        pixels = prepare(content, bundle.preprocessing)
+        return prepare(bundle.read(name), bundle.preprocessing)
     except ImageError:
-        return float("inf")
-    return float(np.abs(pixels.astype(np.int16) - recorded).mean())
+        return None
+
+
+def _pixel_error(decoded: Pixels | None, recorded: Pixels) -> float:
+    """Mean absolute difference, infinite for a file that cannot be decoded."""
+    return float("inf") if decoded is None else float(np.abs(decoded.astype(np.int16) - recorded).mean())
+
+
+def _pixel_cause(wrong: dict[str, Pixels | None], recorded: dict[str, Pixels]) -> str:
+    """What decoders and resizers do otherwise, by which reference files come out wrong."""
+    if any(pixels is None for pixels in wrong.values()):
+        return "this device's Pillow cannot decode it"
+    swapped = [_pixel_error(pixels[..., ::-1], recorded[name]) for name, pixels in wrong.items() if pixels is not None]
+    if max(swapped) <= PIXEL_TOLERANCE:
+        return "red and blue are swapped here"
+    if list(wrong) == ["golden/rotated.jpg"]:
+        return "EXIF orientation is ignored here"
+    if len(wrong) == 1:
+        return "this kind of file is decoded otherwise here, or the file was changed"
+    return "images are resized otherwise here: another filter, or no antialiasing"

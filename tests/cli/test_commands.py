@@ -7,24 +7,10 @@ from xml.etree import ElementTree
 
 import numpy as np
 import pytest
-from byol_edge.cli.main import COMMANDS, cli
+from byol_edge.cli.main import COMMANDS
 from byol_edge.runtime import Encoder, load_vectors
-from click.testing import CliRunner, Result
+from commands import call, fails
 from PIL import Image
-
-
-def call(*arguments: object) -> Result:
-    return CliRunner().invoke(cli, [str(argument) for argument in arguments])
-
-
-def fails(code: int, *arguments: object) -> str:
-    """The one line on standard error of a command that leaves with `code`."""
-    result = call(*arguments)
-    assert result.exit_code == code, result.output
-    lines = result.stderr.splitlines()
-    assert "Traceback" not in result.stderr
-    assert lines[-1].startswith(("byol-edge: ", "Error: "))
-    return lines[-1]
 
 
 def test_help_names_every_command_with_an_example():
