@@ -26,7 +26,11 @@ def self_test(bundle: Path, variant: str, backend: str, threads: int | None, as_
     encoder = Encoder(bundle, variant, backend, threads)
     result = encoder.self_test()
     if as_json:
-        click.echo(json.dumps({**asdict(result), "passed": result.passed, "model": encoder.id}, indent=2))
+        click.echo(
+            json.dumps(
+                {**asdict(result), "failures": result.failures, "passed": result.passed, "model": encoder.id}, indent=2
+            )
+        )
     else:
         say(f"{encoder.id}, {result.images} reference images")
         fidelity = result.to_pytorch

@@ -17,6 +17,7 @@ from ..runtime.preprocessing import Pixels, Preprocessing
 
 # A mistake explains a difference if it takes away this share of it; INT8 leaves the rest.
 SHARE_EXPLAINED = 0.75
+AS_EXPORTED = "quantisation itself: the variant gives what it gave at export"
 UNEXPLAINED = (
     "none of the usual mistakes explains it: other weights than encoder.safetensors, a layer too many (the projector), "
     "or a damaged file"

@@ -18,7 +18,7 @@ from ..runtime.fidelity import GATES, Fidelity, Vectors, choose_gates, compare, 
 from ..runtime.files import load_arrays
 from ..runtime.images import find_images, folder_labels, read_labels
 from ..runtime.preprocessing import Pixels, prepare
-from .diagnosis import find_cause
+from .diagnosis import AS_EXPORTED, UNEXPLAINED, find_cause
 from .reference import load_reference, load_untrained
 from .scorer import Accuracy, Scorer, make_scorer
 
@@ -51,7 +51,8 @@ class ValidatedVariant:
 class Validation:
     """What a validation found. `accuracy`: PyTorch's; `floors`: what is to be beaten. All None without classes.
 
-    `difference`: how the weights given to validate against are not the bundle's. `unreadable`: a message an image.
+    `difference`: how the weights given to validate against are not the bundle's. `around`: what is wrong with the
+    bundle's weights or this machine's decoders, whatever the variant. `unreadable`: a message an image.
     """
 
     images: int
@@ -60,18 +61,18 @@ class Validation:
     floors: dict[str, Accuracy]
     variants: tuple[ValidatedVariant, ...]
     difference: str
-    reference_failures: tuple[str, ...]
+    around: tuple[str, ...]
     unreadable: tuple[str, ...]
 
     @property
     def failures(self) -> list[str]:
-        """A line a variant that fails, naming it, its figures and the likeliest cause."""
-        lines = [f"PyTorch: {failure}" for failure in self.reference_failures]
+        """A line for all variants that fail alike: their names, figures and the likeliest cause."""
+        alike: dict[str, list[str]] = {}
         for each in self.variants:
             if each.failures:
-                cause = f" (likely cause: {each.cause})" if each.cause else ""
-                lines.append(f"{each.name} ({each.engine}): {'; '.join(each.failures)}{cause}")
-        return lines
+                text = "; ".join(each.failures) + (f". Likely cause: {each.cause}" if each.cause else "")
+                alike.setdefault(text, []).append(f"{each.name} ({each.engine})")
+        return [*self.around, *(f"{', '.join(names)}: {text}" for text, names in alike.items())]
 
 
 def validate(
@@ -116,7 +117,7 @@ def validate(
         else {},
         variants=tuple(variants),
         difference=reference.difference,
-        reference_failures=() if against else tuple(_check_golden(bundle, reference.network)),
+        around=(*([] if against else _check_golden(bundle, reference.network)), *encoders[0].self_test().decoding),
         unreadable=tuple(embedded.unreadable),
     )
 
@@ -206,14 +207,18 @@ def _judge(
     variant = bundle.variants[encoder.variant]
     fidelity = compare(embedded.of_pytorch, vectors)
     failures = failed_gates(fidelity, choose_gates(variant.precision, limits.min_cosine, limits.min_overlap))
+    test = encoder.self_test()
     cause = find_cause(network, bundle.preprocessing, encoder.run, embedded.first) if failures else None
+    if cause == UNEXPLAINED and variant.precision != "fp32" and not test.moved:
+        cause = AS_EXPORTED
     accuracy = scorer.score(vectors, paired=True) if scorer else None
     if accuracy and accuracy.knn_change and limits.max_accuracy_drop is not None:
         drop = -accuracy.knn_change.mean
         if drop > limits.max_accuracy_drop:
             failures.append(f"5-NN accuracy falls by {drop:.4f}, may fall by {limits.max_accuracy_drop:g}")
-    failures += [failure for failure in encoder.self_test().failures if failure not in failures]
-    return ValidatedVariant(encoder.variant, encoder.engine, fidelity, accuracy, tuple(failures), cause)
+    if not failures:
+        failures += [f"on the golden images, {failure}" for failure in test.missed_gates]
+    return ValidatedVariant(encoder.variant, encoder.engine, fidelity, accuracy, (*failures, *test.moved), cause)
 
 
 def _check_golden(bundle: Bundle, network: InferenceNetwork) -> list[str]:
@@ -225,4 +230,5 @@ def _check_golden(bundle: Bundle, network: InferenceNetwork) -> list[str]:
         failures = failed_gates(compare(golden["pytorch"], vectors), GATES["fp32"])
     except (ValueError, KeyError) as error:
         raise BundleError(f"{bundle.path / GOLDEN}: lacks reference images or embeddings ({error})") from error
-    return [f"encoder.safetensors is not what the bundle was exported from: {failure}" for failure in failures]
+    what = "encoder.safetensors is not what the bundle was exported from, or golden.npz is not"
+    return [f"{what}: {'; '.join(failures)}"] if failures else []

@@ -24,14 +24,21 @@ class SelfTest:
 
     `to_pytorch`: fidelity to PyTorch's embeddings. `to_export`: lowest cosine to the embeddings that this variant gave
     where it was exported. `pixel_error`: largest mean absolute difference, over the encoded reference files, of the
-    pixels decoded here to those recorded (0 to 255). `failures`: what is out of bounds, a phrase each.
+    pixels decoded here to those recorded (0 to 255). The failures say what is out of bounds, a phrase each:
+    `missed_gates` on `to_pytorch`, `moved` on `to_export`, `decoding` on the files.
     """
 
     images: int
     to_pytorch: Fidelity
     to_export: float
     pixel_error: float
-    failures: tuple[str, ...]
+    missed_gates: tuple[str, ...]
+    moved: tuple[str, ...]
+    decoding: tuple[str, ...]
+
+    @property
+    def failures(self) -> tuple[str, ...]:
+        return (*self.missed_gates, *self.moved, *self.decoding)
 
     @property
     def passed(self) -> bool:
@@ -52,18 +59,27 @@ def run_self_test(bundle: Bundle, variant: Variant, run: Callable[[Pixels], NDAr
     decoded = {name: _decode(bundle, name) for name in names}
     errors = {name: _pixel_error(decoded[name], golden[f"pixels:{name}"]) for name in names}
     # A variant that missed its gates at export, and says so, is held to what it was.
-    failures = failed_gates(to_pytorch, GATES[variant.precision]) if variant.passes else []
-    if not to_export >= variant.own_cosine:
-        failures.append(
-            f"lowest cosine to its own embeddings at export {to_export:.6g}, needs ≥ {variant.own_cosine:g}"
-        )
+    missed = failed_gates(to_pytorch, GATES[variant.precision]) if variant.passes else []
+    moved = f"lowest cosine to its own embeddings at export {to_export:.6g}, needs ≥ {variant.own_cosine:g}"
     wrong = {name: decoded[name] for name, error in errors.items() if not error <= PIXEL_TOLERANCE}
-    failures += [
-        f"{name} decodes to other pixels than at export (mean difference {errors[name]:.1f} of 255)" for name in wrong
-    ]
-    if wrong:
-        failures[-1] += f": {_pixel_cause(wrong, {name: golden[f'pixels:{name}'] for name in wrong})}"
-    return SelfTest(len(vectors), to_pytorch, to_export, max(errors.values(), default=0.0), tuple(failures))
+    return SelfTest(
+        images=len(vectors),
+        to_pytorch=to_pytorch,
+        to_export=to_export,
+        pixel_error=max(errors.values(), default=0.0),
+        missed_gates=tuple(missed),
+        moved=() if to_export >= variant.own_cosine else (moved,),
+        decoding=(_describe_decoding(wrong, errors, golden),) if wrong else (),
+    )
+
+
+def _describe_decoding(
+    wrong: dict[str, Pixels | None], errors: dict[str, float], golden: dict[str, NDArray[np.generic]]
+) -> str:
+    worst = max(wrong, key=lambda name: errors[name])
+    others = f" and {len(wrong) - 1} more of {len(errors)} decode" if len(wrong) > 1 else " decodes"
+    cause = _pixel_cause(wrong, {name: golden[f"pixels:{name}"].astype(np.uint8) for name in wrong})
+    return f"{worst}{others} to other pixels than at export (mean difference {errors[worst]:.1f} of 255): {cause}"
 
 
 def _decode(bundle: Bundle, name: str) -> Pixels | None:

@@ -79,12 +79,12 @@ def test_mean_and_deviation_swapped(bundle: Path, photos: Path):
     network = network_of(bundle)
     right = Bundle.open(bundle).preprocessing
     write_network(bundle, InferenceNetwork(network.backbone, replace(right, mean=right.std, std=right.mean)))
-    assert "likely cause: mean and standard deviation are swapped" in caught(bundle, photos)
+    assert "Likely cause: mean and standard deviation are swapped" in caught(bundle, photos)
 
 
 def test_red_and_blue_swapped_in_the_graph(bundle: Path, photos: Path):
     write_network(bundle, Changed(network_of(bundle), swap=True))
-    assert "likely cause: red and blue are swapped" in caught(bundle, photos)
+    assert "Likely cause: red and blue are swapped" in caught(bundle, photos)
 
 
 def test_red_and_blue_swapped_by_the_decoder(finished_bundle: Path, photos: Path, monkeypatch: pytest.MonkeyPatch):
@@ -119,7 +119,7 @@ def test_batch_norm_in_training_mode(bundle: Path, photos: Path):
         if isinstance(module, nn.BatchNorm2d):
             setattr(network.backbone, name, BatchStatistics(module))
     write_network(bundle, network)
-    assert "likely cause: batch norm is in training mode" in caught(bundle, photos)
+    assert "Likely cause: batch norm is in training mode" in caught(bundle, photos)
 
 
 def test_weights_of_another_run_in_the_model(bundle: Path, photos: Path):
@@ -181,7 +181,7 @@ def test_embeddings_not_normalised(bundle: Path, photos: Path):
     write_network(bundle, NotNormalised(network_of(bundle)))
     message = caught(bundle, photos)
     assert "deviation from unit length" in message
-    assert "likely cause: directions are right, lengths are not" in message
+    assert "Likely cause: directions are right, lengths are not" in message
 
 
 Run = Callable[[OnnxRuntimeBackend, NDArray[np.uint8]], NDArray[np.float32]]
@@ -195,7 +195,7 @@ def engine_that(change: Callable[[NDArray[np.float32]], NDArray[np.float32]]) ->
 def test_rows_of_a_batch_permuted(finished_bundle: Path, photos: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(OnnxRuntimeBackend, "run", engine_that(lambda vectors: np.roll(vectors, 1, axis=0)))
     message = caught(finished_bundle, photos)
-    assert "likely cause: the right embeddings in another order: row 0 holds that of image 31" in message
+    assert "Likely cause: the right embeddings in another order: row 0 holds that of image 31" in message
     assert "fp32.xml" not in message
 
 
@@ -205,7 +205,7 @@ def test_one_row_not_a_number(finished_bundle: Path, photos: Path, monkeypatch: 
         return vectors
 
     monkeypatch.setattr(OnnxRuntimeBackend, "run", engine_that(spoil))
-    assert "likely cause: row 3 of a batch of 32 is not finite" in caught(finished_bundle, photos)
+    assert "Likely cause: row 3 of a batch of 32 is not finite" in caught(finished_bundle, photos)
 
 
 def test_an_engine_in_bf16(finished_bundle: Path, photos: Path, monkeypatch: pytest.MonkeyPatch):
@@ -217,7 +217,7 @@ def test_an_engine_in_bf16(finished_bundle: Path, photos: Path, monkeypatch: pyt
 
     monkeypatch.setattr(OnnxRuntimeBackend, "run", run)
     message = caught(finished_bundle, photos, "--variant", "fp32.onnx")
-    assert "likely cause: as far off as bf16 arithmetic is" in message
+    assert "Likely cause: as far off as bf16 arithmetic is" in message
 
 
 def test_a_golden_file_changed(bundle: Path, photos: Path):

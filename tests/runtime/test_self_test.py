@@ -41,7 +41,8 @@ def test_another_resize_is_seen(finished_bundle: Path, monkeypatch: pytest.Monke
 
     monkeypatch.setattr(preprocessing_module, "_resize", without_antialiasing)
     failures = Encoder(finished_bundle).self_test().failures
-    assert any("large.jpg decodes to other pixels" in line for line in failures)
+    assert "of 6 decode to other pixels than at export" in failures[0]
+    assert "resized otherwise here" in failures[0]
 
 
 def test_ignored_orientation_is_seen(finished_bundle: Path, monkeypatch: pytest.MonkeyPatch):
