@@ -33,24 +33,39 @@ class Recipe:
 
 
 def photographs() -> Recipe:
-    """Photographs above 64 px: the asymmetric views of the paper (appendix B, table 6)."""
+    """Photographs above 64 px: the asymmetric views of the paper (appendix B, table 6).
+
+    Not measured by this project yet; at these sizes a run wants a GPU.
+    """
     return Recipe((View(blur=1.0), View(blur=0.1, solarize=0.2)))
 
 
 def small() -> Recipe:
-    """Photographs up to 64 px: the paper's views without blur, in larger crops; little would be left to see."""
+    """Photographs up to 64 px: the paper's views without blur, in larger crops; little would be left to see.
+
+    Ten minutes on one core of a server CPU, 5,000 CIFAR-10 images at 32 px: kNN accuracy on the 10,000 test images .411
+    with conv4 (37 epochs), .294 with ResNet-18 and its standard stem (9 epochs); means of 3 seeds, all within .01
+    (benchmarks/train_accuracy.py).
+    """
     crop = RandomCrop((0.2, 1.0))
     return Recipe((View(crop), View(crop, solarize=0.2)), projector_hidden=1024)
 
 
 def textures() -> Recipe:
-    """Aerial, medical, textures: where colour and orientation are the signal, no view changes them."""
+    """Aerial, medical, textures: where colour and orientation are the signal, no view changes them.
+
+    Not measured by this project yet.
+    """
     view = View(RandomCrop((0.2, 1.0)), flip=0, recolour=Recolour(0.2, 0.2, 0, 0), grayscale=0)
     return Recipe((view, view))
 
 
 def glyphs() -> Recipe:
-    """Characters and drawings: a flip or a part is another thing, so both views show the whole, a little changed."""
+    """Characters and drawings: a flip or a part is another thing, so both views show the whole, a little changed.
+
+    1,348 handwritten digits at 32 px, conv4, 30 epochs: 3-shot accuracy .879, untrained .728, raw pixels .807, in the
+    two minutes that the whole of `byol-edge demo` takes on two cores.
+    """
     view = View(
         RandomAffine(rotation=15, scale=(0.8, 1.2), shear=10, shift=0.1),
         flip=0,
