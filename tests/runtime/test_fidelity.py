@@ -110,7 +110,7 @@ def test_other_shapes_are_an_error(vectors: np.ndarray):
 
 
 def test_the_angle_is_in_degrees():
-    a, b = np.float32([[1, 0], [1, 0]]), np.float32([[1, 0], [0, 1]])
+    a, b = (np.array(rows, np.float32) for rows in ([[1, 0], [1, 0]], [[1, 0], [0, 1]]))
     assert compare(a, b).angle_mean == pytest.approx(45)
 
 
