@@ -12,7 +12,7 @@ from sklearn.model_selection import StratifiedKFold, cross_val_predict
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from ..runtime.fidelity import Vectors, nearest
+from ..runtime.fidelity import Vectors, nearest, unit_rows
 
 Hits = NDArray[np.float64]
 Labels = NDArray[np.intp]
@@ -47,7 +47,7 @@ def knn_hits(vectors: Vectors, labels: Labels, neighbours: int = 5) -> Hits:
 
 def few_shot_hits(vectors: Vectors, labels: Labels, shots: int, draws: int, seed: int) -> Hits:
     """Accuracy of 1-NN by cosine from `shots` labelled rows a class, all others classified: one value a draw."""
-    unit = vectors / np.linalg.norm(vectors, axis=1, keepdims=True).clip(1e-12)
+    unit = unit_rows(vectors)
     random = np.random.default_rng(seed)
     rows = [np.flatnonzero(labels == label) for label in np.unique(labels)]
     accuracies = np.empty(draws)
@@ -102,7 +102,7 @@ def verify(vectors: Vectors, labels: Labels, threshold: float) -> Verification:
 def _pairs(vectors: Vectors, labels: Labels) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
     """The cosine of each pair of rows, and whether their class is one."""
     drawn = draw_rows(len(labels), MOST_FOR_PAIRS)
-    unit = vectors[drawn] / np.linalg.norm(vectors[drawn], axis=1, keepdims=True).clip(1e-12)
+    unit = unit_rows(vectors[drawn])
     first, second = np.triu_indices(len(drawn), 1)
     return (unit @ unit.T)[first, second], labels[drawn][first] == labels[drawn][second]
 

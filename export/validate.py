@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
-import torch
 from PIL import Image
 
-from ..models.network import InferenceNetwork
+from ..models.network import InferenceNetwork, embed_pixels
 from ..runtime.bundle import GOLDEN, Bundle
 from ..runtime.encoder import BACKENDS, BATCH_SIZE, Encoder, batches
 from ..runtime.errors import BundleError, ImageError
@@ -18,6 +18,7 @@ from ..runtime.fidelity import GATES, Fidelity, Vectors, choose_gates, compare, 
 from ..runtime.files import load_arrays
 from ..runtime.images import find_images, folder_labels, read_labels
 from ..runtime.preprocessing import Pixels, prepare
+from ..runtime.self_test import SelfTest
 from .diagnosis import AS_EXPORTED, UNEXPLAINED, find_cause
 from .reference import load_reference, load_untrained
 from .scorer import Accuracy, Scorer, make_scorer
@@ -101,9 +102,10 @@ def validate(
         raise ImageError(f"{data}: none of its {len(paths)} images can be read; the first: {embedded.unreadable[0]}")
     known = None if names is None else [names[row] for row in embedded.rows]
     scorer = make_scorer(embedded.of_pytorch, known)
+    tests = [encoder.self_test() for encoder in encoders]
     variants = [
-        _judge(bundle, reference.network, encoder, vectors, embedded, scorer, limits)
-        for encoder, vectors in zip(encoders, embedded.of_variants, strict=True)
+        _judge(bundle, reference.network, encoder, test, vectors, embedded, scorer, limits)
+        for encoder, test, vectors in zip(encoders, tests, embedded.of_variants, strict=True)
     ]
     return Validation(
         images=len(embedded.rows),
@@ -117,7 +119,7 @@ def validate(
         else {},
         variants=tuple(variants),
         difference=reference.difference,
-        around=(*([] if against else _check_golden(bundle, reference.network)), *encoders[0].self_test().decoding),
+        around=(*([] if against else _check_golden(bundle, reference.network)), *tests[0].decoding),
         unreadable=tuple(embedded.unreadable),
     )
 
@@ -157,14 +159,8 @@ def _embed_all(
     paths: list[Path],
     step: Callable[[int, int], None],
 ) -> Embedded:
-    def by(torch_network: InferenceNetwork) -> Callable[[Pixels], Vectors]:
-        def embed(pixels: Pixels) -> Vectors:
-            with torch.no_grad():
-                return torch_network(torch.from_numpy(pixels)).numpy()
-
-        return embed
-
-    ways = [_shrink, by(network), by(untrained), *(encoder.run for encoder in encoders)]
+    by_pytorch = [partial(embed_pixels, each) for each in (network, untrained)]
+    ways: list[Callable[[Pixels], Vectors]] = [_shrink, *by_pytorch, *(encoder.run for encoder in encoders)]
     pieces: list[list[Vectors]] = [[] for _ in ways]
     rows: list[int] = []
     unreadable: list[str] = []
@@ -199,6 +195,7 @@ def _judge(
     bundle: Bundle,
     network: InferenceNetwork,
     encoder: Encoder,
+    test: SelfTest,
     vectors: Vectors,
     embedded: Embedded,
     scorer: Scorer | None,
@@ -207,7 +204,6 @@ def _judge(
     variant = bundle.variants[encoder.variant]
     fidelity = compare(embedded.of_pytorch, vectors)
     failures = failed_gates(fidelity, choose_gates(variant.precision, limits.min_cosine, limits.min_overlap))
-    test = encoder.self_test()
     cause = find_cause(network, bundle.preprocessing, encoder.run, embedded.first) if failures else None
     if cause == UNEXPLAINED and variant.precision != "fp32" and not test.moved:
         cause = AS_EXPORTED
@@ -225,8 +221,7 @@ def _check_golden(bundle: Bundle, network: InferenceNetwork) -> list[str]:
     """Whether PyTorch gives here what it gave at export: what a bundle's weights are held to."""
     try:
         golden = load_arrays(bundle.read(GOLDEN))
-        with torch.no_grad():
-            vectors = network(torch.from_numpy(golden["images"])).numpy()
+        vectors = embed_pixels(network, golden["images"])
         failures = failed_gates(compare(golden["pytorch"], vectors), GATES["fp32"])
     except (ValueError, KeyError) as error:
         raise BundleError(f"{bundle.path / GOLDEN}: lacks reference images or embeddings ({error})") from error

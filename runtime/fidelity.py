@@ -91,15 +91,20 @@ def pair_correlation(a: Vectors, b: Vectors) -> float:
         return float("nan")
     ranks = []
     for vectors in (a[:MOST_FOR_CORRELATION], b[:MOST_FOR_CORRELATION]):
-        unit = vectors / np.linalg.norm(vectors, axis=1, keepdims=True).clip(1e-12)
+        unit = unit_rows(vectors)
         pairs = (unit @ unit.T)[np.triu_indices(len(unit), 1)]
         ranks.append(np.argsort(np.argsort(pairs, kind="stable"), kind="stable").astype(np.float64))
     return float(np.corrcoef(*ranks)[0, 1])
 
 
+def unit_rows(vectors: Vectors) -> Vectors:
+    """Each row at unit length; a row of zeros stays zero."""
+    return vectors / np.linalg.norm(vectors, axis=1, keepdims=True).clip(1e-12)
+
+
 def nearest(vectors: Vectors, neighbours: int) -> NDArray[np.intp]:
     """For each row, the indices of the rows of highest cosine, itself left out, nearest first: `[N, neighbours]`."""
-    unit = vectors / np.linalg.norm(vectors, axis=1, keepdims=True).clip(1e-12)
+    unit = unit_rows(vectors)
     found = []
     for start in range(0, len(unit), 1024):  # in pieces: N × N does not fit for a large folder
         similarity = unit[start : start + 1024] @ unit.T
