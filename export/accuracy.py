@@ -75,36 +75,32 @@ class Verification:
     """Telling pairs of one class from pairs of two by their cosine.
 
     `auc`: the chance that a pair of one class is the closer one. `false_matches`, `misses`: shares of the pairs of two
-    classes that are at or above a threshold, and of the pairs of one class that are below it.
+    classes that are at or above the threshold, and of the pairs of one class that are below it.
     """
 
     auc: float
+    threshold: float
     false_matches: float
     misses: float
 
 
-def find_threshold(vectors: Vectors, labels: Labels) -> float:
-    """The cosine that 1 % of the pairs of two classes reach."""
-    cosines, same = _pairs(vectors, labels)
-    return float(np.quantile(cosines[~same], 1 - FALSE_MATCHES))
+def verify(vectors: Vectors, labels: Labels, threshold: float | None = None) -> Verification:
+    """How well a cosine, and one threshold on it, tell pairs of one class from pairs of two. Needs both kinds.
 
-
-def verify(vectors: Vectors, labels: Labels, threshold: float) -> Verification:
-    """How well a cosine, and one threshold on it, tell pairs of one class from pairs of two. Needs both kinds."""
-    cosines, same = _pairs(vectors, labels)
-    return Verification(
-        float(roc_auc_score(same, cosines)),
-        float((cosines[~same] >= threshold).mean()),
-        float((cosines[same] < threshold).mean()),
-    )
-
-
-def _pairs(vectors: Vectors, labels: Labels) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-    """The cosine of each pair of rows, and whether their class is one."""
+    Without a threshold: at the cosine that 1 % of the pairs of two classes reach.
+    """
     drawn = draw_rows(len(labels), MOST_FOR_PAIRS)
     unit = unit_rows(vectors[drawn])
     first, second = np.triu_indices(len(drawn), 1)
-    return (unit @ unit.T)[first, second], labels[drawn][first] == labels[drawn][second]
+    cosines, same = (unit @ unit.T)[first, second], labels[drawn][first] == labels[drawn][second]
+    if threshold is None:
+        threshold = float(np.quantile(cosines[~same], 1 - FALSE_MATCHES))
+    return Verification(
+        float(roc_auc_score(same, cosines)),
+        threshold,
+        float((cosines[~same] >= threshold).mean()),
+        float((cosines[same] < threshold).mean()),
+    )
 
 
 def draw_rows(count: int, most: int) -> NDArray[np.intp]:

@@ -17,7 +17,6 @@ from .accuracy import (
     Verification,
     bootstrap_interval,
     draw_rows,
-    find_threshold,
     knn_hits,
     probe_hits,
     verify,
@@ -28,7 +27,7 @@ from .accuracy import (
 class Accuracy:
     """What embeddings are worth. `knn`: leave-one-out 5-NN; `probe`: a linear probe's, None with too few a class.
 
-    `*_change`: the difference to PyTorch's, image by image, with its 95 % interval; None for PyTorch and the floors.
+    `*_change`: the difference to PyTorch's, image by image, with its 95 % interval; None for PyTorch's own.
     """
 
     knn: float
@@ -42,22 +41,22 @@ class Accuracy:
 class Scorer:
     """`rows`: the images of known class, `labels` theirs; `probed`: places in `rows` for the linear probe, maybe none.
 
-    `threshold` and `*_hits` are PyTorch's.
+    `*_hits` and `accuracy` are PyTorch's.
     """
 
     rows: Labels
     labels: Labels
     probed: Labels
-    threshold: float
     knn_hits: Hits
     probe_hits: Hits
+    accuracy: Accuracy
 
     @property
     def classes(self) -> int:
         return int(self.labels.max()) + 1
 
-    def score(self, vectors: Vectors, paired: bool = False) -> Accuracy:
-        """Figures of embeddings `[N, D]`; `paired` compares them with PyTorch's, image by image."""
+    def score(self, vectors: Vectors) -> Accuracy:
+        """Figures of embeddings `[N, D]`, compared with PyTorch's image by image."""
         known = np.nan_to_num(vectors[self.rows])
         knn = knn_hits(known, self.labels)
         probe = _probe(known, self.labels, self.probed)
@@ -65,9 +64,9 @@ class Scorer:
         return Accuracy(
             float(knn.mean()),
             float(probe.mean()) if probed else None,
-            verify(known, self.labels, self.threshold),
-            bootstrap_interval(knn - self.knn_hits) if paired else None,
-            bootstrap_interval(probe - self.probe_hits) if paired and probed else None,
+            verify(known, self.labels, self.accuracy.verification.threshold),
+            bootstrap_interval(knn - self.knn_hits),
+            bootstrap_interval(probe - self.probe_hits) if probed else None,
         )
 
 
@@ -83,8 +82,9 @@ def make_scorer(of_pytorch: Vectors, names: Sequence[str | None] | None) -> Scor
     known = of_pytorch[rows]
     drawn = draw_rows(len(rows), MOST_FOR_PROBE)
     probed = drawn if np.bincount(labels[drawn]).min() >= FOLDS else drawn[:0]
-    threshold = find_threshold(known, labels)
-    return Scorer(rows, labels, probed, threshold, knn_hits(known, labels), _probe(known, labels, probed))
+    knn, probe = knn_hits(known, labels), _probe(known, labels, probed)
+    accuracy = Accuracy(float(knn.mean()), float(probe.mean()) if len(probe) else None, verify(known, labels))
+    return Scorer(rows, labels, probed, knn, probe, accuracy)
 
 
 def _probe(known: Vectors, labels: Labels, probed: Labels) -> Hits:

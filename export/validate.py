@@ -97,7 +97,8 @@ def validate(
     encoders = _load_encoders(bundle, variant)
     paths = find_images(data)
     names = read_labels(labels, paths, data) if labels else folder_labels(paths, data)
-    embedded = _embed_all(bundle, reference.network, load_untrained(bundle), encoders, paths, step)
+    floors = _floors(bundle) if names else {}
+    embedded = _embed_all(bundle, reference.network, floors, encoders, paths, step)
     if not embedded.rows:
         raise ImageError(f"{data}: none of its {len(paths)} images can be read; the first: {embedded.unreadable[0]}")
     known = None if names is None else [names[row] for row in embedded.rows]
@@ -110,13 +111,8 @@ def validate(
     return Validation(
         images=len(embedded.rows),
         classes=scorer.classes if scorer else 0,
-        accuracy=scorer.score(embedded.of_pytorch) if scorer else None,
-        floors={
-            "untrained": scorer.score(embedded.of_untrained),
-            "raw pixels": scorer.score(embedded.raw),
-        }
-        if scorer
-        else {},
+        accuracy=scorer.accuracy if scorer else None,
+        floors={name: scorer.score(vectors) for name, vectors in embedded.of_floors.items()} if scorer else {},
         variants=tuple(variants),
         difference=reference.difference,
         around=(*([] if against else _check_golden(bundle, reference.network)), *tests[0].decoding),
@@ -139,28 +135,26 @@ def _load_encoders(bundle: Bundle, variant: str | None) -> list[Encoder]:
 class Embedded:
     """The readable images (`rows`: their places in the list) as each network sees them, a row an image.
 
-    `first`: the pixels of the first batch; `raw`: small images as vectors.
+    `first`: the pixels of the first batch.
     """
 
     rows: list[int]
     unreadable: list[str]
     first: Pixels
-    raw: Vectors
     of_pytorch: Vectors
-    of_untrained: Vectors
+    of_floors: dict[str, Vectors]
     of_variants: list[Vectors]
 
 
 def _embed_all(
     bundle: Bundle,
     network: InferenceNetwork,
-    untrained: InferenceNetwork,
+    floors: dict[str, Callable[[Pixels], Vectors]],
     encoders: list[Encoder],
     paths: list[Path],
     step: Callable[[int, int], None],
 ) -> Embedded:
-    by_pytorch = [partial(embed_pixels, each) for each in (network, untrained)]
-    ways: list[Callable[[Pixels], Vectors]] = [_shrink, *by_pytorch, *(encoder.run for encoder in encoders)]
+    ways = [partial(embed_pixels, network), *floors.values(), *(encoder.run for encoder in encoders)]
     pieces: list[list[Vectors]] = [[] for _ in ways]
     rows: list[int] = []
     unreadable: list[str] = []
@@ -179,10 +173,14 @@ def _embed_all(
             for piece, way in zip(pieces, ways, strict=True):
                 piece.append(way(stacked))
         step(len(rows) + len(unreadable), len(paths))
-    raw, of_pytorch, of_untrained, *of_variants = [
-        np.concatenate(piece) if piece else np.zeros((0, 0), np.float32) for piece in pieces
-    ]
-    return Embedded(rows, unreadable, first, raw, of_pytorch, of_untrained, of_variants)
+    of_pytorch, *others = [np.concatenate(piece) if piece else np.zeros((0, 0), np.float32) for piece in pieces]
+    of_floors = dict(zip(floors, others, strict=False))
+    return Embedded(rows, unreadable, first, of_pytorch, of_floors, others[len(floors) :])
+
+
+def _floors(bundle: Bundle) -> dict[str, Callable[[Pixels], Vectors]]:
+    """What an accuracy is to be put beside: embeddings that nothing was learnt for."""
+    return {"untrained": partial(embed_pixels, load_untrained(bundle)), "raw pixels": _shrink}
 
 
 def _shrink(pixels: Pixels) -> Vectors:
@@ -207,7 +205,7 @@ def _judge(
     cause = find_cause(network, bundle.preprocessing, encoder.run, embedded.first) if failures else None
     if cause == UNEXPLAINED and variant.precision != "fp32" and not test.moved:
         cause = AS_EXPORTED
-    accuracy = scorer.score(vectors, paired=True) if scorer else None
+    accuracy = scorer.score(vectors) if scorer else None
     if accuracy and accuracy.knn_change and limits.max_accuracy_drop is not None:
         drop = -accuracy.knn_change.mean
         if drop > limits.max_accuracy_drop:

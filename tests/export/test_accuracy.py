@@ -4,7 +4,6 @@ from byol_edge.export.accuracy import (
     bootstrap_interval,
     draw_rows,
     few_shot_hits,
-    find_threshold,
     knn_hits,
     mean_interval,
     probe_hits,
@@ -84,8 +83,8 @@ def test_verification_by_hand():
 def test_the_threshold_lets_one_in_a_hundred_through(random: np.random.Generator):
     vectors = random.normal(size=(300, 16)).astype(np.float32)
     labels = np.arange(300) % 3
-    threshold = find_threshold(vectors, labels)
-    found = verify(vectors, labels, threshold)
+    found = verify(vectors, labels)
+    assert verify(vectors, labels, found.threshold) == found
     assert found.false_matches == pytest.approx(0.01, abs=1e-4)
     assert found.misses == pytest.approx(0.99, abs=0.01)
     assert found.auc == pytest.approx(0.5, abs=0.02)
