@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict
 from pathlib import Path
 
@@ -12,7 +11,7 @@ from ..runtime.bundle import Bundle
 from ..runtime.encoder import MOST_THREADS, Encoder
 from ..runtime.errors import EngineError
 from ..runtime.timing import time_in_turn
-from .output import note, print_table
+from .output import note, print_json, print_table
 
 
 @click.command(short_help="Time every variant and engine of a bundle, side by side, on this machine.")
@@ -42,7 +41,7 @@ def bench(bundle: Path, batch_size: int, seconds: float, threads: int | None, as
     timings = time_in_turn([each.run for each in encoders], side, batch_size, seconds)
     results = list(zip(encoders, timings, strict=True))
     if as_json:
-        click.echo(json.dumps({each.id: asdict(timing) for each, timing in results}, indent=2))
+        print_json({each.id: asdict(timing) for each, timing in results})
         return
     rows = [
         (each.variant, each.engine, f"{timing.median:.2f}", f"{timing.lower:.2f} – {timing.upper:.2f}")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 import time
 from dataclasses import asdict, dataclass
@@ -17,7 +16,7 @@ from ..runtime.errors import FidelityError
 from ..runtime.files import FolderKind, check_output, to_json, write_text
 from ..runtime.images import find_images, folder_labels
 from ..runtime.preprocessing import prepare_all
-from .output import megabytes, needs, note, print_table, say
+from .output import megabytes, needs, note, print_json, print_table, say
 from .train import TrainingDisplay
 
 RESULT = "demo.json"
@@ -86,7 +85,7 @@ def demo(out: Path, overwrite: bool, as_json: bool) -> None:
     result = Result(rows, failures, time.monotonic() - start)
     write_text(out / RESULT, to_json({"finished": True, **asdict(result)}))
     if as_json:
-        click.echo(json.dumps(asdict(result), indent=2))
+        print_json(asdict(result))
     else:
         print_result(result, out)
     if failures:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from ..runtime.errors import FidelityError
-from .output import megabytes, needs, note, print_table, say, share
+from .output import megabytes, needs, note, print_json, print_table, say, share
 
 if TYPE_CHECKING:
     from ..export.bundling import Export, ExportedVariant
@@ -39,7 +38,7 @@ def export(run: Path, out: Path, int8: bool, network: str, strict: bool, overwri
         from ..export.bundling import export_run
     result = export_run(run, out, int8, overwrite, note, network)
     if as_json:
-        click.echo(json.dumps(asdict(result), indent=2))
+        print_json(asdict(result))
     else:
         print_export(result, out)
     missed = [each for each in result.variants if each.failures]

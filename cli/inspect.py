@@ -12,7 +12,7 @@ from ..runtime.bundle import GOLDEN, MANIFEST, Bundle
 from ..runtime.encoder import Encoder
 from ..runtime.errors import ByolEdgeError, UsageError
 from ..runtime.vectors import load_vectors
-from .output import megabytes, print_table, say, share
+from .output import megabytes, print_json, print_table, say, share
 
 
 @click.command(short_help="Say what a run, bundle, model file or file of vectors is.")
@@ -42,7 +42,7 @@ def inspect(path: Path, as_json: bool) -> None:
 
 def _inspect_bundle(bundle: Bundle, as_json: bool) -> None:
     if as_json:
-        click.echo(json.dumps(bundle.manifest, indent=2))
+        print_json(bundle.manifest)
         return
     manifest = bundle.manifest
     training, export = manifest["provenance"]["training"], manifest["provenance"]["export"]
@@ -96,7 +96,7 @@ def _inspect_run(path: Path, as_json: bool) -> None:
     epochs = [json.loads(line) for line in metrics.read_text().splitlines()] if metrics.exists() else []
     settings, images = config["settings"], config["images"]
     if as_json:
-        click.echo(json.dumps({**config, "epochs": epochs}, indent=2))
+        print_json({**config, "epochs": epochs})
         return
     last = epochs[-1] if epochs and epochs[-1]["epoch"] else None  # epoch 0 is the untrained network
     encoder = path / "encoder.json"
@@ -124,7 +124,7 @@ def _inspect_model(path: Path, as_json: bool) -> None:
         "preprocessing": encoder.preprocessing.to_json(),
     }
     if as_json:
-        click.echo(json.dumps(facts, indent=2))
+        print_json(facts)
     else:
         side = encoder.preprocessing.image_size
         _say_pairs(
@@ -141,7 +141,7 @@ def _inspect_vectors(path: Path, as_json: bool) -> None:
     content = load_vectors(path)
     facts = {"vectors": list(content.vectors.shape), "model": content.model}
     if as_json:
-        click.echo(json.dumps(facts, indent=2))
+        print_json(facts)
     else:
         _say_pairs(
             f"file of vectors {path}",

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import json
+import math
 import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
 from types import TracebackType
+from typing import Any
 
+import click
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
@@ -45,6 +49,19 @@ def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]
 def say(line: str) -> None:
     """A line on standard output."""
     standard_output().print(line, soft_wrap=True)
+
+
+def print_json(value: dict[str, Any]) -> None:
+    """Prints what a program is to read, on standard output; null stands for NaN and infinities, which JSON lacks."""
+    click.echo(json.dumps(_finite(value), indent=2))
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _finite(each) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(each) for each in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def note(line: str) -> None:

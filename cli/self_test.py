@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict
 from pathlib import Path
 
@@ -11,7 +10,7 @@ import click
 from ..runtime.encoder import Encoder
 from ..runtime.errors import FidelityError
 from .embed import engine_options
-from .output import say
+from .output import print_json, say
 
 
 @click.command(name="self-test", short_help="Prove a bundle on this device, without PyTorch.")
@@ -26,11 +25,7 @@ def self_test(bundle: Path, variant: str, backend: str, threads: int | None, as_
     encoder = Encoder(bundle, variant, backend, threads)
     result = encoder.self_test()
     if as_json:
-        click.echo(
-            json.dumps(
-                {**asdict(result), "failures": result.failures, "passed": result.passed, "model": encoder.id}, indent=2
-            )
-        )
+        print_json({**asdict(result), "failures": result.failures, "passed": result.passed, "model": encoder.id})
     else:
         say(f"{encoder.id}, {result.images} reference images")
         fidelity = result.to_pytorch

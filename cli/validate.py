@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,10 +12,11 @@ import click
 from ..runtime.errors import FidelityError, UsageError
 from ..runtime.files import write_text
 from ..runtime.vectors import VectorComparison, compare_vector_files
-from .output import Bar, needs, note, print_table, say, share
+from .output import Bar, needs, note, print_json, print_table, say, share
 
 if TYPE_CHECKING:
     from ..export.accuracy import Interval
+    from ..export.layers import Layer
     from ..export.validate import Accuracy, Validation
 
 SHARE = click.FloatRange(0, 1)
@@ -37,6 +37,7 @@ SHARE = click.FloatRange(0, 1)
 @click.option("--min-cosine", type=SHARE, help="Gate on the cosine (mean for INT8, lowest for others).")
 @click.option("--min-overlap", type=SHARE, help="Gate on the overlap of the ten nearest.")
 @click.option("--max-accuracy-drop", type=SHARE, help="Gate on the fall of 5-NN accuracy, 0.01 for a point.")
+@click.option("--layers", is_flag=True, help="Also tell where along the network each variant departs from FP32.")
 @click.option("--junit", type=click.Path(path_type=Path), help="Write the gates to this file, as JUnit XML for CI.")
 @click.option(
     "--vectors",
@@ -54,6 +55,7 @@ def validate(
     min_cosine: float | None,
     min_overlap: float | None,
     max_accuracy_drop: float | None,
+    layers: bool,
     junit: Path | None,
     vectors: tuple[Path, Path] | None,
     as_json: bool,
@@ -66,6 +68,8 @@ def validate(
 
     Example: byol-edge validate bundles/photos --data photos/test
 
+    With --layers, prints the signal-to-noise ratio after each layer, and draws it in BUNDLE.report/layers.png.
+
     With --vectors, compares what two machines made of the same images: byol-edge validate --vectors a.npz b.npz
     """
     if vectors:
@@ -76,17 +80,26 @@ def validate(
     if bundle is None or data is None:
         raise UsageError("give a BUNDLE and --data DIR, or --vectors A.npz B.npz")
     with needs("export"):
+        from ..export.layers import measure_layers
+        from ..export.pictures import draw_layers
         from ..export.validate import Limits
         from ..export.validate import validate as run_validation
     limits = Limits(min_cosine, min_overlap, max_accuracy_drop)
     with Bar("validating", 0) as bar:
         result = run_validation(bundle, data, variant, labels, against, limits, bar.update)
+    by_layer = measure_layers(bundle, data, variant) if layers else {}
+    picture = bundle.resolve().with_name(bundle.resolve().name + ".report") / "layers.png"
+    if by_layer:
+        draw_layers(by_layer, str(bundle), picture)
     if junit:
         write_text(junit, to_junit(result, bundle))
     if as_json:
-        click.echo(json.dumps({**asdict(result), "failures": result.failures}, indent=2))
+        layers_as_json = {name: [asdict(layer) for layer in found] for name, found in by_layer.items()}
+        print_json({**asdict(result), "failures": result.failures, "layers": layers_as_json})
     else:
         print_validation(result, bundle)
+        if by_layer:
+            print_layers(by_layer, picture)
     if result.failures:
         more = f" (and {len(result.failures) - 1} more, above)" if len(result.failures) > 1 else ""
         raise FidelityError(f"{bundle}: {result.failures[0]}{more}")
@@ -151,6 +164,22 @@ def _change(interval: Interval | None) -> str:
     return "" if interval is None else f"{interval.lower:+.3f}…{interval.upper:+.3f}"
 
 
+def print_layers(measured: dict[str, list[Layer]], picture: Path) -> None:
+    """Signal to noise after each layer, a column a variant."""
+    ratios = {name: {layer.name: layer.signal_to_noise for layer in layers} for name, layers in measured.items()}
+    names = dict.fromkeys(layer.name for layers in measured.values() for layer in layers)
+    rows = [(name, *(_decibels(found.get(name)) for found in ratios.values())) for name in names]
+    say("")
+    print_table(
+        "Signal to noise after each layer, dB (20: noise has a hundredth of the power):", ("layer", *ratios), rows
+    )
+    say(f"Drawn in {picture}.")
+
+
+def _decibels(ratio: float | None) -> str:
+    return "–" if ratio is None else "exact" if ratio == float("inf") else f"{ratio:.1f}"
+
+
 def to_junit(result: Validation, bundle: Path) -> str:
     """A test case a variant and engine, and one for what is the same for all of them."""
     cases = [("weights and decoding", result.around, None)]
@@ -172,7 +201,7 @@ def to_junit(result: Validation, bundle: Path) -> str:
 
 def _validate_vectors(result: VectorComparison, as_json: bool) -> None:
     if as_json:
-        click.echo(json.dumps({**asdict(result), "failures": list(result.failures)}, indent=2))
+        print_json({**asdict(result), "failures": list(result.failures)})
     else:
         fidelity, (first, second) = result.fidelity, result.models
         alone = f"{result.only_first} in the first alone, {result.only_second} in the second"

@@ -12,24 +12,29 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from ..models.network import InferenceNetwork
+from ..runtime.bundle import Bundle, Variant
 from ..runtime.fidelity import Vectors, cosines
 from ..runtime.preprocessing import Pixels, Preprocessing
+from .layers import FILE_IS_RIGHT, compare_layers, locate_departure
+from .onnx_format import trace
 
 # A mistake explains a difference if it takes away this share of it; INT8 leaves the rest.
 SHARE_EXPLAINED = 0.75
-AS_EXPORTED = "quantisation itself: the variant gives what it gave at export"
-UNEXPLAINED = (
-    "none of the usual mistakes explains it: other weights than encoder.safetensors, a layer too many (the projector), "
-    "or a damaged file"
-)
+# Images that tell which layer is wrong.
+FEW = 8
 
 
 def find_cause(
-    network: InferenceNetwork, preprocessing: Preprocessing, run: Callable[[Pixels], Vectors], pixels: Pixels
+    network: InferenceNetwork,
+    bundle: Bundle,
+    variant: Variant,
+    run: Callable[[Pixels], Vectors],
+    pixels: Pixels,
+    moved: bool,
 ) -> str:
-    """The likeliest cause of `run` giving other embeddings of `pixels` than `network`, in words.
+    """The likeliest cause, in words, of `run`, a variant on an engine, giving other embeddings than `network`.
 
-    `pixels`: uint8 `[N, H, W, 3]`, one batch, the N images not alike.
+    `pixels`: uint8 `[N, H, W, 3]`, one batch, the N images not alike. `moved`: nor does it give what it gave at export.
     """
     found = run(pixels)
     expected = _embed(network, pixels)
@@ -46,13 +51,19 @@ def find_cause(
         in_order = 1 - cosines(expected[order], found)
         if in_order.mean() < (1 - SHARE_EXPLAINED) * apart.mean():
             return f"the right embeddings in another order: row 0 holds that of image {order[0]}"
-    left = {cause: (1 - cosines(vectors, found)).mean() for cause, vectors in _mistakes(network, preprocessing, pixels)}
+    mistakes = _mistakes(network, bundle.preprocessing, pixels)
+    left = {cause: (1 - cosines(vectors, found)).mean() for cause, vectors in mistakes}
     cause = min(left, key=lambda each: left[each])
     if left[cause] < (1 - SHARE_EXPLAINED) * apart.mean():
         return cause
-    if _is_as_far_as_bf16(network, pixels, expected, apart):
+    if variant.precision != "fp32" and not moved:
+        return "quantisation itself: the variant gives what it gave at export; --layers shows where"
+    place = locate_departure(
+        compare_layers(trace(network).model, bundle, variant, pixels[:FEW]), quantised=variant.precision != "fp32"
+    )
+    if place == FILE_IS_RIGHT and _is_as_far_as_bf16(network, pixels, expected, apart):
         return "as far off as bf16 arithmetic is: the engine computes with less than float32"
-    return UNEXPLAINED
+    return place
 
 
 def _mistakes(network: InferenceNetwork, preprocessing: Preprocessing, pixels: Pixels) -> Iterator[tuple[str, Vectors]]:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import ast
 import contextlib
 import io
 import json
 import logging
 import tempfile
 import warnings
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,7 +30,11 @@ OPSET = 18
 
 @dataclass(frozen=True)
 class Graph:
-    """An ONNX model, and the names of the nodes that belong to the backbone: the only ones that may be quantised."""
+    """An ONNX model, and the names of the nodes that belong to the backbone: the only ones that may be quantised.
+
+    A node of the backbone is named after its module: "layer1.0.bn1" is what comes out of that batch norm, which is
+    folded into the convolution before it. Further nodes of one module are numbered: "layer1.0.se", "layer1.0.se:2".
+    """
 
     model: onnx.ModelProto
     backbone_nodes: frozenset[str]
@@ -54,7 +60,7 @@ def trace(network: InferenceNetwork) -> Graph:
         raise RunError(f"torch cannot trace this backbone to ONNX: {str(error).splitlines()[0]}") from error
     assert program is not None
     model = program.model_proto
-    nodes = frozenset(node.name for node in model.graph.node if _is_in_backbone(node))
+    nodes = _name_after_modules(model)
     _clean(model)
     return Graph(model, nodes)
 
@@ -98,10 +104,19 @@ class _Reader(CalibrationDataReader):
         return None if batch is None else {"images": batch}
 
 
-def _is_in_backbone(node: onnx.NodeProto) -> bool:
-    """torch notes for each node which module it came from."""
-    scopes = next((entry.value for entry in node.metadata_props if entry.key == "pkg.torch.onnx.name_scopes"), "")
-    return "'backbone" in scopes
+def _name_after_modules(model: onnx.ModelProto) -> frozenset[str]:
+    """Renames the backbone's nodes by the module that each came from, which torch notes; returns their names."""
+    counts: Counter[str] = Counter()
+    names = []
+    for node in model.graph.node:
+        noted = next((entry.value for entry in node.metadata_props if entry.key == "pkg.torch.onnx.name_scopes"), "[]")
+        modules = [scope for scope in ast.literal_eval(noted) if scope.split(".")[0] == "backbone"]
+        if modules:
+            module = modules[-1].removeprefix("backbone.")
+            counts[module] += 1
+            node.name = module if counts[module] == 1 else f"{module}:{counts[module]}"
+            names.append(node.name)
+    return frozenset(names)
 
 
 def _clean(model: onnx.ModelProto) -> None:

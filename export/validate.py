@@ -19,7 +19,7 @@ from ..runtime.files import load_arrays
 from ..runtime.images import find_images, folder_labels, read_labels
 from ..runtime.preprocessing import Pixels, prepare
 from ..runtime.self_test import SelfTest
-from .diagnosis import AS_EXPORTED, UNEXPLAINED, find_cause
+from .diagnosis import find_cause
 from .reference import load_reference, load_untrained
 from .scorer import Accuracy, Scorer, make_scorer
 
@@ -202,9 +202,8 @@ def _judge(
     variant = bundle.variants[encoder.variant]
     fidelity = compare(embedded.of_pytorch, vectors)
     failures = failed_gates(fidelity, choose_gates(variant.precision, limits.min_cosine, limits.min_overlap))
-    cause = find_cause(network, bundle.preprocessing, encoder.run, embedded.first) if failures else None
-    if cause == UNEXPLAINED and variant.precision != "fp32" and not test.moved:
-        cause = AS_EXPORTED
+    moved = bool(test.moved)
+    cause = find_cause(network, bundle, variant, encoder.run, embedded.first, moved) if failures or moved else None
     accuracy = scorer.score(vectors) if scorer else None
     if accuracy and accuracy.knn_change and limits.max_accuracy_drop is not None:
         drop = -accuracy.knn_change.mean

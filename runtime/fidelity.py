@@ -165,7 +165,7 @@ def failed_gates(fidelity: Fidelity, gates: Sequence[Gate]) -> list[str]:
     """What a variant falls short of, a phrase a gate missed."""
     failed = [gate for gate in gates if not gate.holds(fidelity)]
     return [
-        f"{_NAMES[gate.figure]} {getattr(fidelity, gate.figure):.6g}, "
+        f"{_NAMES[gate.figure]} {format(getattr(fidelity, gate.figure), '.6f' if gate.at_least else '.3g')}, "
         f"needs {'≥' if gate.at_least else '≤'} {gate.limit:g}"
         for gate in failed
     ]

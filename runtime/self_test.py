@@ -60,7 +60,7 @@ def run_self_test(bundle: Bundle, variant: Variant, run: Callable[[Pixels], NDAr
     errors = {name: _pixel_error(decoded[name], golden[f"pixels:{name}"]) for name in names}
     # A variant that missed its gates at export, and says so, is held to what it was.
     missed = failed_gates(to_pytorch, GATES[variant.precision]) if variant.passes else []
-    moved = f"lowest cosine to its own embeddings at export {to_export:.6g}, needs ≥ {variant.own_cosine:g}"
+    moved = f"lowest cosine to its own embeddings at export {to_export:.6f}, needs ≥ {variant.own_cosine:g}"
     wrong = {name: decoded[name] for name, error in errors.items() if not error <= PIXEL_TOLERANCE}
     return SelfTest(
         images=len(vectors),

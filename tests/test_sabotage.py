@@ -38,18 +38,24 @@ def caught(bundle: Path, photos: Path, *options: object) -> str:
 class Changed(nn.Module):
     """A network with something done to what goes in or comes out of its backbone."""
 
-    def __init__(self, network: InferenceNetwork, backbone: nn.Module | None = None, swap: bool = False) -> None:
+    def __init__(
+        self, network: InferenceNetwork, before: nn.Module | None = None, after: nn.Module | None = None
+    ) -> None:
         super().__init__()
         self.network = network
-        self.backbone = backbone or network.backbone
+        self.backbone = network.backbone
+        self.before, self.after = before or nn.Identity(), after or nn.Identity()
         self.image_size = network.image_size
-        self.swap = swap
         self.eval()
 
     def forward(self, images: Tensor) -> Tensor:
-        pixels = images.flip(3) if self.swap else images
-        embeddings = self.backbone(self.network.inputs(pixels))
+        embeddings = self.after(self.backbone(self.network.inputs(self.before(images))))
         return embeddings / embeddings.square().sum(1, keepdim=True).sqrt().clamp(min=1e-12)
+
+
+class Swapped(nn.Module):
+    def forward(self, images: Tensor) -> Tensor:
+        return images.flip(3)
 
 
 class NotNormalised(Changed):
@@ -83,7 +89,7 @@ def test_mean_and_deviation_swapped(bundle: Path, photos: Path):
 
 
 def test_red_and_blue_swapped_in_the_graph(bundle: Path, photos: Path):
-    write_network(bundle, Changed(network_of(bundle), swap=True))
+    write_network(bundle, Changed(network_of(bundle), before=Swapped()))
     assert "Likely cause: red and blue are swapped" in caught(bundle, photos)
 
 
@@ -128,7 +134,15 @@ def test_weights_of_another_run_in_the_model(bundle: Path, photos: Path):
     write_network(bundle, network)
     message = caught(bundle, photos)
     assert "lowest cosine to PyTorch" in message
-    assert "other weights than encoder.safetensors" in message
+    assert "wrong from the first layer on: made from other weights than encoder.safetensors" in message
+
+
+def test_one_layer_of_other_weights_in_the_model(bundle: Path, photos: Path):
+    network = network_of(bundle)
+    with torch.no_grad():
+        network.backbone.get_parameter("bn3.weight").mul_(1.01)
+    write_network(bundle, network)
+    assert "Likely cause: right up to layer bn2, wrong after bn3" in caught(bundle, photos)
 
 
 def test_weights_a_little_further_trained_in_the_model(bundle: Path, photos: Path):
@@ -165,16 +179,17 @@ def test_another_epochs_weights(finished_bundle: Path, run: Path, photos: Path):
 
 def test_the_projector_left_on(bundle: Path, photos: Path):
     network = network_of(bundle)
-    write_network(bundle, Changed(network, nn.Sequential(network.backbone, nn.Linear(256, 256))))
-    assert "a layer too many (the projector)" in caught(bundle, photos)
-    write_network(bundle, Changed(network, nn.Sequential(network.backbone, nn.Linear(256, 128))))
+    write_network(bundle, Changed(network, after=nn.Linear(256, 256)))
+    assert "each layer of the backbone is right, what follows is not: a layer too many" in caught(bundle, photos)
+    write_network(bundle, Changed(network, after=nn.Linear(256, 128)))
     assert "gives vectors [32, 128]; the manifest says 256 (a layer too many" in caught(bundle, photos)
 
 
 def test_a_doubled_int8_scale(bundle: Path, photos: Path):
-    double_a_scale(bundle)
+    layer = double_a_scale(bundle)
     message = caught(bundle, photos, "--variant", "int8.onnx")
     assert "lowest cosine to its own embeddings at export" in message
+    assert f"Likely cause: after layer {layer} values are 1." in message
 
 
 def test_embeddings_not_normalised(bundle: Path, photos: Path):

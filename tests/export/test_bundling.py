@@ -91,7 +91,7 @@ def test_int8_that_misses_its_gates_is_written_and_marked(
     result = export_run(finished_run, tmp_path / "b", int8=True)
     missed = [each for each in result.variants if each.failures]
     assert {each.name for each in missed} == {"int8.onnx", "int8.xml"}
-    assert "mean cosine to PyTorch 0.5, needs ≥ 0.99" in missed[0].failures[0]
+    assert "mean cosine to PyTorch 0.500000, needs ≥ 0.99" in missed[0].failures[0]
     assert result.default == "fp32.onnx"
     assert Encoder(tmp_path / "b").variant == "fp32.onnx"
     assert Encoder(tmp_path / "b", "int8").self_test().passed  # held to what it was at export

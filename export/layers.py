@@ -1,0 +1,160 @@
+"""Where along the network a variant departs from FP32: the signal to noise after each layer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime
+from numpy.typing import NDArray
+
+from ..runtime.bundle import Bundle, Variant
+from ..runtime.errors import ImageError
+from ..runtime.images import find_images
+from ..runtime.openvino_backend import import_openvino, shared_core
+from ..runtime.preprocessing import Pixels, prepare
+from .accuracy import draw_rows
+from .onnx_format import trace
+from .reference import load_network
+
+# Enough images: each ratio is a mean over all of a layer's activations, and moves little with more.
+IMAGES = 32
+# The layers that are shown, as ONNX calls them, and what a quantiser merges into the layer before it.
+WEIGHTED = ("Conv", "Gemm", "MatMul")
+MERGED = ("Relu", "Clip")
+# A float32 layer is right above this many dB: rounding alone leaves about 120.
+RIGHT = 60.0
+END = "embeddings"
+FILE_IS_RIGHT = "the file is right where its layers are read one by one: the engine computes otherwise"
+
+Read = Callable[[Pixels], Sequence[Any]]
+
+
+@dataclass(frozen=True)
+class Layer:
+    """What a variant computes (y) beside FP32 (x) after a layer with weights, the rounding of its output included.
+
+    `signal_to_noise`: 10 log10(Σ x² / Σ (x − y)²) in dB, over all activations of all images. `scale`: Σ x y / Σ x², 1
+    where both are alike.
+    """
+
+    name: str
+    signal_to_noise: float
+    scale: float
+
+    @property
+    def correlation(self) -> float:
+        """Σ x y / √(Σ x² Σ y²): 1 where one is a multiple of the other."""
+        noise = 10 ** (-self.signal_to_noise / 10)
+        return self.scale / max(noise - 1 + 2 * self.scale, 1e-12) ** 0.5
+
+
+def measure_layers(path: Path, data: Path, variant: str | None = None) -> dict[str, list[Layer]]:
+    """The layers, in the network's order, of each variant of a bundle that is here, or of those meant by `variant`.
+
+    Measured on 32 of the images under `data`. Raises BundleError, EngineError, ImageError, UsageError.
+    """
+    bundle = Bundle.open(path)
+    wanted = bundle.find(variant) if variant else [each for each in bundle.variants.values() if bundle.holds(each)]
+    pixels = _prepare_some(bundle, data)
+    model = trace(load_network(bundle)).model
+    return {each.name: compare_layers(model, bundle, each, pixels) for each in wanted}
+
+
+def compare_layers(model: onnx.ModelProto, bundle: Bundle, variant: Variant, pixels: Pixels) -> list[Layer]:
+    """A variant's layers beside those of the network as it was traced, on `pixels` uint8 `[N, H, W, 3]`.
+
+    Layers are known by their names: one that the variant's file lacks, or has in another shape, is left out. The
+    embeddings are the last.
+    """
+    following = {node.input[0]: node.name for node in model.graph.node if node.op_type in MERGED}
+    weighted = {node.name: following.get(node.output[0]) for node in model.graph.node if node.op_type in WEIGHTED}
+    tap = _tap_onnx if variant.format == "onnx" else _tap_openvino
+    found, read = tap(bundle.model(variant).contents, {*weighted, *filter(None, weighted.values())})
+    # An activation that is not in the file was merged into its layer, whose values are then those after it.
+    beside = {name: after if after and after not in found else name for name, after in weighted.items()}
+    layers = [name for name in weighted if name in found] + [END]
+    known, expect = _tap_onnx((model.SerializeToString(),), set(beside.values()))
+    sums: dict[str, NDArray[np.float64]] = {}
+    for image in pixels[:, None]:  # one by one: all activations of a batch take gigabytes
+        expected, values = dict(zip(known, expect(image), strict=True)), dict(zip(found, read(image), strict=True))
+        for name in layers:
+            x, y = expected[beside.get(name, END)].astype(np.float64), values[name].astype(np.float64)
+            if x.shape == y.shape:
+                sums[name] = sums.get(name, 0) + np.array([(x * x).sum(), np.square(x - y).sum(), (x * y).sum()])
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return [
+            Layer(name, float(10 * np.log10(signal / noise)), float(product / signal))
+            for name, (signal, noise, product) in sums.items()
+        ]
+
+
+def locate_departure(layers: Sequence[Layer], quantised: bool) -> str:
+    """In words, where a variant that is wrong goes wrong: by its layers with weights, and its embeddings."""
+    *inside, end = layers
+    if not inside:
+        return "its layers have other names than encoder.safetensors: another network, or exported by other means"
+    grown = next((layer for layer in inside if abs(layer.scale - 1) > 0.25), None)
+    if grown and grown.correlation > 0.8:
+        return f"after layer {grown.name} values are {grown.scale:.2f} times PyTorch's"
+    if quantised:
+        before, after = max(pairwise(layers), key=lambda two: two[0].signal_to_noise - two[1].signal_to_noise)
+        ratios = f"from {before.signal_to_noise:.0f} to {after.signal_to_noise:.0f} dB"
+        return f"it departs most at layer {after.name}, where signal to noise falls {ratios}"
+    wrong = next((place for place, layer in enumerate(inside) if not layer.signal_to_noise >= RIGHT), None)
+    if wrong is None and end.signal_to_noise >= RIGHT:
+        return FILE_IS_RIGHT
+    if wrong is None:
+        return "each layer of the backbone is right, what follows is not: a layer too many, such as the projector"
+    if wrong == 0:
+        return "wrong from the first layer on: made from other weights than encoder.safetensors"
+    return f"right up to layer {inside[wrong - 1].name}, wrong after {inside[wrong].name}"
+
+
+def _prepare_some(bundle: Bundle, data: Path) -> Pixels:
+    """Readable images, drawn from all over the folder."""
+    paths = find_images(data)
+    pixels = []
+    for place in draw_rows(len(paths), 2 * IMAGES):
+        try:
+            pixels.append(prepare(paths[place], bundle.preprocessing))
+        except ImageError:  # validation has named it
+            continue
+    if not pixels:
+        raise ImageError(f"{data}: none of the {len(paths)} images that were tried can be read")
+    return np.stack(pixels[:: max(1, len(pixels) // IMAGES)][:IMAGES])
+
+
+def _tap_onnx(contents: tuple[bytes, ...], names: Collection[str]) -> tuple[list[str], Read]:
+    """The nodes that the model has, its embeddings first, and what reads the values after these, in that order."""
+    model = onnx.load_from_string(contents[0])
+    rounded = {node.input[0]: node.output[0] for node in model.graph.node if node.op_type == "QuantizeLinear"}
+    restored = {node.input[0]: node.output[0] for node in model.graph.node if node.op_type == "DequantizeLinear"}
+    outputs = {node.name: node.output[0] for node in model.graph.node if node.name in names}
+    tapped = [restored.get(rounded.get(output, ""), output) for output in outputs.values()]
+    model.graph.output.extend(onnx.ValueInfoProto(name=output) for output in tapped)
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    return [END, *outputs], lambda pixels: session.run([END, *tapped], {"images": pixels})
+
+
+def _tap_openvino(contents: tuple[bytes, ...], names: Collection[str]) -> tuple[list[str], Read]:
+    """The same for an IR."""
+    openvino = import_openvino()
+    model = shared_core().read_model(contents[0], openvino.Tensor(np.frombuffer(contents[1], np.uint8)))
+    operations = {each.get_friendly_name(): each for each in model.get_ordered_ops()}
+    outputs = {name: each.output(0) for name, each in operations.items() if name in names}
+    tapped = []
+    for output in outputs.values():
+        followers = [each.get_node() for each in output.get_target_inputs()]
+        tapped += [next((each.output(0) for each in followers if each.get_type_name() == "FakeQuantize"), output)]
+    model.add_outputs(tapped)
+    model.reshape([1, *list(model.input(0).partial_shape)[1:]])
+    compiled = shared_core().compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    return [END, *outputs], lambda pixels: list(compiled([pixels]).values())
