@@ -18,6 +18,8 @@ from typing import Any
 import onnx
 import torch
 from onnxruntime.quantization import CalibrationDataReader, CalibrationMethod, QuantFormat, QuantType, quantize_static
+from timm.utils import reparameterize_model  # pyright: ignore[reportPrivateImportUsage]
+from torch import Tensor, nn
 
 from ..models.network import InferenceNetwork
 from ..runtime.bundle import METADATA_KEY
@@ -41,13 +43,18 @@ class Graph:
 
 
 def trace(network: InferenceNetwork) -> Graph:
-    """The network as ONNX, any batch size. Raises RunError if torch cannot trace it."""
+    """The network as ONNX, any batch size, parallel branches merged (RepVGG, MobileOne) and batch norms folded.
+
+    Raises RunError if torch cannot trace it.
+    """
+    merged = reparameterize_model(network)  # a copy
+    _replace_pools(merged)
     side = network.image_size
     example = torch.zeros(2, side, side, 3, dtype=torch.uint8)  # a batch of one would be taken for a constant
     try:
         with quiet(), torch.no_grad():
             program = torch.onnx.export(
-                network,
+                merged,
                 (example,),
                 dynamo=True,
                 opset_version=OPSET,
@@ -102,6 +109,19 @@ class _Reader(CalibrationDataReader):
     def get_next(self) -> Any:
         batch = next(self._batches, None)
         return None if batch is None else {"images": batch}
+
+
+class _Mean(nn.Module):
+    def forward(self, features: Tensor) -> Tensor:
+        return features.mean((2, 3), keepdim=True)
+
+
+def _replace_pools(network: nn.Module) -> None:
+    """Writes pooling to one pixel as a mean: of it, torch's exporter makes nine nodes, one a gather by computed places."""
+    for module in network.modules():
+        for name, child in module.named_children():
+            if isinstance(child, nn.AdaptiveAvgPool2d) and child.output_size in (1, (1, 1)):
+                setattr(module, name, _Mean())
 
 
 def _name_after_modules(model: onnx.ModelProto) -> frozenset[str]:

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
+import torch
 from byol_edge.export.onnx_format import OPSET, quiet, trace
 from byol_edge.models.backbones import build_backbone
 from byol_edge.models.network import InferenceNetwork, embed_pixels
@@ -67,7 +68,13 @@ def test_batch_norm_is_folded_and_the_network_alone_is_quantised(finished_bundle
 
 @pytest.mark.parametrize(
     ("name", "side"),
-    [("resnet18", 32), ("mobilenetv3_small_100", 64), ("tf_efficientnet_lite0", 64), ("repvgg_a0", 64)],
+    [
+        ("resnet18", 32),
+        ("mobilenetv3_small_100", 64),
+        ("tf_efficientnet_lite0", 64),
+        ("repvgg_a0", 64),
+        ("mobileone_s0", 64),
+    ],
 )
 def test_a_traced_backbone_computes_what_pytorch_does(name: str, side: int, random: np.random.Generator):
     network = InferenceNetwork(build_backbone(name, side), Preprocessing(side))
@@ -81,6 +88,22 @@ def test_a_traced_backbone_computes_what_pytorch_does(name: str, side: int, rand
     assert graph.backbone_nodes < names
     convolutions = {node.name for node in graph.model.graph.node if node.op_type == "Conv"}
     assert convolutions <= graph.backbone_nodes
+    assert {node.name for node in graph.model.graph.node if node.op_type == "Gather"} == set()
+
+
+def test_branches_are_merged_and_the_network_given_is_left_as_it_is():
+    backbone = build_backbone("repvgg_a0", 32)
+    before = sum(isinstance(module, torch.nn.Conv2d) for module in backbone.modules())
+    graph = trace(InferenceNetwork(backbone, Preprocessing(32))).model.graph
+    assert sum(node.op_type == "Conv" for node in graph.node) == 22
+    assert sum(isinstance(module, torch.nn.Conv2d) for module in backbone.modules()) == before == 44
+
+
+def test_nodes_have_the_names_of_their_modules():
+    graph = trace(InferenceNetwork(build_backbone("mobilenetv3_small_100", 32), Preprocessing(32))).model.graph
+    names = [node.name for node in graph.node]
+    assert len(set(names)) == len(names)
+    assert {"bn1", "blocks.0.0.se.conv_reduce", "blocks.0.0.se:2", "conv_head"} <= set(names)
 
 
 def test_quiet_restores_what_it_silences(capsys: pytest.CaptureFixture[str]):
