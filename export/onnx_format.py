@@ -117,7 +117,7 @@ class _Mean(nn.Module):
 
 
 def _replace_pools(network: nn.Module) -> None:
-    """Writes pooling to one pixel as a mean: of it, torch's exporter makes nine nodes, one a gather by computed places."""
+    """Writes pooling to one pixel as a mean; of it, torch's exporter makes nine nodes, with a gather."""
     for module in network.modules():
         for name, child in module.named_children():
             if isinstance(child, nn.AdaptiveAvgPool2d) and child.output_size in (1, (1, 1)):
