@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -23,9 +22,8 @@ PLAIN_LINE_EVERY = 10.0  # seconds, where standard error is no terminal
 
 
 def standard_output() -> Console:
-    """A console that does not fold lines where no terminal says how wide it is."""
-    width = None if sys.stdout.isatty() else 160
-    return Console(width=width, highlight=False, markup=False, emoji=False)
+    """A console that folds no line of a table, since half a figure on a line is worse than what a terminal does."""
+    return Console(width=200, highlight=False, markup=False, emoji=False)
 
 
 @cache
@@ -123,6 +121,11 @@ def needs(extra: str) -> Iterator[None]:
 
 def megabytes(size: int) -> str:
     return f"{size / 1e6:.2f} MB"
+
+
+def count(number: int, noun: str) -> str:
+    """ "1 image", "2 images"."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 def share(value: float | None) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,7 +13,7 @@ import click
 from ..runtime.errors import FidelityError, UsageError
 from ..runtime.files import write_text
 from ..runtime.vectors import VectorComparison, compare_vector_files
-from .output import Bar, needs, note, print_json, print_table, say, share
+from .output import Bar, count, needs, note, print_json, print_table, say, share
 
 if TYPE_CHECKING:
     from ..export.accuracy import Interval
@@ -73,8 +74,8 @@ def validate(
     With --vectors, compares what two machines made of the same images: byol-edge validate --vectors a.npz b.npz
     """
     if vectors:
-        if bundle or data:
-            raise UsageError("--vectors compares two files: leave out the bundle and --data")
+        if bundle or data or variant or labels or against or min_overlap or max_accuracy_drop or layers or junit:
+            raise UsageError("--vectors compares two files: nothing goes with it but --min-cosine and --json")
         _validate_vectors(compare_vector_files(*vectors, min_cosine), as_json)
         return
     if bundle is None or data is None:
@@ -89,17 +90,17 @@ def validate(
         result = run_validation(bundle, data, variant, labels, against, limits, bar.update)
     by_layer = measure_layers(bundle, data, variant) if layers else {}
     picture = bundle.resolve().with_name(bundle.resolve().name + ".report") / "layers.png"
-    if by_layer:
-        draw_layers(by_layer, str(bundle), picture)
-    if junit:
-        write_text(junit, to_junit(result, bundle))
     if as_json:
         layers_as_json = {name: [asdict(layer) for layer in found] for name, found in by_layer.items()}
         print_json({**asdict(result), "failures": result.failures, "layers": layers_as_json})
     else:
         print_validation(result, bundle)
-        if by_layer:
-            print_layers(by_layer, picture)
+        print_layers(by_layer)
+    if by_layer:
+        draw_layers(by_layer, str(bundle), picture)
+        note(f"drawn in {picture}")
+    if junit:
+        write_text(junit, to_junit(result, bundle))
     if result.failures:
         more = f" (and {len(result.failures) - 1} more, above)" if len(result.failures) > 1 else ""
         raise FidelityError(f"{bundle}: {result.failures[0]}{more}")
@@ -126,14 +127,16 @@ def print_validation(result: Validation, bundle: Path) -> None:
         for each in result.variants
     ]
     columns = ("variant", "engine", "cosine", "1st pct", "lowest", "angle", "overlap", "order", "gates")
-    what = f", {result.classes} classes" if result.classes else ", no classes known"
-    print_table(f"{bundle}, to PyTorch on {result.images} images{what}:", columns, rows, left=2)
+    what = f"{result.classes} classes" if result.classes else "no classes known"
+    if 0 < result.labelled < result.images:
+        what += f" (of {result.labelled} images)"
+    print_table(f"{bundle}, to PyTorch on {count(result.images, 'image')}, {what}:", columns, rows, left=2)
     if result.accuracy:
         _print_accuracy(result)
     for failure in result.failures:
         say(f"FAILED: {failure}")
     if result.unreadable:
-        say(f"{len(result.unreadable)} images could not be read and were left out.")
+        say(f"{count(len(result.unreadable), 'image')} could not be read and left out.")
 
 
 def _print_accuracy(result: Validation) -> None:
@@ -164,8 +167,10 @@ def _change(interval: Interval | None) -> str:
     return "" if interval is None else f"{interval.lower:+.3f}…{interval.upper:+.3f}"
 
 
-def print_layers(measured: dict[str, list[Layer]], picture: Path) -> None:
-    """Signal to noise after each layer, a column a variant."""
+def print_layers(measured: dict[str, list[Layer]]) -> None:
+    """Signal to noise after each layer, a column a variant; nothing where none was measured."""
+    if not measured:
+        return
     ratios = {name: {layer.name: layer.signal_to_noise for layer in layers} for name, layers in measured.items()}
     names = dict.fromkeys(layer.name for layers in measured.values() for layer in layers)
     rows = [(name, *(_decibels(found.get(name)) for found in ratios.values())) for name in names]
@@ -173,7 +178,6 @@ def print_layers(measured: dict[str, list[Layer]], picture: Path) -> None:
     print_table(
         "Signal to noise after each layer, dB (20: noise has a hundredth of the power):", ("layer", *ratios), rows
     )
-    say(f"Drawn in {picture}.")
 
 
 def _decibels(ratio: float | None) -> str:
@@ -196,7 +200,8 @@ def to_junit(result: Validation, bundle: Path) -> str:
             failure = ElementTree.SubElement(case, "failure", message="; ".join(failures))
             failure.text = f"likely cause: {cause}" if cause else None
     ElementTree.indent(suite)
-    return '<?xml version="1.0" encoding="utf-8"?>\n' + ElementTree.tostring(suite, encoding="unicode") + "\n"
+    text = '<?xml version="1.0" encoding="utf-8"?>\n' + ElementTree.tostring(suite, encoding="unicode") + "\n"
+    return re.sub(r"[^\t\n -\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]", "\ufffd", text)  # XML has no other characters
 
 
 def _validate_vectors(result: VectorComparison, as_json: bool) -> None:

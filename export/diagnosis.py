@@ -70,7 +70,14 @@ def _mistakes(network: InferenceNetwork, preprocessing: Preprocessing, pixels: P
     """What PyTorch gives with each mistake made."""
     mean, std = preprocessing.mean, preprocessing.std
     yield "red and blue are swapped", _embed(network, pixels[..., ::-1])
+    yield "images are mirrored", _embed(network, pixels[:, :, ::-1])
+    yield (
+        "red and blue are swapped after mean and standard deviation are applied",
+        _embed(InferenceNetwork(network.backbone, _reverse(preprocessing)), pixels[..., ::-1]),
+    )
+    half = (0.5, 0.5, 0.5)
     for cause, wrong in (
+        ("mean and standard deviation are .5, not the bundle's", replace(preprocessing, mean=half, std=half)),
         ("mean and standard deviation are swapped", replace(preprocessing, mean=std, std=mean)),
         ("mean and standard deviation are left out", replace(preprocessing, mean=(0, 0, 0), std=(1, 1, 1))),
         ("mean and standard deviation are in the order of blue, green, red", _reverse(preprocessing)),

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from ..runtime.bundle import GOLDEN
+from ..runtime.golden import Golden
 from ..runtime.preprocessing import Pixels, Preprocessing, prepare
 
 GOLDEN_IMAGES = 16
@@ -28,9 +29,9 @@ def write_golden(
     pixels = {}
     for name, content in encoded_files().items():
         (bundle / FOLDER / name).write_bytes(content)
-        pixels[f"pixels:{FOLDER}/{name}"] = prepare(content, preprocessing)
+        pixels[f"{FOLDER}/{name}"] = prepare(content, preprocessing)
     with (bundle / GOLDEN).open("wb") as file:
-        np.savez(file, images=images, **embeddings, **pixels)
+        np.savez(file, **Golden(images, embeddings, pixels).to_arrays())
 
 
 def encoded_files() -> dict[str, bytes]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -99,21 +98,31 @@ def locate_departure(layers: Sequence[Layer], quantised: bool) -> str:
     *inside, end = layers
     if not inside:
         return "its layers have other names than encoder.safetensors: another network, or exported by other means"
-    grown = next((layer for layer in inside if abs(layer.scale - 1) > 0.25), None)
-    if grown and grown.correlation > 0.8:
-        return f"after layer {grown.name} values are {grown.scale:.2f} times PyTorch's"
     if quantised:
-        before, after = max(pairwise(layers), key=lambda two: two[0].signal_to_noise - two[1].signal_to_noise)
-        ratios = f"from {before.signal_to_noise:.0f} to {after.signal_to_noise:.0f} dB"
-        return f"it departs most at layer {after.name}, where signal to noise falls {ratios}"
+        return _locate_fall(layers)
     wrong = next((place for place, layer in enumerate(inside) if not layer.signal_to_noise >= RIGHT), None)
     if wrong is None and end.signal_to_noise >= RIGHT:
         return FILE_IS_RIGHT
     if wrong is None:
         return "each layer of the backbone is right, what follows is not: a layer too many, such as the projector"
+    times = _describe_scale(inside[wrong])
     if wrong == 0:
-        return "wrong from the first layer on: made from other weights than encoder.safetensors"
-    return f"right up to layer {inside[wrong - 1].name}, wrong after {inside[wrong].name}"
+        return f"wrong from the first layer on{times}: other weights than encoder.safetensors, or other preprocessing"
+    return f"right up to layer {inside[wrong - 1].name}, wrong after {inside[wrong].name}{times}"
+
+
+def _locate_fall(layers: Sequence[Layer]) -> str:
+    """The layer at which signal to noise falls furthest below what it was at any layer before."""
+    lowest = np.minimum.accumulate([layer.signal_to_noise for layer in layers])
+    place = int(np.argmax(lowest[:-1] - lowest[1:])) + 1
+    ratios = f"from {lowest[place - 1]:.0f} to {lowest[place]:.0f} dB"
+    return f"signal to noise falls {ratios} at layer {layers[place].name}{_describe_scale(layers[place])}"
+
+
+def _describe_scale(layer: Layer) -> str:
+    if abs(layer.scale - 1) < 0.1 or layer.correlation < 0.8:
+        return ""
+    return f", where values are {layer.scale:.2f} times PyTorch's"
 
 
 def _prepare_some(bundle: Bundle, data: Path) -> Pixels:

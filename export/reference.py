@@ -19,8 +19,8 @@ from ..models.weights import (
     serialise_weights,
     untrained_encoder,
 )
-from ..runtime.bundle import Bundle
-from ..runtime.errors import UsageError
+from ..runtime.bundle import MANIFEST, Bundle
+from ..runtime.errors import BundleError, UsageError
 from ..runtime.files import sha256
 from .source import read_target
 
@@ -62,7 +62,10 @@ def load_network(bundle: Bundle) -> InferenceNetwork:
 
 def load_untrained(bundle: Bundle) -> InferenceNetwork:
     """The bundle's architecture with the weights that its run started from."""
-    seed = bundle.manifest["provenance"]["training"]["seed"]
+    try:
+        seed = int(bundle.manifest["provenance"]["training"]["seed"])
+    except (KeyError, TypeError, ValueError):
+        raise BundleError(f"{bundle.path / MANIFEST}: does not say which seed the run started from") from None
     return InferenceNetwork(untrained_encoder(encoder_spec(bundle), seed), bundle.preprocessing)
 
 

@@ -8,19 +8,29 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
 from ..models.network import InferenceNetwork, embed_pixels
-from ..runtime.bundle import GOLDEN, Bundle
+from ..runtime.bundle import Bundle
 from ..runtime.encoder import BACKENDS, BATCH_SIZE, Encoder, batches
-from ..runtime.errors import BundleError, ImageError
-from ..runtime.fidelity import GATES, Fidelity, Vectors, choose_gates, compare, failed_gates
-from ..runtime.files import load_arrays
+from ..runtime.errors import BundleError, ImageError, UsageError
+from ..runtime.fidelity import (
+    GATES,
+    LEAST_FOR_OVERLAP,
+    Fidelity,
+    Vectors,
+    choose_gates,
+    compare,
+    cosines,
+    failed_gates,
+)
+from ..runtime.golden import PYTORCH, read_golden
 from ..runtime.images import find_images, folder_labels, read_labels
 from ..runtime.preprocessing import Pixels, prepare
 from ..runtime.self_test import SelfTest
 from .diagnosis import find_cause
-from .reference import load_reference, load_untrained
+from .reference import Reference, load_reference, load_untrained
 from .scorer import Accuracy, Scorer, make_scorer
 
 # Side of the images that stand for "raw pixels": larger ones are no better a floor, and slow to compare.
@@ -50,13 +60,16 @@ class ValidatedVariant:
 
 @dataclass(frozen=True)
 class Validation:
-    """What a validation found. `accuracy`: PyTorch's; `floors`: what is to be beaten. All None without classes.
+    """What a validation found. `labelled`: images of known class; without, there are no accuracy and no floors.
+
+    `accuracy`: PyTorch's. `floors`: what is to be beaten.
 
     `difference`: how the weights given to validate against are not the bundle's. `around`: what is wrong with the
     bundle's weights or this machine's decoders, whatever the variant. `unreadable`: a message an image.
     """
 
     images: int
+    labelled: int
     classes: int
     accuracy: Accuracy | None
     floors: dict[str, Accuracy]
@@ -103,13 +116,15 @@ def validate(
         raise ImageError(f"{data}: none of its {len(paths)} images can be read; the first: {embedded.unreadable[0]}")
     known = None if names is None else [names[row] for row in embedded.rows]
     scorer = make_scorer(embedded.of_pytorch, known)
+    _check_measurable(limits, len(embedded.rows), scorer)
     tests = [encoder.self_test() for encoder in encoders]
     variants = [
-        _judge(bundle, reference.network, encoder, test, vectors, embedded, scorer, limits)
+        _judge(bundle, reference, encoder, test, vectors, embedded, scorer, limits)
         for encoder, test, vectors in zip(encoders, tests, embedded.of_variants, strict=True)
     ]
     return Validation(
         images=len(embedded.rows),
+        labelled=len(scorer.rows) if scorer else 0,
         classes=scorer.classes if scorer else 0,
         accuracy=scorer.accuracy if scorer else None,
         floors={name: scorer.score(vectors) for name, vectors in embedded.of_floors.items()} if scorer else {},
@@ -123,6 +138,8 @@ def validate(
 def _load_encoders(bundle: Bundle, variant: str | None) -> list[Encoder]:
     """Each variant that is here, or the ones meant by `variant`, on each engine that runs its format."""
     wanted = bundle.find(variant) if variant else [each for each in bundle.variants.values() if bundle.holds(each)]
+    if not wanted:
+        raise BundleError(f"{bundle.path}: holds the files of none of its variants; copy them from the original bundle")
     return [
         Encoder(bundle.path, each.name, engine.name)
         for each in wanted
@@ -133,14 +150,11 @@ def _load_encoders(bundle: Bundle, variant: str | None) -> list[Encoder]:
 
 @dataclass(frozen=True)
 class Embedded:
-    """The readable images (`rows`: their places in the list) as each network sees them, a row an image.
+    """The readable images (`paths`) as each network sees them, a row an image; `rows`: their places in the list."""
 
-    `first`: the pixels of the first batch.
-    """
-
+    paths: list[Path]
     rows: list[int]
     unreadable: list[str]
-    first: Pixels
     of_pytorch: Vectors
     of_floors: dict[str, Vectors]
     of_variants: list[Vectors]
@@ -158,7 +172,6 @@ def _embed_all(
     pieces: list[list[Vectors]] = [[] for _ in ways]
     rows: list[int] = []
     unreadable: list[str] = []
-    first = np.zeros((0, 0, 0, 3), np.uint8)
     for batch in batches(enumerate(paths), BATCH_SIZE):
         pixels = []
         for row, image in batch:
@@ -169,13 +182,12 @@ def _embed_all(
                 unreadable.append(str(error))
         if pixels:
             stacked = np.stack(pixels)
-            first = first if len(first) else stacked
             for piece, way in zip(pieces, ways, strict=True):
                 piece.append(way(stacked))
         step(len(rows) + len(unreadable), len(paths))
     of_pytorch, *others = [np.concatenate(piece) if piece else np.zeros((0, 0), np.float32) for piece in pieces]
     of_floors = dict(zip(floors, others, strict=False))
-    return Embedded(rows, unreadable, first, of_pytorch, of_floors, others[len(floors) :])
+    return Embedded([paths[row] for row in rows], rows, unreadable, of_pytorch, of_floors, others[len(floors) :])
 
 
 def _floors(bundle: Bundle) -> dict[str, Callable[[Pixels], Vectors]]:
@@ -191,7 +203,7 @@ def _shrink(pixels: Pixels) -> Vectors:
 
 def _judge(
     bundle: Bundle,
-    network: InferenceNetwork,
+    reference: Reference,
     encoder: Encoder,
     test: SelfTest,
     vectors: Vectors,
@@ -202,8 +214,12 @@ def _judge(
     variant = bundle.variants[encoder.variant]
     fidelity = compare(embedded.of_pytorch, vectors)
     failures = failed_gates(fidelity, choose_gates(variant.precision, limits.min_cosine, limits.min_overlap))
-    moved = bool(test.moved)
-    cause = find_cause(network, bundle, variant, encoder.run, embedded.first, moved) if failures or moved else None
+    cause = None
+    if reference.difference and failures:
+        cause = "--against holds other weights than the bundle"
+    elif test.moved or failed_gates(fidelity, GATES[variant.precision]):  # a stricter gate needs no cause
+        pixels = _prepare_worst(bundle, embedded.paths, cosines(embedded.of_pytorch, vectors))
+        cause = find_cause(reference.network, bundle, variant, encoder.run, pixels, bool(test.moved))
     accuracy = scorer.score(vectors) if scorer else None
     if accuracy and accuracy.knn_change and limits.max_accuracy_drop is not None:
         drop = -accuracy.knn_change.mean
@@ -214,13 +230,24 @@ def _judge(
     return ValidatedVariant(encoder.variant, encoder.engine, fidelity, accuracy, (*failures, *test.moved), cause)
 
 
+def _prepare_worst(bundle: Bundle, paths: list[Path], cosine: NDArray[np.float64]) -> Pixels:
+    """A batch of images with the one that differs most."""
+    worst = int(np.nan_to_num(cosine, nan=-2).argmin())
+    start = max(0, min(worst // BATCH_SIZE * BATCH_SIZE, len(paths) - BATCH_SIZE))
+    return np.stack([prepare(path, bundle.preprocessing) for path in paths[start : start + BATCH_SIZE]])
+
+
+def _check_measurable(limits: Limits, images: int, scorer: Scorer | None) -> None:
+    """A gate that was asked for must not pass because nothing was measured."""
+    if limits.max_accuracy_drop is not None and scorer is None:
+        raise UsageError("--max-accuracy-drop needs classes: a sub-folder each with two or more images, or --labels")
+    if limits.min_overlap is not None and images < LEAST_FOR_OVERLAP:
+        raise UsageError(f"--min-overlap needs {LEAST_FOR_OVERLAP} or more images, --data has {images}")
+
+
 def _check_golden(bundle: Bundle, network: InferenceNetwork) -> list[str]:
     """Whether PyTorch gives here what it gave at export: what a bundle's weights are held to."""
-    try:
-        golden = load_arrays(bundle.read(GOLDEN))
-        vectors = embed_pixels(network, golden["images"])
-        failures = failed_gates(compare(golden["pytorch"], vectors), GATES["fp32"])
-    except (ValueError, KeyError) as error:
-        raise BundleError(f"{bundle.path / GOLDEN}: lacks reference images or embeddings ({error})") from error
+    golden = read_golden(bundle)
+    failures = failed_gates(compare(golden.embeddings[PYTORCH], embed_pixels(network, golden.images)), GATES["fp32"])
     what = "encoder.safetensors is not what the bundle was exported from, or golden.npz is not"
     return [f"{what}: {'; '.join(failures)}"] if failures else []

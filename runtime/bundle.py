@@ -182,7 +182,8 @@ def _check_manifest(manifest: Any, file: Path) -> None:
         names = set()
         for entry in manifest["variants"].values():
             names.update(entry["files"])
-            float(entry["own_cosine"])
+            if not 0 < float(entry["own_cosine"]) <= 1:
+                raise KeyError("own_cosine")
             if entry["precision"] not in PRECISIONS or not entry["files"] or not isinstance(entry["passes"], bool):
                 raise KeyError("variants")
         if manifest["default"] not in manifest["variants"] or not names <= manifest["files"].keys():

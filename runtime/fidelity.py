@@ -110,7 +110,10 @@ def nearest(vectors: Vectors, neighbours: int) -> NDArray[np.intp]:
         similarity = unit[start : start + 1024] @ unit.T
         rows = np.arange(len(similarity))
         similarity[rows, start + rows] = -np.inf
-        found.append(np.argsort(-similarity, axis=1, kind="stable")[:, :neighbours])
+        # The nearest alone are sorted, which takes a tenth of the time; of equals, the first row is the nearer.
+        some = np.sort(np.argpartition(-similarity, neighbours - 1, axis=1)[:, :neighbours])
+        order = np.argsort(-np.take_along_axis(similarity, some, 1), axis=1, kind="stable")
+        found.append(np.take_along_axis(some, order, 1))
     return np.concatenate(found)
 
 
@@ -165,7 +168,13 @@ def failed_gates(fidelity: Fidelity, gates: Sequence[Gate]) -> list[str]:
     """What a variant falls short of, a phrase a gate missed."""
     failed = [gate for gate in gates if not gate.holds(fidelity)]
     return [
-        f"{_NAMES[gate.figure]} {format(getattr(fidelity, gate.figure), '.6f' if gate.at_least else '.3g')}, "
+        f"{_NAMES[gate.figure]} {_format_missed(getattr(fidelity, gate.figure), gate)}, "
         f"needs {'≥' if gate.at_least else '≤'} {gate.limit:g}"
         for gate in failed
     ]
+
+
+def _format_missed(value: float, gate: Gate) -> str:
+    """With as many digits as it takes to be seen to miss."""
+    text = f"{value:.6f}" if gate.at_least else f"{value:.3g}"
+    return str(value) if float(text) == gate.limit else text

@@ -1,5 +1,6 @@
 """Files and folders that are written whole or not at all."""
 
+import errno
 import glob
 import hashlib
 import io
@@ -36,6 +37,8 @@ def whole_file(path: Path) -> Iterator[Path]:
 
     An error, a full disk or a kill inside the block leaves whatever was at `path` before.
     """
+    if path.is_dir():
+        raise IsADirectoryError(errno.EISDIR, "is a folder, not a file to write", str(path))
     path.parent.mkdir(parents=True, exist_ok=True)
     _clear_left_over(path)
     # The suffix stays, since writers such as matplotlib's choose the format by it.

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from .bundle import GOLDEN, Bundle, Variant
-from .errors import BundleError, ImageError
+from .bundle import Bundle, Variant
+from .errors import ImageError
 from .fidelity import GATES, Fidelity, compare, cosines, failed_gates
-from .files import load_arrays
+from .golden import PYTORCH, read_golden
 from .preprocessing import Pixels, prepare
 
 # JPEG decoders may differ by a rounding step a pixel; a wrong resize, colour order or orientation moves whole images.
@@ -47,17 +47,12 @@ class SelfTest:
 
 def run_self_test(bundle: Bundle, variant: Variant, run: Callable[[Pixels], NDArray[np.float32]]) -> SelfTest:
     """Compares what `run` (prepared pixels to embeddings) and this device's decoders give with the bundle's record."""
-    try:
-        golden = load_arrays(bundle.read(GOLDEN))
-        images, of_pytorch, of_variant = (golden[name] for name in ("images", "pytorch", variant.name))
-    except (ValueError, KeyError) as error:
-        raise BundleError(f"{bundle.path / GOLDEN}: lacks reference images or embeddings ({error})") from error
-    vectors = run(images)
-    to_pytorch = compare(of_pytorch, vectors)
-    to_export = float(cosines(of_variant, vectors).min())
-    names = [name.removeprefix("pixels:") for name in golden if name.startswith("pixels:")]
-    decoded = {name: _decode(bundle, name) for name in names}
-    errors = {name: _pixel_error(decoded[name], golden[f"pixels:{name}"]) for name in names}
+    golden = read_golden(bundle)
+    vectors = run(golden.images)
+    to_pytorch = compare(golden.embeddings[PYTORCH], vectors)
+    to_export = float(cosines(golden.embeddings[variant.name], vectors).min())
+    decoded = {name: _decode(bundle, name) for name in golden.files}
+    errors = {name: _pixel_error(decoded[name], pixels) for name, pixels in golden.files.items()}
     # A variant that missed its gates at export, and says so, is held to what it was.
     missed = failed_gates(to_pytorch, GATES[variant.precision]) if variant.passes else []
     moved = f"lowest cosine to its own embeddings at export {to_export:.6f}, needs ≥ {variant.own_cosine:g}"
@@ -69,16 +64,14 @@ def run_self_test(bundle: Bundle, variant: Variant, run: Callable[[Pixels], NDAr
         pixel_error=max(errors.values(), default=0.0),
         missed_gates=tuple(missed),
         moved=() if to_export >= variant.own_cosine else (moved,),
-        decoding=(_describe_decoding(wrong, errors, golden),) if wrong else (),
+        decoding=(_describe_decoding(wrong, errors, golden.files),) if wrong else (),
     )
 
 
-def _describe_decoding(
-    wrong: dict[str, Pixels | None], errors: dict[str, float], golden: dict[str, NDArray[np.generic]]
-) -> str:
+def _describe_decoding(wrong: dict[str, Pixels | None], errors: dict[str, float], recorded: dict[str, Pixels]) -> str:
     worst = max(wrong, key=lambda name: errors[name])
     others = f" and {len(wrong) - 1} more of {len(errors)} decode" if len(wrong) > 1 else " decodes"
-    cause = _pixel_cause(wrong, {name: golden[f"pixels:{name}"].astype(np.uint8) for name in wrong})
+    cause = _pixel_cause(wrong, recorded)
     return f"{worst}{others} to other pixels than at export (mean difference {errors[worst]:.1f} of 255): {cause}"
 
 
@@ -102,8 +95,11 @@ def _pixel_cause(wrong: dict[str, Pixels | None], recorded: dict[str, Pixels]) -
     swapped = [_pixel_error(pixels[..., ::-1], recorded[name]) for name, pixels in wrong.items() if pixels is not None]
     if max(swapped) <= PIXEL_TOLERANCE:
         return "red and blue are swapped here"
-    if list(wrong) == ["golden/rotated.jpg"]:
-        return "EXIF orientation is ignored here"
-    if len(wrong) == 1:
-        return "this kind of file is decoded otherwise here, or the file was changed"
-    return "images are resized otherwise here: another filter, or no antialiasing"
+    turned = wrong.get("golden/rotated.jpg")
+    if turned is not None and len(wrong) == 1:
+        upright = [_pixel_error(np.rot90(turned, quarters), recorded["golden/rotated.jpg"]) for quarters in (1, 2, 3)]
+        if min(upright) < 10:
+            return "EXIF orientation is ignored here"
+    if "golden/large.jpg" in wrong and len(wrong) > 1:
+        return "images are resized otherwise here: another filter, or no antialiasing"
+    return "such files are decoded otherwise here, or they were changed"

@@ -39,8 +39,8 @@ def load_vectors(path: str | Path) -> VectorFile:
     try:
         arrays = load_arrays(Path(path))
         vectors, sources = arrays["vectors"], [str(name) for name in arrays["sources"]]
-        if vectors.ndim != 2 or len(vectors) != len(sources):
-            raise ValueError(f"{vectors.shape} vectors of {len(sources)} sources")
+        if vectors.dtype != np.float32 or vectors.ndim != 2 or len(vectors) != len(sources):
+            raise ValueError(f"{vectors.dtype} {list(vectors.shape)} vectors of {len(sources)} sources")
         return VectorFile(vectors, sources, str(arrays["model"]))
     except (KeyError, TypeError, ValueError) as error:
         raise ByolEdgeError(f"{path}: not a file of vectors written by `byol-edge embed` ({error})") from error
@@ -96,8 +96,9 @@ def compare_vector_files(first: Path, second: Path, min_cosine: float | None = N
 
 
 def _below_common_folder(sources: list[str]) -> list[str]:
-    folder = os.path.commonpath([Path(source).parent for source in sources]) if sources else ""
-    return [os.path.relpath(source, folder) for source in sources]
+    absolute = [Path(source).absolute() for source in sources]
+    folder = os.path.commonpath([source.parent for source in absolute]) if absolute else ""
+    return [os.path.relpath(source, folder) for source in absolute]
 
 
 def least_cosine(models: tuple[str, str]) -> float:

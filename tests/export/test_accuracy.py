@@ -90,6 +90,15 @@ def test_the_threshold_lets_one_in_a_hundred_through(random: np.random.Generator
     assert found.auc == pytest.approx(0.5, abs=0.02)
 
 
+def test_pairs_of_both_kinds_are_drawn_from_a_large_set(random: np.random.Generator):
+    vectors = random.normal(size=(3000, 4)).astype(np.float32)
+    rare = np.zeros(3000, np.intp)
+    rare[[17, 2000]] = 1
+    assert 0 <= verify(vectors, rare).auc <= 1
+    many = np.arange(3000) // 2
+    assert verify(vectors, many).false_matches == pytest.approx(0.01, abs=1e-3)
+
+
 def test_the_bootstrap_agrees_with_the_normal_interval_where_both_hold(random: np.random.Generator):
     values = random.normal(0.2, 1, 400)
     bootstrap, normal = bootstrap_interval(values), mean_interval(values)

@@ -42,7 +42,9 @@ def test_where_a_variant_goes_wrong_in_words():
     assert "wrong from the first layer on" in locate(3, 2, 1)
     assert "right up to layer bn1, wrong after bn2" in locate(120, 30, 30)
     assert "each layer of the backbone is right, what follows is not" in locate(120, 120, 0)
-    assert "layer bn3, where signal to noise falls from 30 to 8 dB" in locate(35, 30, 8, 20, quantised=True)
+    assert "signal to noise falls from 30 to 8 dB at layer bn3" in locate(35, 30, 8, 20, quantised=True)
+    # A fall back to where the network has been before is none: squeeze-excitation's own layers are above the others.
+    assert "at layer bn4" in locate(30, 60, 28, 20, 22, quantised=True)
     assert "other names" in locate(10)
 
 
@@ -60,7 +62,9 @@ def test_the_command_prints_and_draws_them(bundle: Path, photos: Path):
 def test_lines_that_cannot_be_drawn_do_not_stop_the_others(tmp_path: Path):
     nan = float("nan")
     layers = [Layer("a", nan, nan), Layer("b", -30, 0), Layer("embeddings", float("-inf"), 0)]
-    draw_layers({"int8.onnx": layers, "fp32.onnx": [Layer("a", float("inf"), 1)]}, "title", tmp_path / "layers.png")
+    draw_layers(
+        {"int8.onnx": layers, "fp32.onnx": [Layer("a", float("inf"), 1)]}, "a$x_{$\udcff", tmp_path / "layers.png"
+    )
     assert (tmp_path / "layers.png").stat().st_size > 5000
 
 

@@ -1,5 +1,7 @@
 import shutil
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -8,6 +10,7 @@ from byol_edge.models.backbones import build_backbone
 from byol_edge.models.weights import save_weights
 from byol_edge.runtime import BundleError, ImageError, UsageError
 from PIL import Image
+from sabotage import change_golden, change_manifest
 from shapes import replace_weights
 
 
@@ -77,6 +80,46 @@ def test_gates_can_be_set(finished_bundle: Path, photos: Path):
     assert "overlap of the 10 nearest" in failures(min_overlap=1.0)[0]
 
 
+def test_a_stricter_gate_has_no_cause_and_shows_its_digits(finished_bundle: Path, photos: Path):
+    (failure,) = validate(finished_bundle, photos, "fp32.xml", limits=Limits(min_cosine=1.0)).failures
+    assert "lowest cosine to PyTorch 0.99999" in failure
+    assert "cause" not in failure
+
+
+def test_a_gate_that_nothing_was_measured_for_does_not_pass(finished_bundle: Path, photos: Path):
+    with pytest.raises(UsageError, match="--max-accuracy-drop needs classes"):
+        validate(finished_bundle, photos / "disc", limits=Limits(max_accuracy_drop=0.1))
+    with pytest.raises(UsageError, match="--min-overlap needs 50 or more images, --data has 40"):
+        validate(finished_bundle, photos / "disc", limits=Limits(min_overlap=0.5))
+
+
+def test_a_bundle_without_models_or_seed_is_refused(bundle: Path, photos: Path):
+    change_manifest(bundle, lambda manifest: manifest["provenance"]["training"].update(seed=None))
+    with pytest.raises(BundleError, match="which seed the run started from"):
+        validate(bundle, photos)
+    for file in (*bundle.glob("*.onnx"), *bundle.glob("*.xml")):
+        file.unlink()
+    with pytest.raises(BundleError, match="none of its variants"):
+        validate(bundle, photos)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda arrays: arrays.update(pytorch=arrays["pytorch"][:3]),
+        lambda arrays: arrays.update(images=arrays["images"].astype(np.float32)),
+        lambda arrays: arrays.update({"fp32.onnx": np.array(["a"])}),
+        lambda arrays: arrays.update({name: array[:0] for name, array in arrays.items() if ":" not in name}),
+        lambda arrays: arrays.update({"pixels:golden/alpha.png": arrays["pixels:golden/alpha.png"][:30]}),
+        lambda arrays: arrays.pop("int8.xml"),
+    ],
+)
+def test_golden_arrays_of_another_shape_are_refused(bundle: Path, photos: Path, change: Callable[[Any], None]):
+    change_golden(bundle, change)
+    with pytest.raises(BundleError, match=r"golden\.npz"):
+        validate(bundle, photos)
+
+
 def test_one_variant_can_be_asked_for(finished_bundle: Path, photos: Path):
     variants = validate(finished_bundle, photos, "int8").variants
     assert {each.name for each in variants} == {"int8.onnx", "int8.xml"}
@@ -100,6 +143,7 @@ def test_another_runs_weights_are_named_before_any_figure(finished_bundle: Path,
     assert "holds other weights than" in result.difference
     assert "tensors differ; the bundle was made after epoch 2 of a run of 2" in result.difference
     assert "lowest cosine to PyTorch" in result.failures[0]
+    assert "Likely cause: --against holds other weights than the bundle" in result.failures[0]
 
 
 def test_a_run_of_another_network_cannot_be_compared(finished_bundle: Path, run: Path, photos: Path):

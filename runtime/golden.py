@@ -1,0 +1,60 @@
+"""A bundle's reference: images with the embeddings that they had at export, and encoded files with their pixels."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .bundle import GOLDEN, Bundle
+from .errors import BundleError
+from .fidelity import Vectors
+from .files import load_arrays
+from .preprocessing import Pixels
+
+PYTORCH = "pytorch"
+_PIXELS = "pixels:"
+
+
+@dataclass(frozen=True)
+class Golden:
+    """`images`: uint8 `[N, H, W, 3]`. `embeddings`: float32 `[N, D]` by "pytorch" and by each variant's name.
+
+    `files`: the pixels uint8 `[H, W, 3]` of each encoded file, by its name in the bundle.
+    """
+
+    images: Pixels
+    embeddings: dict[str, Vectors]
+    files: dict[str, Pixels]
+
+    def to_arrays(self) -> dict[str, Any]:
+        """As golden.npz holds them."""
+        files = {f"{_PIXELS}{name}": pixels for name, pixels in self.files.items()}
+        return {"images": self.images, **self.embeddings, **files}
+
+
+def read_golden(bundle: Bundle) -> Golden:
+    """Reads golden.npz, its hash checked. Raises BundleError where it is not what the manifest's variants need."""
+    file = bundle.path / GOLDEN
+    try:
+        arrays = load_arrays(bundle.read(GOLDEN))
+        images = arrays.pop("images")
+        files = {name.removeprefix(_PIXELS): arrays.pop(name) for name in list(arrays) if name.startswith(_PIXELS)}
+        wanted = {name: arrays[name] for name in (PYTORCH, *bundle.variants)}
+    except (ValueError, KeyError) as error:
+        raise BundleError(f"{file}: lacks reference images or embeddings ({error})") from error
+    side = bundle.preprocessing.image_size
+    _check(file, "images", images, np.uint8, (len(images), side, side, 3))
+    for name, pixels in files.items():
+        _check(file, name, pixels, np.uint8, (side, side, 3))
+    for name, vectors in wanted.items():
+        _check(file, name, vectors, np.float32, (max(len(images), 1), bundle.embedding_size))
+    return Golden(images, wanted, files)
+
+
+def _check(file: object, name: str, array: NDArray[Any], kind: type, shape: tuple[int, ...]) -> None:
+    if array.dtype != kind or array.shape != shape:
+        is_, wants = f"{array.dtype} {list(array.shape)}", f"{np.dtype(kind)} {list(shape)}"
+        raise BundleError(f"{file}: {name} is {is_}, has to be {wants}; copy it from the original bundle")
