@@ -66,6 +66,7 @@ def demo(out: Path, overwrite: bool, as_json: bool) -> None:
     """
     with needs("all"):
         from ..export.bundling import export_run
+        from ..export.variants import Wanted
         from ..train.loop import train
         from ..train.recipe import Dials
     start = time.monotonic()
@@ -79,7 +80,7 @@ def demo(out: Path, overwrite: bool, as_json: bool) -> None:
     with TrainingDisplay() as display:
         verdict = train(out / "images" / "train", out / "run", dials, display, evaluation=out / "images" / "test")
     note(str(verdict))
-    export_run(out / "run", out / "bundle", int8=True, note=note)
+    export_run(out / "run", out / "bundle", Wanted(int8=True), note=note)
     note("measuring accuracy on the held-out digits")
     rows, failures = measure(out)
     result = Result(rows, failures, time.monotonic() - start)

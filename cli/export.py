@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ..runtime.errors import FidelityError
+from ..runtime.errors import FidelityError, UsageError
 from .output import megabytes, needs, note, print_json, print_table, say, share
 
 if TYPE_CHECKING:
@@ -19,6 +19,21 @@ if TYPE_CHECKING:
 @click.argument("run", type=click.Path(path_type=Path))
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="The bundle to write, a folder.")
 @click.option("--int8", is_flag=True, help="Also quantise, for ONNX Runtime and for OpenVINO.")
+@click.option("--fp16", is_flag=True, help="Also with weights in half precision: half the size, the same speed.")
+@click.option(
+    "--format",
+    "formats",
+    default="onnx,openvino",
+    show_default=True,
+    help="Either or both: .onnx for ONNX Runtime and others, .xml with .bin for OpenVINO.",
+)
+@click.option(
+    "--target",
+    type=click.Choice(["cpu-vnni", "cpu-avx2", "arm"]),
+    default="cpu-vnni",
+    show_default=True,
+    help="The CPU that INT8 is for: with VNNI, without, or ARM.",
+)
 @click.option(
     "--network",
     type=click.Choice(["online", "target"]),
@@ -29,14 +44,29 @@ if TYPE_CHECKING:
 @click.option("--strict", is_flag=True, help="Exit 1 if an INT8 variant misses its gates.")
 @click.option("--overwrite", is_flag=True, help="Replace the bundle at --out.")
 @click.option("--json", "as_json", is_flag=True, help="Print the result for a program.")
-def export(run: Path, out: Path, int8: bool, network: str, strict: bool, overwrite: bool, as_json: bool) -> None:
+def export(
+    run: Path,
+    out: Path,
+    int8: bool,
+    fp16: bool,
+    formats: str,
+    target: str,
+    network: str,
+    strict: bool,
+    overwrite: bool,
+    as_json: bool,
+) -> None:
     """Export the encoder of RUN to ONNX and OpenVINO, and compare each variant with PyTorch.
 
     Example: byol-edge export runs/photos --int8 --out bundles/photos
     """
     with needs("export"):
         from ..export.bundling import export_run
-    result = export_run(run, out, int8, overwrite, note, network)
+        from ..export.variants import FORMATS, Wanted
+    chosen = tuple(name.strip() for name in formats.split(","))
+    if not set(chosen) <= set(FORMATS):
+        raise UsageError(f"--format {formats}: has to be {', '.join(FORMATS)}, or one of these")
+    result = export_run(run, out, Wanted(int8, fp16, chosen, target, network), overwrite, note)
     if as_json:
         print_json(asdict(result))
     else:
@@ -68,6 +98,9 @@ def print_export(result: Export, out: Path) -> None:
     for each in result.variants:
         if each.failures:
             say(f"{each.name} misses its gates and is never the default: {'; '.join(each.failures)}")
+    for name, ladder in result.ladders.items():
+        left = f", {ladder.kept.float_share:.0%} of the multiply-adds" if ladder.kept.float_share else ""
+        say(f"{name}: {ladder.kept.name}{left}; the best of {len(ladder.rungs)} ways that were tried.")
     for line in _slower(result.variants):
         say(line)
     say(f"The bundle holds {result.golden_images} of your training images, at model size, as reference (golden.npz).")

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +22,10 @@ from ..runtime.files import check_output, sha256, to_json, whole_folder
 from ..runtime.onnxruntime_backend import OnnxRuntimeBackend
 from ..runtime.openvino_backend import OpenVinoBackend
 from ..runtime.timing import Timing, time_in_turn
-from . import onnx_format, openvino_format
 from .golden import FOLDER, GOLDEN_IMAGES, write_golden
-from .source import FEW, Source, load_source
+from .ladder import Ladder
+from .source import Source, load_source
+from .variants import Wanted, Written, write_variants
 
 # A variant this much faster than a more faithful one is worth taking; less is noise.
 LEAD = 1.10
@@ -44,90 +46,59 @@ class ExportedVariant:
 
 @dataclass(frozen=True)
 class Export:
-    """What an export made. `default` is a variant's name; `calibration_images` set INT8's ranges."""
+    """What an export made. `default` is a variant's name; `calibration_images` set INT8's ranges.
+
+    `ladders`: for each INT8 variant, the ways to quantise that were tried.
+    """
 
     variants: tuple[ExportedVariant, ...]
     default: str
     golden_images: int
     calibration_images: int
+    ladders: dict[str, Ladder]
 
 
 def export_run(
     run: Path,
     out: Path,
-    int8: bool,
+    wanted: Wanted,
     overwrite: bool = False,
     note: Callable[[str], None] = lambda _: None,
-    network: str = "online",
 ) -> Export:
     """Writes the bundle `out` from a run: whole, or not at all.
 
-    `network`: "online", or "target" for its moving average. `note` is told what is being done. Raises RunError,
-    OutputExistsError, and FidelityError if an FP32 variant is not what PyTorch computes.
+    `note` is told what is being done. Raises RunError, OutputExistsError, and FidelityError if an FP32 variant is not
+    what PyTorch computes.
     """
     check_output(out, overwrite, BUNDLE)
-    source = load_source(run, network)
+    source = load_source(run, wanted.network)
     with whole_folder(out, overwrite, BUNDLE) as folder:
-        files = _write_variants(source, folder, int8, note)
+        written = write_variants(source, folder, wanted, note)
         note("comparing each variant with PyTorch")
-        variants, golden = _judge(source, folder, files)
+        variants, golden = _judge(source, folder, written.files)
         default = choose_default(variants)
         (folder / WEIGHTS).write_bytes(source.weights)
         write_golden(folder, source.judge[:GOLDEN_IMAGES], golden, source.spec.preprocessing)
         measured = {each.name: {"engine": each.engine, **asdict(each.timing)} for each in variants}
-        (folder / "measured.json").write_text(to_json({"threads": available_cpus(), "ms_an_image": measured}))
-        (folder / MANIFEST).write_text(to_json(_manifest(source, folder, files, variants, default)))
-    return Export(variants, default, len(source.judge[:GOLDEN_IMAGES]), len(source.calibrate) if int8 else 0)
+        seconds = {name: {rung.name: rung.seconds for rung in each.rungs} for name, each in written.ladders.items()}
+        timed = {"threads": available_cpus(), "ms_an_image": measured, "seconds_to_quantise": seconds}
+        (folder / "measured.json").write_text(to_json(timed))
+        (folder / MANIFEST).write_text(to_json(_manifest(source, folder, written, variants, default)))
+    calibration_images = len(source.calibrate) if written.ladders else 0
+    return Export(variants, default, len(source.judge[:GOLDEN_IMAGES]), calibration_images, written.ladders)
 
 
 def choose_default(variants: tuple[ExportedVariant, ...]) -> str:
     """The fastest variant within its gates, unless a more faithful one is nearly as fast.
 
-    Only .onnx files can be the default: every device install runs them, and "auto" means one variant on all devices.
+    Where there are .onnx files, only they can be the default: every device install runs them, and "auto" means one
+    variant on all devices.
     """
-    passing = [each for each in variants if not each.failures and each.name.endswith(".onnx")]
+    passing = [each for each in variants if not each.failures]
+    passing = [each for each in passing if each.name.endswith(".onnx")] or passing
     fastest = min(each.timing.median for each in passing)
     near = [each for each in passing if each.timing.median <= LEAD * fastest]
     return max(near, key=lambda each: each.fidelity.cosine_mean).name
-
-
-def _write_variants(
-    source: Source, folder: Path, int8: bool, note: Callable[[str], None]
-) -> dict[str, tuple[str, ...]]:
-    """Writes the model files; returns each variant's files by its name."""
-    note("tracing the encoder")
-    graph = onnx_format.trace(source.network)
-    _write_onnx(source, graph.model, folder / "fp32.onnx")
-    note("converting to OpenVINO")
-    model = openvino_format.convert(folder / "fp32.onnx")
-    openvino_format.save(model, folder / "fp32.xml", _essentials(source, "fp32.xml"), graph.backbone_nodes)
-    files = {"fp32.onnx": ("fp32.onnx",), "fp32.xml": ("fp32.xml", "fp32.bin")}
-    if int8:
-        if len(source.calibrate) < FEW:
-            note(f"only {len(source.calibrate)} images to calibrate with, better {FEW} or more: do not trust INT8 far")
-        note(f"quantising for ONNX Runtime on {len(source.calibrate)} images")
-        _write_onnx(source, onnx_format.quantise(graph, source.calibrate), folder / "int8.onnx")
-        note(f"quantising for OpenVINO on {len(source.calibrate)} images")
-        quantised = openvino_format.quantise(model, graph.backbone_nodes, source.calibrate)
-        openvino_format.save(quantised, folder / "int8.xml", _essentials(source, "int8.xml"), graph.backbone_nodes)
-        files |= {"int8.onnx": ("int8.onnx",), "int8.xml": ("int8.xml", "int8.bin")}
-    return files
-
-
-def _write_onnx(source: Source, model: Any, file: Path) -> None:
-    file.write_bytes(onnx_format.serialise(model, _essentials(source, file.name)))
-
-
-def _essentials(source: Source, variant: str) -> dict[str, Any]:
-    """What a model file needs to work alone."""
-    return {
-        "format_version": FORMAT_VERSION,
-        "variant": variant,
-        "precision": variant.split(".")[0],
-        "embedding_size": source.spec.embedding_size,
-        "preprocessing": source.spec.preprocessing.to_json(),
-        "encoder_sha256": sha256(source.weights),
-    }
 
 
 def _judge(
@@ -158,14 +129,13 @@ def _judge(
 def _manifest(
     source: Source,
     folder: Path,
-    files: dict[str, tuple[str, ...]],
+    written: Written,
     variants: tuple[ExportedVariant, ...],
     default: str,
 ) -> dict[str, Any]:
-    listed = [WEIGHTS, GOLDEN, *(part for parts in files.values() for part in parts)]
+    listed = [WEIGHTS, GOLDEN, *(part for parts in written.files.values() for part in parts)]
     listed += [f"{FOLDER}/{file.name}" for file in (folder / FOLDER).iterdir()]
     contents = {name: (folder / name).read_bytes() for name in sorted(listed)}
-    packages = ("byol-edge", "torch", "timm", "onnx", "onnxruntime", "openvino", "nncf")
     return {
         "format_version": FORMAT_VERSION,
         "network": {"backbone": source.spec.backbone, "stem": source.spec.stem},
@@ -175,7 +145,7 @@ def _manifest(
         "variants": {
             each.name: {
                 "precision": each.precision,
-                "files": files[each.name],
+                "files": written.files[each.name],
                 "passes": not each.failures,
                 "own_cosine": OWN_COSINE[each.precision],
                 "fidelity": each.fidelity.to_json(),
@@ -186,9 +156,21 @@ def _manifest(
         "provenance": {
             "training": source.provenance,
             "export": {
-                "versions": {name: version(name) for name in packages},
+                "versions": _versions(),
                 "calibration": {"images": len(source.calibrate), "sha256": sha256(source.calibrate.tobytes())},
                 "judged_on": len(source.judge),
+                "ladders": {
+                    name: {"kept": each.kept.name, "tried": [rung.to_json() for rung in each.rungs]}
+                    for name, each in written.ladders.items()
+                },
             },
         },
     }
+
+
+def _versions() -> dict[str, str]:
+    found = {}
+    for name in ("byol-edge", "torch", "timm", "onnx", "onnxruntime", "openvino", "nncf"):
+        with contextlib.suppress(PackageNotFoundError):
+            found[name] = version(name)
+    return found

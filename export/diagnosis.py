@@ -58,9 +58,8 @@ def find_cause(
         return cause
     if variant.precision != "fp32" and not moved:
         return "quantisation itself: the variant gives what it gave at export; --layers shows where"
-    place = locate_departure(
-        compare_layers(trace(network).model, bundle, variant, pixels[:FEW]), quantised=variant.precision != "fp32"
-    )
+    layers = compare_layers(trace(network).model, bundle.model(variant).contents, pixels[:FEW])
+    place = locate_departure(layers, quantised=variant.precision != "fp32")
     if place == FILE_IS_RIGHT and _is_as_far_as_bf16(network, pixels, expected, apart):
         return "as far off as bf16 arithmetic is: the engine computes with less than float32"
     return place

@@ -12,19 +12,18 @@ import onnx
 import onnxruntime
 from numpy.typing import NDArray
 
-from ..runtime.bundle import Bundle, Variant
+from ..runtime.bundle import Bundle
 from ..runtime.errors import ImageError
 from ..runtime.images import find_images
 from ..runtime.openvino_backend import import_openvino, shared_core
 from ..runtime.preprocessing import Pixels, prepare
 from .accuracy import draw_rows
-from .onnx_format import trace
+from .onnx_format import WEIGHTED, trace
 from .reference import load_network
 
 # Enough images: each ratio is a mean over all of a layer's activations, and moves little with more.
 IMAGES = 32
-# The layers that are shown, as ONNX calls them, and what a quantiser merges into the layer before it.
-WEIGHTED = ("Conv", "Gemm", "MatMul")
+# What a quantiser merges into the layer before it.
 MERGED = ("Relu", "Clip")
 # A float32 layer is right above this many dB: rounding alone leaves about 120.
 RIGHT = 60.0
@@ -62,19 +61,19 @@ def measure_layers(path: Path, data: Path, variant: str | None = None) -> dict[s
     wanted = bundle.find(variant) if variant else [each for each in bundle.variants.values() if bundle.holds(each)]
     pixels = _prepare_some(bundle, data)
     model = trace(load_network(bundle)).model
-    return {each.name: compare_layers(model, bundle, each, pixels) for each in wanted}
+    return {each.name: compare_layers(model, bundle.model(each).contents, pixels) for each in wanted}
 
 
-def compare_layers(model: onnx.ModelProto, bundle: Bundle, variant: Variant, pixels: Pixels) -> list[Layer]:
+def compare_layers(model: onnx.ModelProto, contents: tuple[bytes, ...], pixels: Pixels) -> list[Layer]:
     """A variant's layers beside those of the network as it was traced, on `pixels` uint8 `[N, H, W, 3]`.
 
-    Layers are known by their names: one that the variant's file lacks, or has in another shape, is left out. The
-    embeddings are the last.
+    `contents`: its files', an .onnx or an .xml with its .bin. Layers are known by their names: one that the variant
+    lacks, or has in another shape, is left out. The embeddings are the last.
     """
     following = {node.input[0]: node.name for node in model.graph.node if node.op_type in MERGED}
     weighted = {node.name: following.get(node.output[0]) for node in model.graph.node if node.op_type in WEIGHTED}
-    tap = _tap_onnx if variant.format == "onnx" else _tap_openvino
-    found, read = tap(bundle.model(variant).contents, {*weighted, *filter(None, weighted.values())})
+    tap = _tap_onnx if len(contents) == 1 else _tap_openvino
+    found, read = tap(contents, {*weighted, *filter(None, weighted.values())})
     # An activation that is not in the file was merged into its layer, whose values are then those after it.
     beside = {name: after if after and after not in found else name for name, after in weighted.items()}
     layers = [name for name in weighted if name in found] + [END]

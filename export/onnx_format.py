@@ -1,4 +1,4 @@
-"""The ONNX variants: FP32 by torch's exporter, INT8 by ONNX Runtime's quantiser."""
+"""ONNX: a network traced by torch's exporter, its nodes named, and what is written into a file."""
 
 from __future__ import annotations
 
@@ -7,27 +7,31 @@ import contextlib
 import io
 import json
 import logging
-import tempfile
+import math
 import warnings
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
+import numpy as np
 import onnx
 import torch
-from onnxruntime.quantization import CalibrationDataReader, CalibrationMethod, QuantFormat, QuantType, quantize_static
+from onnx import numpy_helper
 from timm.utils import reparameterize_model  # pyright: ignore[reportPrivateImportUsage]
 from torch import Tensor, nn
 
 from ..models.network import InferenceNetwork
 from ..runtime.bundle import METADATA_KEY
 from ..runtime.errors import RunError
-from ..runtime.preprocessing import Pixels
 
 # Old enough for engines of 2023, new enough for torch's exporter.
 OPSET = 18
+# The layers with weights, as ONNX calls them.
+WEIGHTED = ("Conv", "Gemm", "MatMul")
+FLOAT = onnx.TensorProto.FLOAT
+# Small tensors (scales, shifts) are not worth a rounding; what float16 cannot hold stays as it is.
+LEAST_TO_HALVE, LARGEST_HALF = 64, 65504
 
 
 @dataclass(frozen=True)
@@ -68,29 +72,44 @@ def trace(network: InferenceNetwork) -> Graph:
     assert program is not None
     model = program.model_proto
     nodes = _name_after_modules(model)
-    _clean(model)
+    clean(model)
     return Graph(model, nodes)
 
 
-def quantise(graph: Graph, calibrate: Pixels) -> onnx.ModelProto:
-    """INT8 in QDQ form: static, per channel, min-max ranges over `calibrate`; u8 activations, s8 weights."""
-    others = [node.name for node in graph.model.graph.node if node.name not in graph.backbone_nodes]
-    with tempfile.TemporaryDirectory() as folder, quiet():
-        path = Path(folder, "int8.onnx")
-        quantize_static(
-            graph.model,
-            path,
-            _Reader(calibrate),
-            quant_format=QuantFormat.QDQ,
-            per_channel=True,
-            activation_type=QuantType.QUInt8,
-            weight_type=QuantType.QInt8,
-            calibrate_method=CalibrationMethod.MinMax,
-            nodes_to_exclude=others,
-        )
-        model = onnx.load(path)
-    _clean(model)
-    return model
+def halve(model: onnx.ModelProto) -> onnx.ModelProto:
+    """The same network with its weights stored in float16: half the size, computed in float32 as before.
+
+    Engines turn the weights back when they load the file, as they do with OpenVINO's compressed IR.
+    """
+    halved = onnx.ModelProto()
+    halved.CopyFrom(model)
+    casts = []
+    for tensor in halved.graph.initializer:
+        values = numpy_helper.to_array(tensor)
+        if values.dtype == np.float32 and values.size >= LEAST_TO_HALVE and np.abs(values).max() < LARGEST_HALF:
+            name = tensor.name
+            tensor.CopyFrom(numpy_helper.from_array(values.astype(np.float16), f"{name}:half"))
+            casts.append(onnx.helper.make_node("Cast", [tensor.name], [name], name=f"{name}:cast", to=FLOAT))
+    nodes = [*casts, *halved.graph.node]
+    del halved.graph.node[:]
+    halved.graph.node.extend(nodes)
+    return halved
+
+
+def count_multiply_adds(model: onnx.ModelProto) -> dict[str, int]:
+    """Multiply-adds an image of each layer with weights, by its name."""
+    inferred = onnx.shape_inference.infer_shapes(model)
+    values = (*inferred.graph.value_info, *inferred.graph.output)
+    shapes = {value.name: [dim.dim_value for dim in value.type.tensor_type.shape.dim] for value in values}
+    weights = {tensor.name: list(tensor.dims) for tensor in model.graph.initializer}
+    counts = {}
+    for node in inferred.graph.node:
+        if node.op_type in WEIGHTED and node.input[1] in weights:
+            taps = weights[node.input[1]]
+            outputs = math.prod(shapes[node.output[0]][1:])  # the first is the batch
+            each = math.prod(taps[1:]) if node.op_type == "Conv" else math.prod(taps) // shapes[node.output[0]][-1]
+            counts[node.name] = outputs * each
+    return counts
 
 
 def serialise(model: onnx.ModelProto, essentials: dict[str, Any]) -> bytes:
@@ -98,17 +117,6 @@ def serialise(model: onnx.ModelProto, essentials: dict[str, Any]) -> bytes:
     del model.metadata_props[:]
     model.metadata_props.add(key=METADATA_KEY, value=json.dumps(essentials, sort_keys=True))
     return model.SerializeToString(deterministic=True)
-
-
-class _Reader(CalibrationDataReader):
-    """Feeds images to the quantiser a few at a time."""
-
-    def __init__(self, images: Pixels, batch_size: int = 8) -> None:
-        self._batches = iter([images[start : start + batch_size] for start in range(0, len(images), batch_size)])
-
-    def get_next(self) -> Any:
-        batch = next(self._batches, None)
-        return None if batch is None else {"images": batch}
 
 
 class _Mean(nn.Module):
@@ -139,7 +147,7 @@ def _name_after_modules(model: onnx.ModelProto) -> frozenset[str]:
     return frozenset(names)
 
 
-def _clean(model: onnx.ModelProto) -> None:
+def clean(model: onnx.ModelProto) -> None:
     """Takes out what the exporter notes of the machine: stack traces with paths, module names, doc strings."""
     graph = model.graph
     for part in (model, graph, *graph.node, *graph.input, *graph.output, *graph.value_info, *graph.initializer):

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from byol_edge.export.bundling import export_run
+from byol_edge.export.variants import Wanted
 from byol_edge.train.loop import train
 from shapes import DIALS, SHAPES, Silent, draw_shape
 
@@ -36,7 +37,7 @@ def finished_run(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
 def finished_bundle(finished_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The run's bundle with INT8. Not to be changed: copy it first."""
     out = tmp_path_factory.mktemp("bundles") / "shapes"
-    export_run(finished_run, out, int8=True)
+    export_run(finished_run, out, Wanted(int8=True))
     return out
 
 

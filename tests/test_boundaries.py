@@ -107,7 +107,8 @@ def refuse(*arguments, **_):
 socket.socket.connect = socket.getaddrinfo = socket.create_connection = refuse
 from pathlib import Path
 from byol_edge.export.bundling import export_run
-export_run(Path(sys.argv[1]), Path(sys.argv[2]), int8=True)
+from byol_edge.export.variants import Wanted
+export_run(Path(sys.argv[1]), Path(sys.argv[2]), Wanted(int8=True))
 """
 
 

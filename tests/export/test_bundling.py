@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from byol_edge.export import bundling
 from byol_edge.export.bundling import ExportedVariant, choose_default, export_run
+from byol_edge.export.variants import Wanted
 from byol_edge.runtime import Encoder, FidelityError, OutputExistsError, RunError
 from byol_edge.runtime.fidelity import Fidelity
 from byol_edge.runtime.files import sha256
@@ -72,7 +73,7 @@ def test_the_same_run_gives_the_same_bytes_in_another_process(
 
 
 def test_without_int8_there_are_two_variants(finished_run: Path, tmp_path: Path):
-    result = export_run(finished_run, tmp_path / "b", int8=False)
+    result = export_run(finished_run, tmp_path / "b", Wanted())
     assert [each.name for each in result.variants] == ["fp32.onnx", "fp32.xml"]
     assert not (tmp_path / "b" / "int8.onnx").exists()
     assert result.default == "fp32.onnx"
@@ -88,7 +89,7 @@ def test_int8_that_misses_its_gates_is_written_and_marked(
         return fidelity if fidelity.cosine_min > 0.99999 else dataclasses.replace(fidelity, cosine_mean=0.5)
 
     monkeypatch.setattr(bundling, "compare", harsh)
-    result = export_run(finished_run, tmp_path / "b", int8=True)
+    result = export_run(finished_run, tmp_path / "b", Wanted(int8=True))
     missed = [each for each in result.variants if each.failures]
     assert {each.name for each in missed} == {"int8.onnx", "int8.xml"}
     assert "mean cosine to PyTorch 0.500000, needs ≥ 0.99" in missed[0].failures[0]
@@ -103,7 +104,7 @@ def test_an_fp32_variant_that_is_wrong_stops_the_export(
     embed_pixels = bundling.embed_pixels
     monkeypatch.setattr(bundling, "embed_pixels", lambda network, pixels: embed_pixels(network, pixels[::-1].copy()))
     with pytest.raises(FidelityError, match=r"fp32\.onnx is not what PyTorch computes.*Nothing was written"):
-        export_run(finished_run, tmp_path / "b", int8=False)
+        export_run(finished_run, tmp_path / "b", Wanted())
     assert list(tmp_path.iterdir()) == []
 
 
@@ -113,14 +114,14 @@ def test_a_full_disk_leaves_nothing_half_written(finished_run: Path, tmp_path: P
 
     monkeypatch.setattr(bundling, "write_golden", full)
     with pytest.raises(OSError, match="No space left"):
-        export_run(finished_run, tmp_path / "b", int8=False)
+        export_run(finished_run, tmp_path / "b", Wanted())
     assert list(tmp_path.iterdir()) == []
 
 
 def test_an_output_that_exists_is_refused_before_any_work(run: Path, bundle: Path):
     shutil.rmtree(run)
     with pytest.raises(OutputExistsError, match="--overwrite"):
-        export_run(run, bundle, int8=True)
+        export_run(run, bundle, Wanted(int8=True))
     with pytest.raises(RunError, match="no such run"):
-        export_run(run, bundle, int8=True, overwrite=True)
+        export_run(run, bundle, Wanted(int8=True), overwrite=True)
     assert Encoder(bundle).self_test().passed

@@ -1,0 +1,144 @@
+"""The model files of a bundle: each precision in each format."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import onnx
+
+from ..models.network import embed_pixels
+from ..runtime.bundle import FORMAT_VERSION
+from ..runtime.cpus import available_cpus
+from ..runtime.fidelity import compare
+from ..runtime.files import sha256
+from ..runtime.onnxruntime_backend import OnnxRuntimeBackend
+from ..runtime.openvino_backend import OpenVinoBackend
+from . import onnx_int8
+from .ladder import Attempt, Ladder, climb
+from .layers import IMAGES, compare_layers
+from .onnx_format import Graph, count_multiply_adds, halve, serialise, trace
+from .source import FEW, Source
+
+FORMATS = ("onnx", "openvino")
+TARGETS = ("cpu-vnni", "cpu-avx2", "arm")
+
+Note = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What is asked of an export.
+
+    `network`: "online", the backbone that learnt, or "target", its moving average. `target`: the CPU that INT8's
+    numbers are chosen for.
+    """
+
+    int8: bool = False
+    fp16: bool = False
+    formats: tuple[str, ...] = FORMATS
+    target: str = TARGETS[0]
+    network: str = "online"
+
+
+@dataclass(frozen=True)
+class Written:
+    """`files`: each variant's, the model first. `ladders`: how each INT8 variant came to be."""
+
+    files: dict[str, tuple[str, ...]]
+    ladders: dict[str, Ladder]
+
+
+def write_variants(source: Source, folder: Path, wanted: Wanted, note: Note) -> Written:
+    """Writes the model files. Raises RunError where the network cannot be traced, or not quantised in any way."""
+    note("tracing the encoder")
+    graph = trace(source.network)
+    if wanted.int8 and len(source.calibrate) < FEW:
+        note(f"only {len(source.calibrate)} images to calibrate with, better {FEW} or more: do not trust INT8 far")
+    files: dict[str, tuple[str, ...]] = {}
+    ladders: dict[str, Ladder] = {}
+    for name, write in (("onnx", _write_onnx), ("openvino", _write_openvino)):
+        if name in wanted.formats:
+            written = write(source, graph, folder, wanted, note)
+            files |= written.files
+            ladders |= written.ladders
+    return Written(files, ladders)
+
+
+def _write_onnx(source: Source, graph: Graph, folder: Path, wanted: Wanted, note: Note) -> Written:
+    models = {"fp32.onnx": graph.model}
+    ladders: dict[str, Ladder] = {}
+    if wanted.fp16:
+        models["fp16.onnx"] = halve(graph.model)
+    if wanted.int8:
+        attempts = onnx_int8.attempts(graph, source.calibrate, wanted.target)
+        note("quantising for ONNX Runtime")
+        models["int8.onnx"], ladders["int8.onnx"] = _climb(
+            source, graph, attempts, OnnxRuntimeBackend.load, _onnx_contents, note
+        )
+    for name, model in models.items():
+        (folder / name).write_bytes(serialise(model, _essentials(source, name)))
+    return Written({name: (name,) for name in models}, ladders)
+
+
+def _write_openvino(source: Source, graph: Graph, folder: Path, wanted: Wanted, note: Note) -> Written:
+    try:
+        from . import openvino_format, openvino_int8
+    except ImportError as error:
+        if wanted.formats == ("openvino",):
+            raise
+        note(f"OpenVINO's variants are left out: {error.name} is not installed (pip install 'byol-edge[export]')")
+        return Written({}, {})
+    note("converting to OpenVINO")
+    model = openvino_format.convert(graph.model)
+    models = {"fp32.xml": model}
+    ladders: dict[str, Ladder] = {}
+    if wanted.fp16:
+        models["fp16.xml"] = model
+    if wanted.int8:
+        attempts = openvino_int8.attempts(model, graph.backbone_nodes, source.calibrate, wanted.target)
+        note("quantising for OpenVINO")
+        models["int8.xml"], ladders["int8.xml"] = _climb(
+            source, graph, attempts, OpenVinoBackend.load, openvino_format.contents, note
+        )
+    for name, each in models.items():
+        half = name == "fp16.xml"
+        openvino_format.save(each, folder / name, _essentials(source, name), graph.backbone_nodes, half)
+    return Written({name: (name, name.replace(".xml", ".bin")) for name in models}, ladders)
+
+
+def _climb(
+    source: Source,
+    graph: Graph,
+    attempts: Sequence[Sequence[Attempt[Any]]],
+    load: Callable[[tuple[bytes, ...], int], Any],
+    contents: Callable[[Any], tuple[bytes, ...]],
+    note: Note,
+) -> tuple[Any, Ladder]:
+    reference = embed_pixels(source.network, source.judge)
+    counts = count_multiply_adds(graph.model)
+    return climb(
+        attempts,
+        lambda model: compare(reference, load(contents(model), available_cpus()).run(source.judge)),
+        lambda model: compare_layers(graph.model, contents(model), source.calibrate[:IMAGES]),
+        {layer: count / sum(counts.values()) for layer, count in counts.items()},
+        note,
+    )
+
+
+def _onnx_contents(model: onnx.ModelProto) -> tuple[bytes]:
+    return (model.SerializeToString(),)
+
+
+def _essentials(source: Source, variant: str) -> dict[str, Any]:
+    """What a model file needs to work alone."""
+    return {
+        "format_version": FORMAT_VERSION,
+        "variant": variant,
+        "precision": variant.split(".")[0],
+        "embedding_size": source.spec.embedding_size,
+        "preprocessing": source.spec.preprocessing.to_json(),
+        "encoder_sha256": sha256(source.weights),
+    }
