@@ -41,6 +41,12 @@ if TYPE_CHECKING:
     show_default=True,
     help="The backbone that learnt, or its moving average.",
 )
+@click.option(
+    "--calibration",
+    type=click.Path(path_type=Path),
+    help="A folder of images to set INT8's ranges with and to judge by.  [default: those kept in the run]",
+)
+@click.option("--no-images", is_flag=True, help="Put synthetic images into the bundle, none of yours.")
 @click.option("--strict", is_flag=True, help="Exit 1 if an INT8 variant misses its gates.")
 @click.option("--overwrite", is_flag=True, help="Replace the bundle at --out.")
 @click.option("--json", "as_json", is_flag=True, help="Print the result for a program.")
@@ -52,6 +58,8 @@ def export(
     formats: str,
     target: str,
     network: str,
+    calibration: Path | None,
+    no_images: bool,
     strict: bool,
     overwrite: bool,
     as_json: bool,
@@ -66,7 +74,8 @@ def export(
     chosen = tuple(name.strip() for name in formats.split(","))
     if not set(chosen) <= set(FORMATS):
         raise UsageError(f"--format {formats}: has to be {', '.join(FORMATS)}, or one of these")
-    result = export_run(run, out, Wanted(int8, fp16, chosen, target, network), overwrite, note)
+    wanted = Wanted(int8, fp16, chosen, target, network, calibration, no_images)
+    result = export_run(run, out, wanted, overwrite, note)
     if as_json:
         print_json(asdict(result))
     else:
@@ -93,7 +102,7 @@ def print_export(result: Export, out: Path) -> None:
     ]
     columns = ("variant", "engine", "size", "ms/image", "cosine", "lowest", "overlap@10", "gates")
     images = result.variants[0].fidelity.images
-    print_table(f"{out}: against PyTorch, on {images} training images kept from calibration", columns, rows, left=2)
+    print_table(f"{out}: against PyTorch, on {images} images kept from calibration", columns, rows, left=2)
     say(f"The default, on every device, is {result.default}.")
     for each in result.variants:
         if each.failures:
@@ -103,7 +112,10 @@ def print_export(result: Export, out: Path) -> None:
         say(f"{name}: {ladder.kept.name}{left}; the best of {len(ladder.rungs)} ways that were tried.")
     for line in _slower(result.variants):
         say(line)
-    say(f"The bundle holds {result.golden_images} of your training images, at model size, as reference (golden.npz).")
+    if result.golden_images:
+        say(f"The bundle holds {result.golden_images} of your images, at model size, as reference (golden.npz).")
+    else:
+        say("The bundle holds none of your images; its reference (golden.npz) is drawn.")
 
 
 def _slower(variants: tuple[ExportedVariant, ...]) -> list[str]:

@@ -57,12 +57,11 @@ def _inspect_bundle(bundle: Bundle, as_json: bool) -> None:
             "verdict": training["verdict"],
             "made with": ", ".join(f"{name} {number}" for name, number in export["versions"].items()),
             "default": manifest["default"],
-            "holds": "training images, at model size, as reference (golden.npz)"
-            if (bundle.path / GOLDEN).exists()
-            else "no reference images (golden.npz is not here)",
+            "holds": _whose_images(bundle),
         },
     )
     measured = _read_measured(bundle)
+    ladders = export.get("ladders", {})
     rows = []
     for name, variant in bundle.variants.items():
         fidelity = manifest["variants"][name]["fidelity"]
@@ -76,10 +75,19 @@ def _inspect_bundle(bundle: Bundle, as_json: bool) -> None:
                 "passed" if variant.passes else "missed",
                 f"{speed['median']:.2f}" if speed else "–",
                 "yes" if bundle.holds(variant) else "no",
+                ladders[name]["kept"] if name in ladders else "",
             )
         )
-    columns = ("variant", "size", "cosine", "overlap@10", "gates", "ms/image", "here")
+    columns = ("variant", "size", "cosine", "overlap@10", "gates", "ms/image", "here", "quantised by")
     print_table("against PyTorch, and speed, as measured at export:", columns, rows)
+
+
+def _whose_images(bundle: Bundle) -> str:
+    if not (bundle.path / GOLDEN).exists():
+        return "no reference images (golden.npz is not here)"
+    if bundle.manifest["provenance"]["export"].get("reference_images") == "synthetic":
+        return "drawn reference images (golden.npz), none of a user's"
+    return "16 of the user's images or fewer, at model size, as reference (golden.npz)"
 
 
 def _read_measured(bundle: Bundle) -> dict[str, Any]:

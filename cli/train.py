@@ -119,6 +119,7 @@ def _describe_view(view: View) -> str:
 @click.option("--seed", type=int, help="Same seed, same machine, same run.  [default: 0]")
 @click.option("--resume", is_flag=True, help="Go on after the last finished epoch of the run at --out, or start it.")
 @click.option("--overwrite", is_flag=True, help="Replace the run at --out.")
+@click.option("--no-images", is_flag=True, default=None, help="Keep no image in the run; export then needs some.")
 @click.option("--stem", help="A ResNet's first layers: standard, small or auto.  [default: auto]")
 @click.option("--accumulate", type=int, help="Parts that a batch is computed in, to save memory.  [default: 1]")
 @click.option("--optimiser", help="adamw, lars or sgd.  [default: adamw]")

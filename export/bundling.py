@@ -19,10 +19,12 @@ from ..runtime.cpus import available_cpus
 from ..runtime.errors import FidelityError
 from ..runtime.fidelity import GATES, OWN_COSINE, Fidelity, compare, failed_gates
 from ..runtime.files import check_output, sha256, to_json, whole_folder
+from ..runtime.golden import PYTORCH
 from ..runtime.onnxruntime_backend import OnnxRuntimeBackend
 from ..runtime.openvino_backend import OpenVinoBackend
+from ..runtime.preprocessing import Pixels
 from ..runtime.timing import Timing, time_in_turn
-from .golden import FOLDER, GOLDEN_IMAGES, write_golden
+from .golden import FOLDER, GOLDEN_IMAGES, synthetic_images, write_golden
 from .ladder import Ladder
 from .source import Source, load_source
 from .variants import Wanted, Written, write_variants
@@ -46,7 +48,9 @@ class ExportedVariant:
 
 @dataclass(frozen=True)
 class Export:
-    """What an export made. `default` is a variant's name; `calibration_images` set INT8's ranges.
+    """What an export made. `default` is a variant's name. `golden_images`: how many of the user's the bundle holds.
+
+    `calibration_images` set INT8's ranges.
 
     `ladders`: for each INT8 variant, the ways to quantise that were tried.
     """
@@ -71,21 +75,24 @@ def export_run(
     what PyTorch computes.
     """
     check_output(out, overwrite, BUNDLE)
-    source = load_source(run, wanted.network)
+    source = load_source(run, wanted.network, wanted.calibration, note)
+    side = source.spec.preprocessing.image_size
+    reference = synthetic_images(GOLDEN_IMAGES, side) if wanted.no_images else source.judge[:GOLDEN_IMAGES]
     with whole_folder(out, overwrite, BUNDLE) as folder:
         written = write_variants(source, folder, wanted, note)
         note("comparing each variant with PyTorch")
-        variants, golden = _judge(source, folder, written.files)
+        variants, golden = _judge(source, folder, written.files, reference)
         default = choose_default(variants)
         (folder / WEIGHTS).write_bytes(source.weights)
-        write_golden(folder, source.judge[:GOLDEN_IMAGES], golden, source.spec.preprocessing)
+        write_golden(folder, reference, golden, source.spec.preprocessing)
         measured = {each.name: {"engine": each.engine, **asdict(each.timing)} for each in variants}
         seconds = {name: {rung.name: rung.seconds for rung in each.rungs} for name, each in written.ladders.items()}
         timed = {"threads": available_cpus(), "ms_an_image": measured, "seconds_to_quantise": seconds}
         (folder / "measured.json").write_text(to_json(timed))
-        (folder / MANIFEST).write_text(to_json(_manifest(source, folder, written, variants, default)))
+        (folder / MANIFEST).write_text(to_json(_manifest(source, folder, wanted, written, variants, default)))
     calibration_images = len(source.calibrate) if written.ladders else 0
-    return Export(variants, default, len(source.judge[:GOLDEN_IMAGES]), calibration_images, written.ladders)
+    golden_images = 0 if wanted.no_images else len(reference)
+    return Export(variants, default, golden_images, calibration_images, written.ladders)
 
 
 def choose_default(variants: tuple[ExportedVariant, ...]) -> str:
@@ -102,9 +109,9 @@ def choose_default(variants: tuple[ExportedVariant, ...]) -> str:
 
 
 def _judge(
-    source: Source, folder: Path, files: dict[str, tuple[str, ...]]
+    source: Source, folder: Path, files: dict[str, tuple[str, ...]], golden: Pixels
 ) -> tuple[tuple[ExportedVariant, ...], dict[str, NDArray[np.float32]]]:
-    """Runs each variant on its engine; returns its figures, and the golden embeddings by "pytorch" and by variant."""
+    """Runs each variant on its engine; returns its figures, and embeddings of the `golden` images by who made them."""
     engines = {"onnx": OnnxRuntimeBackend, "xml": OpenVinoBackend}
     backends = {
         name: engines[name.split(".")[1]].load(tuple((folder / part).read_bytes() for part in parts), available_cpus())
@@ -122,13 +129,14 @@ def _judge(
             raise FidelityError(f"{name} is not what PyTorch computes: {'; '.join(failures)}. Nothing was written")
         size = sum((folder / part).stat().st_size for part in files[name])
         variants.append(ExportedVariant(name, precision, backend.name, size, fidelity, failures, timing))
-    golden = {"pytorch": reference, **vectors}
-    return tuple(variants), {name: each[:GOLDEN_IMAGES] for name, each in golden.items()}
+    embeddings = {name: backend.run(golden) for name, backend in backends.items()}
+    return tuple(variants), {PYTORCH: embed_pixels(source.network, golden), **embeddings}
 
 
 def _manifest(
     source: Source,
     folder: Path,
+    wanted: Wanted,
     written: Written,
     variants: tuple[ExportedVariant, ...],
     default: str,
@@ -157,7 +165,13 @@ def _manifest(
             "training": source.provenance,
             "export": {
                 "versions": _versions(),
-                "calibration": {"images": len(source.calibrate), "sha256": sha256(source.calibrate.tobytes())},
+                "calibration": {
+                    "images": len(source.calibrate),
+                    "of": "a folder" if wanted.calibration else "the run",
+                    "sha256": sha256(source.calibrate.tobytes()),
+                },
+                "target": wanted.target,
+                "reference_images": "synthetic" if wanted.no_images else "the user's",
                 "judged_on": len(source.judge),
                 "ladders": {
                     name: {"kept": each.kept.name, "tried": [rung.to_json() for rung in each.rungs]}

@@ -13,13 +13,11 @@ import onnxruntime
 from numpy.typing import NDArray
 
 from ..runtime.bundle import Bundle
-from ..runtime.errors import ImageError
-from ..runtime.images import find_images
 from ..runtime.openvino_backend import import_openvino, shared_core
-from ..runtime.preprocessing import Pixels, prepare
-from .accuracy import draw_rows
+from ..runtime.preprocessing import Pixels
 from .onnx_format import WEIGHTED, trace
 from .reference import load_network
+from .source import draw_images
 
 # Enough images: each ratio is a mean over all of a layer's activations, and moves little with more.
 IMAGES = 32
@@ -59,7 +57,7 @@ def measure_layers(path: Path, data: Path, variant: str | None = None) -> dict[s
     """
     bundle = Bundle.open(path)
     wanted = bundle.find(variant) if variant else [each for each in bundle.variants.values() if bundle.holds(each)]
-    pixels = _prepare_some(bundle, data)
+    pixels = draw_images(data, bundle.preprocessing, IMAGES, lambda _: None)  # validation names the unreadable ones
     model = trace(load_network(bundle)).model
     return {each.name: compare_layers(model, bundle.model(each).contents, pixels) for each in wanted}
 
@@ -122,20 +120,6 @@ def _describe_scale(layer: Layer) -> str:
     if abs(layer.scale - 1) < 0.1 or layer.correlation < 0.8:
         return ""
     return f", where values are {layer.scale:.2f} times PyTorch's"
-
-
-def _prepare_some(bundle: Bundle, data: Path) -> Pixels:
-    """Readable images, drawn from all over the folder."""
-    paths = find_images(data)
-    pixels = []
-    for place in draw_rows(len(paths), 2 * IMAGES):
-        try:
-            pixels.append(prepare(paths[place], bundle.preprocessing))
-        except ImageError:  # validation has named it
-            continue
-    if not pixels:
-        raise ImageError(f"{data}: none of the {len(paths)} images that were tried can be read")
-    return np.stack(pixels[:: max(1, len(pixels) // IMAGES)][:IMAGES])
 
 
 def _tap_onnx(contents: tuple[bytes, ...], names: Collection[str]) -> tuple[list[str], Read]:

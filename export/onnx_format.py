@@ -114,9 +114,11 @@ def count_multiply_adds(model: onnx.ModelProto) -> dict[str, int]:
 
 def serialise(model: onnx.ModelProto, essentials: dict[str, Any]) -> bytes:
     """The .onnx file's bytes, with the manifest's essentials in its metadata so that it also works alone."""
-    del model.metadata_props[:]
-    model.metadata_props.add(key=METADATA_KEY, value=json.dumps(essentials, sort_keys=True))
-    return model.SerializeToString(deterministic=True)
+    labelled = onnx.ModelProto()
+    labelled.CopyFrom(model)
+    del labelled.metadata_props[:]
+    labelled.metadata_props.add(key=METADATA_KEY, value=json.dumps(essentials, sort_keys=True))
+    return labelled.SerializeToString(deterministic=True)
 
 
 class _Mean(nn.Module):

@@ -8,22 +8,22 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-import onnx
-
 from ..runtime.bundle import METADATA_KEY
 from ..runtime.openvino_backend import import_openvino
-from .onnx_format import quiet
+from .onnx_format import Graph, quiet
 
 openvino = import_openvino()
 
 
-def convert(model: onnx.ModelProto) -> Any:
-    """An FP32 ONNX model as an OpenVINO model."""
+def convert(graph: Graph) -> Any:
+    """An FP32 ONNX model as an OpenVINO model, the backbone's layers under their names."""
     with tempfile.TemporaryDirectory() as folder, quiet():
         file = Path(folder, "model.onnx")
-        file.write_bytes(model.SerializeToString())
+        file.write_bytes(graph.model.SerializeToString())
         # Not Core().read_model: NNCF corrects no bias in what that gives.
-        return openvino.convert_model(file)
+        model = openvino.convert_model(file)
+    _name_by_place(model, graph.backbone_nodes)  # NNCF writes the names of what it leaves in float into the IR
+    return model
 
 
 def contents(model: Any) -> tuple[bytes, bytes]:
@@ -36,13 +36,17 @@ def contents(model: Any) -> tuple[bytes, bytes]:
 
 def save(model: Any, xml: Path, essentials: dict[str, Any], backbone_nodes: frozenset[str], half: bool) -> None:
     """Writes the .xml and the .bin beside it, with the manifest's essentials in `rt_info`. `half`: float16 weights."""
-    # Names that OpenVINO makes up count on through a process; by place in the graph, the same model is the same bytes.
-    for place, operation in enumerate(model.get_ordered_ops()):
-        kind = operation.get_type_name()
-        if kind not in ("Parameter", "Result") and operation.get_friendly_name() not in backbone_nodes:
-            operation.set_friendly_name(f"{kind}_{place}")
+    _name_by_place(model, backbone_nodes)
     model.set_rt_info(json.dumps(essentials, sort_keys=True), METADATA_KEY)
     try:
         openvino.save_model(model, xml, compress_to_fp16=half)
     except RuntimeError as error:  # the same for a full disk as for anything else
         raise OSError(errno.EIO, f"OpenVINO cannot write it ({error}); is the disk full?", str(xml)) from error
+
+
+def _name_by_place(model: Any, backbone_nodes: frozenset[str]) -> None:
+    """Names that OpenVINO makes up count on through a process; by place in the graph, equal models are equal bytes."""
+    for place, operation in enumerate(model.get_ordered_ops()):
+        kind = operation.get_type_name()
+        if kind not in ("Parameter", "Result") and operation.get_friendly_name() not in backbone_nodes:
+            operation.set_friendly_name(f"{kind}_{place}")

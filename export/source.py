@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,12 +14,15 @@ import torch
 
 from ..models.network import InferenceNetwork
 from ..models.weights import DESCRIPTION, WEIGHTS, EncoderSpec, load_encoder, read_description
-from ..runtime.errors import RunError
+from ..runtime.errors import ImageError, RunError
 from ..runtime.files import load_arrays
-from ..runtime.preprocessing import Pixels
+from ..runtime.images import find_images
+from ..runtime.preprocessing import Pixels, Preprocessing, prepare
 
 # Of the calibration images, this many set the ranges of INT8; the rest judge it, unseen.
 MOST_TO_CALIBRATE = 300
+# As many as training keeps in a run.
+MOST_TO_DRAW = 512
 # With fewer calibration images than this, INT8's ranges and its verdict are guesses.
 FEW = 100
 
@@ -35,10 +39,13 @@ class Source:
     provenance: dict[str, Any]
 
 
-def load_source(run: Path, network: str = "online") -> Source:
+def load_source(
+    run: Path, network: str = "online", folder: Path | None = None, note: Callable[[str], None] = lambda _: None
+) -> Source:
     """Reads a run; `network` is "online", the backbone that learnt, or "target", its moving average.
 
-    Raises RunError, naming the file and what to do.
+    `folder`: up to 512 of its images calibrate and judge, in place of the run's own. `note` is told of those that
+    cannot be read. Raises RunError, naming the file and what to do, and ImageError.
     """
     try:
         spec, provenance = read_description(run)
@@ -48,9 +55,33 @@ def load_source(run: Path, network: str = "online") -> Source:
     except OSError as error:
         raise RunError(f"{run / WEIGHTS}: unreadable ({error})") from error
     encoder = InferenceNetwork(load_encoder(weights, spec, str(run / WEIGHTS)), spec.preprocessing)
-    images = _load_calibration(run / "calibration.npz", spec.preprocessing.image_size)
+    if folder is None:
+        images = _load_calibration(run / "calibration.npz", spec.preprocessing.image_size)
+    else:
+        images = draw_images(folder, spec.preprocessing, MOST_TO_DRAW, note)
+        if len(images) < 2:
+            raise ImageError(f"{folder}: has one readable image; to calibrate and to judge takes two, better hundreds")
     calibrate = min(MOST_TO_CALIBRATE, len(images) * 3 // 4)
     return Source(spec, encoder, weights, images[:calibrate], images[calibrate:], {**provenance, "network": network})
+
+
+def draw_images(folder: Path, preprocessing: Preprocessing, most: int, note: Callable[[str], None]) -> Pixels:
+    """Up to `most` images from all over a folder, always the same ones, uint8 `[N, H, W, 3]`; one at a time is decoded.
+
+    `note` is told of those that cannot be read. Raises ImageError if none can.
+    """
+    paths = find_images(folder)
+    pixels = []
+    for place in np.random.default_rng(0).permutation(len(paths)):
+        try:
+            pixels.append(prepare(paths[place], preprocessing))
+        except ImageError as error:
+            note(f"left out: {error}")
+        if len(pixels) == most:
+            break
+    if not pixels:
+        raise ImageError(f"{folder}: none of its {len(paths)} images can be read")
+    return np.stack(pixels)
 
 
 def read_target(checkpoint: Path) -> bytes:
@@ -76,6 +107,10 @@ def _what_is_missing(run: Path) -> str:
 
 
 def _load_calibration(file: Path, side: int) -> Pixels:
+    if not file.exists():
+        raise RunError(
+            f"{file.parent}: keeps no images to calibrate with and to judge by; give some: --calibration DIR"
+        )
     try:
         images = load_arrays(file)["images"]
     except (ValueError, KeyError) as error:

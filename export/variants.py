@@ -33,7 +33,8 @@ class Wanted:
     """What is asked of an export.
 
     `network`: "online", the backbone that learnt, or "target", its moving average. `target`: the CPU that INT8's
-    numbers are chosen for.
+    numbers are chosen for. `calibration`: a folder of images in place of the run's. `no_images`: synthetic images in
+    the bundle, none of a user's.
     """
 
     int8: bool = False
@@ -41,6 +42,8 @@ class Wanted:
     formats: tuple[str, ...] = FORMATS
     target: str = TARGETS[0]
     network: str = "online"
+    calibration: Path | None = None
+    no_images: bool = False
 
 
 @dataclass(frozen=True)
@@ -92,7 +95,7 @@ def _write_openvino(source: Source, graph: Graph, folder: Path, wanted: Wanted, 
         note(f"OpenVINO's variants are left out: {error.name} is not installed (pip install 'byol-edge[export]')")
         return Written({}, {})
     note("converting to OpenVINO")
-    model = openvino_format.convert(graph.model)
+    model = openvino_format.convert(graph)
     models = {"fp32.xml": model}
     ladders: dict[str, Ladder] = {}
     if wanted.fp16:

@@ -108,8 +108,9 @@ def train(
     probe = prepare_probe(calibration, image_set, preprocessing, settings.seed)
     if not going_on:
         run.start_run(out, config)
-    run.save_calibration(out, calibration)
-    draw_views(image_set.paths, settings, preprocessing, out / run.VIEWS)
+    if not settings.no_images:
+        run.save_calibration(out, calibration)
+        draw_views(image_set.paths, settings, preprocessing, out / run.VIEWS)
     if not run.read_metrics(out):
         untrained = untrained_metrics(measure(training.network, probe, with_knn=True))
         run.append_metrics(out, untrained)

@@ -40,7 +40,7 @@ def test_the_road_in_five_commands(photos: Path, tmp_path: Path):
     exported = call("export", run, "--int8", "--out", bundle)
     assert exported.exit_code == 0, exported.output
     assert "The default, on every device, is" in exported.stdout
-    assert "16 of your training images" in exported.stdout
+    assert "16 of your images" in exported.stdout
     validated = call("validate", bundle, "--data", photos)
     assert validated.exit_code == 0, validated.output
     assert "120 images, 3 classes" in validated.stdout

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 from byol_edge.export import bundling
 from byol_edge.export.bundling import ExportedVariant, choose_default, export_run
@@ -15,6 +16,7 @@ from byol_edge.runtime import Encoder, FidelityError, OutputExistsError, RunErro
 from byol_edge.runtime.fidelity import Fidelity
 from byol_edge.runtime.files import sha256
 from byol_edge.runtime.timing import Timing
+from onnx import numpy_helper
 
 FAITHFUL = Fidelity(100, 1.0, 1.0, 1.0, 0.0, 0.0, 1.0, 1.0, 0.0)
 
@@ -125,3 +127,84 @@ def test_an_output_that_exists_is_refused_before_any_work(run: Path, bundle: Pat
     with pytest.raises(RunError, match="no such run"):
         export_run(run, bundle, Wanted(int8=True), overwrite=True)
     assert Encoder(bundle).self_test().passed
+
+
+def test_fp16_is_half_the_size_and_computes_the_same(finished_run: Path, tmp_path: Path):
+    result = export_run(finished_run, tmp_path / "b", Wanted(fp16=True))
+    by_name = {each.name: each for each in result.variants}
+    assert set(by_name) == {"fp32.onnx", "fp16.onnx", "fp32.xml", "fp16.xml"}
+    for kind in ("onnx", "xml"):
+        assert by_name[f"fp16.{kind}"].size < 0.55 * by_name[f"fp32.{kind}"].size
+        assert not by_name[f"fp16.{kind}"].failures
+        assert by_name[f"fp16.{kind}"].fidelity.cosine_min > 0.99999
+    assert Encoder(tmp_path / "b", "fp16").self_test().passed
+
+
+@pytest.mark.parametrize(("formats", "files"), [("onnx", {".onnx"}), ("openvino", {".xml", ".bin"})])
+def test_one_format_can_be_asked_for(finished_run: Path, tmp_path: Path, formats: str, files: set[str]):
+    result = export_run(finished_run, tmp_path / "b", Wanted(int8=True, formats=(formats,)))
+    suffixes = {file.suffix for file in (tmp_path / "b").iterdir()} - {".json", ".npz", ".safetensors", ""}
+    assert suffixes == files
+    assert result.default in {each.name for each in result.variants}
+    assert Encoder(tmp_path / "b", backend="auto" if formats == "onnx" else "openvino").self_test().passed
+
+
+def test_without_openvino_the_others_are_exported(finished_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    notes: list[str] = []
+    for name in ("openvino_format", "openvino_int8"):
+        monkeypatch.delattr(f"byol_edge.export.{name}", raising=False)
+        monkeypatch.setitem(sys.modules, f"byol_edge.export.{name}", None)
+    result = export_run(finished_run, tmp_path / "b", Wanted(), note=notes.append)
+    assert [each.name for each in result.variants] == ["fp32.onnx"]
+    assert any("OpenVINO's variants are left out" in line for line in notes)
+
+
+def test_a_folder_calibrates_in_place_of_the_run(run: Path, photos: Path, tmp_path: Path):
+    (run / "calibration.npz").unlink()
+    with pytest.raises(RunError, match="--calibration DIR"):
+        export_run(run, tmp_path / "b", Wanted())
+    images = Path(shutil.copytree(photos, tmp_path / "images"))
+    (images / "broken.jpg").write_bytes(b"x")
+    notes: list[str] = []
+    result = export_run(run, tmp_path / "b", Wanted(int8=True, calibration=images), note=notes.append)
+    assert result.calibration_images == 90
+    assert any("broken.jpg" in line for line in notes)
+    manifest = json.loads((tmp_path / "b" / "manifest.json").read_text())
+    assert manifest["provenance"]["export"]["calibration"]["of"] == "a folder"
+    assert str(tmp_path) not in (tmp_path / "b" / "manifest.json").read_text()
+
+
+def test_no_image_of_a_users_is_in_a_bundle_that_is_to_have_none(finished_run: Path, tmp_path: Path):
+    result = export_run(finished_run, tmp_path / "b", Wanted(no_images=True))
+    assert result.golden_images == 0
+    with np.load(finished_run / "calibration.npz") as run, np.load(tmp_path / "b" / "golden.npz") as bundle:
+        kept = {image.tobytes() for image in run["images"]}
+        assert not any(image.tobytes() in kept for image in bundle["images"])
+        assert len({image.tobytes() for image in bundle["images"]}) == 16
+    assert Encoder(tmp_path / "b").self_test().passed
+
+
+def test_the_manifest_tells_what_was_tried(finished_bundle: Path):
+    ladders = json.loads((finished_bundle / "manifest.json").read_text())["provenance"]["export"]["ladders"]
+    assert set(ladders) == {"int8.onnx", "int8.xml"}
+    for ladder in ladders.values():
+        assert ladder["kept"] in [rung["name"] for rung in ladder["tried"]]
+        assert len(ladder["tried"]) >= 2
+
+
+@pytest.mark.parametrize("target", ["cpu-avx2", "arm"])
+def test_number_formats_follow_the_target(finished_run: Path, tmp_path: Path, target: str):
+    export_run(finished_run, tmp_path / "b", Wanted(int8=True, formats=("onnx",), target=target))
+    model = onnx.load(tmp_path / "b" / "int8.onnx")
+    weights = {tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
+    zeros = [
+        weights[node.input[2]] for node in model.graph.node if node.op_type == "QuantizeLinear" and len(node.input) > 2
+    ]
+    stored = [
+        array for name, array in weights.items() if array.dtype == np.int8 and array.ndim == 4 and "quantized" in name
+    ]
+    assert len(stored) == 4
+    if target == "arm":
+        assert all(zero.dtype == np.int8 and not zero.any() for zero in zeros)
+    else:
+        assert all(np.abs(array).max() <= 64 for array in stored)

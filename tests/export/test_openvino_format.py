@@ -15,7 +15,8 @@ def operations(bundle: Path, name: str) -> list[Any]:
 @pytest.mark.parametrize("name", ["fp32.xml", "int8.xml"])
 def test_a_file_holds_its_essentials_and_nothing_of_this_machine(finished_bundle: Path, name: str):
     text = (finished_bundle / name).read_text()
-    assert METADATA_KEY in text
+    assert text.count(f"<{METADATA_KEY} ") == 1
+    assert f"&quot;variant&quot;: &quot;{name}&quot;" in text
     assert "encoder_sha256" in text
     assert not re.search(r"/home/|/root/|/tmp/|site-packages|\.py\b", text)
 

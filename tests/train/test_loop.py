@@ -246,3 +246,10 @@ def test_a_gpu_that_is_not_there_is_refused(monkeypatch: pytest.MonkeyPatch):
     assert choose_device("auto").type == "cpu"
     with pytest.raises(UsageError, match="no GPU"):
         choose_device("cuda")
+
+
+def test_a_run_can_be_kept_free_of_images(photos: Path, tmp_path: Path):
+    train(photos, tmp_path / "run", dataclasses.replace(DIALS, epochs=1, no_images=True), Silent())
+    names = {file.name for file in (tmp_path / "run").iterdir()}
+    assert {"encoder.safetensors", "curves.png"} <= names
+    assert not {"calibration.npz", "views.png"} & names
