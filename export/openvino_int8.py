@@ -52,7 +52,7 @@ def _quantise(
     in_float: Collection[str],
 ) -> Any:
     shared_core()  # NNCF makes Cores of its own and lets them go
-    ignored = [*_outside_backbone(model, backbone_nodes), *_convolutions(model, in_float)]
+    ignored = [*outside_backbone(model, backbone_nodes), *_convolutions(model, in_float)]
     images = nncf.Dataset([calibrate[index : index + 1] for index in range(len(calibrate))])
     with quiet():
         return nncf.quantize(
@@ -79,7 +79,7 @@ def _convolutions(model: Any, layers: Collection[str]) -> list[str]:
     return names
 
 
-def _outside_backbone(model: Any, backbone_nodes: frozenset[str]) -> list[str]:
+def outside_backbone(model: Any, backbone_nodes: frozenset[str]) -> list[str]:
     """Names of the operations before and after the backbone.
 
     The converter renames and adds operations, so they are found by walking in from both ends of the graph.
