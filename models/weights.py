@@ -39,13 +39,11 @@ class EncoderSpec:
 
 
 def read_description(run: Path) -> tuple[EncoderSpec, dict[str, Any]]:
-    """What a run's encoder is, and its provenance. Raises FileNotFoundError, or RunError for a damaged file."""
+    """What a run's encoder is, and its provenance. Raises OSError, or RunError for a damaged file."""
     try:
         content = json.loads((run / DESCRIPTION).read_text(encoding="utf-8"))
         return EncoderSpec.from_json(content), dict(content["provenance"])
-    except FileNotFoundError:
-        raise
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise RunError(f"{run / DESCRIPTION}: unreadable ({error}); train again, or resume the run") from error
 
 

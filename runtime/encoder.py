@@ -10,17 +10,15 @@ from pathlib import Path
 from typing import Any, overload
 
 import numpy as np
-from numpy.typing import NDArray
 
 from .bundle import FORMAT_VERSION, Bundle, ModelFile, Variant, check_claims
 from .cpus import available_cpus
 from .errors import BundleError, EngineError, ImageError, UsageError
+from .fidelity import Vectors
 from .onnxruntime_backend import OnnxRuntimeBackend
 from .openvino_backend import OpenVinoBackend
 from .preprocessing import Pixels, Preprocessing, Source, prepare, prepare_all
 from .self_test import SelfTest, run_self_test
-
-Vectors = NDArray[np.float32]
 
 Backend = type[OnnxRuntimeBackend | OpenVinoBackend]
 

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import onnx
 from byol_edge.export import onnx_format
+from byol_edge.models.weights import save_weights
 from byol_edge.runtime.bundle import METADATA_KEY
 from byol_edge.runtime.files import sha256
 from onnx import numpy_helper
@@ -28,6 +29,11 @@ def write_model(bundle: Path, variant: str, model: onnx.ModelProto) -> None:
 def write_network(bundle: Path, network: nn.Module) -> None:
     """Exports a network as the bundle's fp32.onnx."""
     write_model(bundle, "fp32.onnx", onnx_format.trace(network).model)  # type: ignore[arg-type]
+
+
+def replace_weights(bundle: Path, backbone: nn.Module) -> None:
+    save_weights(bundle / "encoder.safetensors", backbone)
+    renew_hash(bundle, "encoder.safetensors")
 
 
 def renew_hash(bundle: Path, name: str) -> None:

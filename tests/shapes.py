@@ -2,13 +2,7 @@
 
 from __future__ import annotations
 
-import json
-from pathlib import Path
-
 import numpy as np
-import torch
-from byol_edge.models.weights import save_weights
-from byol_edge.runtime.files import sha256
 from byol_edge.train.monitor import Metrics
 from byol_edge.train.recipe import Dials, Settings
 from byol_edge.train.sets import ImageSet
@@ -52,11 +46,3 @@ class Silent:
 
 
 DIALS = Dials("conv4", image_size=32, epochs=2, batch_size=16, workers=0)
-
-
-def replace_weights(bundle: Path, backbone: torch.nn.Module) -> None:
-    """Changes a bundle's weights as somebody would who knows the manifest: hash and all."""
-    save_weights(bundle / "encoder.safetensors", backbone)
-    manifest = json.loads((bundle / "manifest.json").read_text())
-    manifest["files"]["encoder.safetensors"]["sha256"] = sha256((bundle / "encoder.safetensors").read_bytes())
-    (bundle / "manifest.json").write_text(json.dumps(manifest))

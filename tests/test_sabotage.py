@@ -27,8 +27,8 @@ from byol_edge.runtime.preprocessing import Preprocessing, prepare, to_rgb
 from commands import call, fails
 from numpy.typing import NDArray
 from PIL import Image
-from sabotage import change_golden, change_manifest, double_a_scale, renew_hash, write_network
-from shapes import draw_shape, replace_weights
+from sabotage import change_golden, change_manifest, double_a_scale, renew_hash, replace_weights, write_network
+from shapes import draw_shape
 from torch import Tensor, nn
 
 

@@ -11,10 +11,9 @@ from numpy.typing import NDArray
 from ..models.network import InferenceNetwork, embed_pixels
 from ..runtime.cpus import available_cpus
 from ..runtime.errors import ImageError
+from ..runtime.fidelity import Vectors
 from ..runtime.preprocessing import Pixels, Preprocessing, prepare
 from .sets import ImageSet, Labelled
-
-Vectors = NDArray[np.float32]
 
 MOST_BANK = 5000
 MOST_BANK_BYTES = 256 * 2**20

@@ -10,8 +10,7 @@ from byol_edge.models.backbones import build_backbone
 from byol_edge.models.weights import save_weights
 from byol_edge.runtime import BundleError, ImageError, UsageError
 from PIL import Image
-from sabotage import change_golden, change_manifest
-from shapes import replace_weights
+from sabotage import change_golden, change_manifest, replace_weights
 
 
 def test_a_good_bundle_passes_on_images_with_classes(finished_bundle: Path, photos: Path):

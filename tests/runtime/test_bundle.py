@@ -1,14 +1,9 @@
-import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 from byol_edge.runtime import Bundle, BundleError, Encoder, UsageError
-
-
-def change_manifest(bundle: Path, **changes: Any) -> None:
-    file = bundle / "manifest.json"
-    file.write_text(json.dumps({**json.loads(file.read_text()), **changes}))
+from sabotage import change_manifest
 
 
 def test_a_bundle_says_what_it_holds(finished_bundle: Path):
@@ -62,26 +57,28 @@ def test_what_is_no_bundle_is_said_to_be_none(tmp_path: Path, bundle: Path):
 
 
 def test_a_newer_format_says_what_to_install(bundle: Path):
-    change_manifest(bundle, format_version=99)
+    change_manifest(bundle, lambda manifest: manifest.update(format_version=99))
     with pytest.raises(BundleError, match=r"format 99 is newer .* pip install --upgrade byol-edge"):
         Bundle.open(bundle)
 
 
 @pytest.mark.parametrize("name", ["../secret.onnx", "/etc/passwd", "golden/../../x", "..\\x"])
 def test_a_manifest_that_points_out_of_its_folder_is_refused(bundle: Path, name: str):
-    manifest = json.loads((bundle / "manifest.json").read_text())
-    manifest["files"][name] = manifest["files"]["fp32.onnx"]
-    manifest["variants"]["fp32.onnx"]["files"] = [name]
-    (bundle / "manifest.json").write_text(json.dumps(manifest))
+    def point(manifest: dict[str, Any]) -> None:
+        manifest["files"][name] = manifest["files"]["fp32.onnx"]
+        manifest["variants"]["fp32.onnx"]["files"] = [name]
+
+    change_manifest(bundle, point)
     with pytest.raises(BundleError, match="points out of the bundle"):
         Bundle.open(bundle)
 
 
 def test_a_manifest_that_does_not_fit_its_model_is_seen(bundle: Path):
-    change_manifest(bundle, embedding_size=999)
+    change_manifest(bundle, lambda manifest: manifest.update(embedding_size=999))
     with pytest.raises(BundleError, match=r"manifest\.json says 999"):
         Encoder(bundle).self_test()
-    change_manifest(bundle, preprocessing={"image_size": 64, "mean": [0, 0, 0], "std": [1, 1, 1], "fit": "crop"})
+    other = {"image_size": 64, "mean": [0, 0, 0], "std": [1, 1, 1], "fit": "crop"}
+    change_manifest(bundle, lambda manifest: manifest.update(preprocessing=other))
     with pytest.raises(BundleError, match="says of itself"):
         Encoder(bundle)
 
@@ -102,6 +99,6 @@ def test_a_manifest_that_does_not_fit_its_model_is_seen(bundle: Path):
     ],
 )
 def test_a_manifest_that_lacks_something_is_refused(bundle: Path, changes: dict[str, Any]):
-    change_manifest(bundle, **changes)
+    change_manifest(bundle, lambda manifest: manifest.update(changes))
     with pytest.raises(BundleError, match="not a manifest of this project"):
         Bundle.open(bundle)
