@@ -46,7 +46,7 @@ def test_missing_or_foreign_calibration_is_named(run: Path):
         load_source(run)
     for content in (b"", b"junk"):
         (run / "calibration.npz").write_bytes(content)
-        with pytest.raises(RunError, match=r"keeps no images to calibrate with"):
+        with pytest.raises(RunError, match=r"calibration\.npz: no calibration images"):
             load_source(run)
     (run / "calibration.npz").unlink()
     with pytest.raises(RunError, match=r"keeps no images to calibrate with"):
