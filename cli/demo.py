@@ -108,7 +108,7 @@ def write_digits(folder: Path) -> None:
 
 def measure(out: Path) -> tuple[list[Row], list[str]]:
     """The table's rows, and what falls short of what the demo promises."""
-    from ..export.reference import load_network, load_untrained
+    from ..export.reference import load_own_network, load_untrained
     from ..export.validate import validate
     from ..models.network import embed_pixels
     from ..runtime.bundle import Bundle
@@ -120,7 +120,7 @@ def measure(out: Path) -> tuple[list[Row], list[str]]:
     paths = find_images(out / "images" / "test")
     labels = np.array([int(name) for name in folder_labels(paths, out / "images" / "test") or []])
     pixels = prepare_all(paths, bundle.preprocessing)
-    trained = load_network(bundle)
+    trained = load_own_network(bundle)
     encoders = [Encoder(bundle.path, each.name, each.engine) for each in validation.variants]
     runs = [lambda images: embed_pixels(trained, images), *(encoder.run for encoder in encoders)]
     torch_time, *times = (timing.median for timing in time_in_turn(runs, SIDE))

@@ -41,6 +41,8 @@ if TYPE_CHECKING:
     show_default=True,
     help="The backbone that learnt, or its moving average.",
 )
+@click.option("--with-projector", is_flag=True, help="Projections in place of embeddings: what BYOL compared.")
+@click.option("--dim", type=int, help="Shorter vectors: this many of the directions that keep most.")
 @click.option(
     "--calibration",
     type=click.Path(path_type=Path),
@@ -58,6 +60,8 @@ def export(
     formats: str,
     target: str,
     network: str,
+    with_projector: bool,
+    dim: int | None,
     calibration: Path | None,
     no_images: bool,
     strict: bool,
@@ -74,7 +78,7 @@ def export(
     chosen = tuple(name.strip() for name in formats.split(","))
     if not set(chosen) <= set(FORMATS):
         raise UsageError(f"--format {formats}: has to be {', '.join(FORMATS)}, or one of these")
-    wanted = Wanted(int8, fp16, chosen, target, network, calibration, no_images)
+    wanted = Wanted(int8, fp16, chosen, target, network, calibration, no_images, with_projector, dim)
     result = export_run(run, out, wanted, overwrite, note)
     if as_json:
         print_json(asdict(result))

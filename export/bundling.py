@@ -75,7 +75,7 @@ def export_run(
     what PyTorch computes.
     """
     check_output(out, overwrite, BUNDLE)
-    source = load_source(run, wanted.network, wanted.calibration, note)
+    source = load_source(run, wanted.network, wanted.calibration, note, wanted.with_projector, wanted.dimensions)
     side = source.spec.preprocessing.image_size
     reference = synthetic_images(GOLDEN_IMAGES, side) if wanted.no_images else source.judge[:GOLDEN_IMAGES]
     with whole_folder(out, overwrite, BUNDLE) as folder:

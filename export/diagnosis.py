@@ -72,7 +72,7 @@ def _mistakes(network: InferenceNetwork, preprocessing: Preprocessing, pixels: P
     yield "images are mirrored", _embed(network, pixels[:, :, ::-1])
     yield (
         "red and blue are swapped after mean and standard deviation are applied",
-        _embed(InferenceNetwork(network.backbone, _reverse(preprocessing)), pixels[..., ::-1]),
+        _embed(InferenceNetwork(network.backbone, _reverse(preprocessing), network.tail), pixels[..., ::-1]),
     )
     half = (0.5, 0.5, 0.5)
     for cause, wrong in (
@@ -81,7 +81,7 @@ def _mistakes(network: InferenceNetwork, preprocessing: Preprocessing, pixels: P
         ("mean and standard deviation are left out", replace(preprocessing, mean=(0, 0, 0), std=(1, 1, 1))),
         ("mean and standard deviation are in the order of blue, green, red", _reverse(preprocessing)),
     ):
-        yield cause, _embed(InferenceNetwork(network.backbone, wrong), pixels)
+        yield cause, _embed(InferenceNetwork(network.backbone, wrong, network.tail), pixels)
     yield "height and width are swapped", _embed(network, pixels.swapaxes(1, 2))
     yield (
         "batch norm is in training mode: it uses the statistics of the batch",

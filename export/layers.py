@@ -16,7 +16,7 @@ from ..runtime.bundle import Bundle
 from ..runtime.openvino_backend import import_openvino, shared_core
 from ..runtime.preprocessing import Pixels
 from .onnx_format import WEIGHTED, trace
-from .reference import load_network
+from .reference import load_own_network
 from .source import draw_images
 
 # Enough images: each ratio is a mean over all of a layer's activations, and moves little with more.
@@ -58,7 +58,7 @@ def measure_layers(path: Path, data: Path, variant: str | None = None) -> dict[s
     bundle = Bundle.open(path)
     wanted = bundle.find(variant) if variant else [each for each in bundle.variants.values() if bundle.holds(each)]
     pixels = draw_images(data, bundle.preprocessing, IMAGES, lambda _: None)  # validation names the unreadable ones
-    model = trace(load_network(bundle)).model
+    model = trace(load_own_network(bundle)).model
     return {each.name: compare_layers(model, bundle.model(each).contents, pixels) for each in wanted}
 
 

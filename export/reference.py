@@ -15,6 +15,7 @@ from ..models.weights import (
     WEIGHTS,
     EncoderSpec,
     load_encoder,
+    load_network,
     read_description,
     serialise_weights,
     untrained_encoder,
@@ -38,7 +39,7 @@ def load_reference(bundle: Bundle, against: Path | None = None) -> Reference:
 
     Raises BundleError, RunError and UsageError.
     """
-    own = load_network(bundle)
+    own = load_own_network(bundle)
     if against is None:
         return Reference(own, "")
     spec = encoder_spec(bundle)
@@ -50,14 +51,13 @@ def load_reference(bundle: Bundle, against: Path | None = None) -> Reference:
     else:
         backbone = build_backbone(spec.backbone, spec.preprocessing.image_size, spec.stem)
         load_initial(str(against), backbone, spec.backbone)
-    network = InferenceNetwork(backbone, bundle.preprocessing)
+    network = InferenceNetwork(backbone, bundle.preprocessing, own.tail)
     return Reference(network, _describe_difference(bundle, own, network, against))
 
 
-def load_network(bundle: Bundle) -> InferenceNetwork:
+def load_own_network(bundle: Bundle) -> InferenceNetwork:
     """The bundle's own weights in the architecture that its manifest names, eager, FP32."""
-    backbone = load_encoder(bundle.read(WEIGHTS), encoder_spec(bundle), str(bundle.path / WEIGHTS))
-    return InferenceNetwork(backbone, bundle.preprocessing)
+    return load_network(bundle.read(WEIGHTS), encoder_spec(bundle), str(bundle.path / WEIGHTS))
 
 
 def load_untrained(bundle: Bundle) -> InferenceNetwork:

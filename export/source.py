@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import safetensors.torch
 import torch
+from torch import Tensor, nn
 
-from ..models.network import InferenceNetwork
-from ..models.weights import DESCRIPTION, WEIGHTS, EncoderSpec, load_encoder, read_description
-from ..runtime.errors import ImageError, RunError
+from ..models.network import InferenceNetwork, embed_pixels
+from ..models.tail import Linear, build_tail, find_components, fold_projector, shorten
+from ..models.weights import DESCRIPTION, WEIGHTS, EncoderSpec, load_encoder, read_description, serialise_weights
+from ..runtime.errors import ImageError, RunError, UsageError
+from ..runtime.fidelity import LEAST_FOR_OVERLAP, neighbour_overlap
 from ..runtime.files import load_arrays
 from ..runtime.images import find_images
 from ..runtime.preprocessing import Pixels, Preprocessing, prepare
@@ -40,12 +43,19 @@ class Source:
 
 
 def load_source(
-    run: Path, network: str = "online", folder: Path | None = None, note: Callable[[str], None] = lambda _: None
+    run: Path,
+    network: str = "online",
+    folder: Path | None = None,
+    note: Callable[[str], None] = lambda _: None,
+    with_projector: bool = False,
+    dimensions: int | None = None,
 ) -> Source:
     """Reads a run; `network` is "online", the backbone that learnt, or "target", its moving average.
 
-    `folder`: up to 512 of its images calibrate and judge, in place of the run's own. `note` is told of those that
-    cannot be read. Raises RunError, naming the file and what to do, and ImageError.
+    `folder`: up to 512 of its images calibrate and judge, in place of the run's own. `with_projector`: projections, in
+    place of embeddings. `dimensions`: shorter vectors, by the directions that keep most of the calibration images.
+    `note` is told of images that cannot be read, and of what is lost. Raises RunError, naming the file and what to do,
+    ImageError, UsageError.
     """
     try:
         spec, provenance = read_description(run)
@@ -54,15 +64,47 @@ def load_source(
         raise RunError(f"{run}: {_what_is_missing(run)}") from None
     except OSError as error:
         raise RunError(f"{run / WEIGHTS}: unreadable ({error})") from error
-    encoder = InferenceNetwork(load_encoder(weights, spec, str(run / WEIGHTS)), spec.preprocessing)
+    backbone = load_encoder(weights, spec, str(run / WEIGHTS))
     if folder is None:
         images = _load_calibration(run / "calibration.npz", spec.preprocessing.image_size)
     else:
         images = draw_images(folder, spec.preprocessing, MOST_TO_DRAW, note)
         if len(images) < 2:
             raise ImageError(f"{folder}: has one readable image; to calibrate and to judge takes two, better hundreds")
-    calibrate = min(MOST_TO_CALIBRATE, len(images) * 3 // 4)
-    return Source(spec, encoder, weights, images[:calibrate], images[calibrate:], {**provenance, "network": network})
+    most = min(MOST_TO_CALIBRATE, len(images) * 3 // 4)
+    calibrate, judge = images[:most], images[most:]
+    layers = fold_projector(_read_projector(run / "last.pt", network)) if with_projector else []
+    if dimensions is not None:
+        layers = _shorten(backbone, spec, layers, dimensions, calibrate, judge, note)
+    encoder = InferenceNetwork(backbone, spec.preprocessing, build_tail(layers))
+    if layers:
+        weights = serialise_weights(backbone, encoder.tail)
+        spec = replace(spec, embedding_size=len(layers[-1][0]))
+    provenance = {**provenance, "network": network, "with_projector": with_projector, "dimensions": dimensions}
+    return Source(spec, encoder, weights, calibrate, judge, provenance)
+
+
+def _shorten(
+    backbone: nn.Module,
+    spec: EncoderSpec,
+    layers: list[Linear],
+    dimensions: int,
+    calibrate: Pixels,
+    judge: Pixels,
+    note: Callable[[str], None],
+) -> list[Linear]:
+    """The tail with its vectors projected on fewer dimensions; says how many neighbours that keeps."""
+    whole = InferenceNetwork(backbone, spec.preprocessing, build_tail(layers))
+    embeddings = embed_pixels(whole, calibrate)
+    most = min(embeddings.shape)
+    if not 1 <= dimensions <= most:
+        raise UsageError(f"--dim {dimensions}: has to be 1 to {most}, the embedding's length or the calibration images")
+    shorter = shorten(layers, find_components(embeddings, dimensions))
+    short = InferenceNetwork(backbone, spec.preprocessing, build_tail(shorter))
+    if len(judge) >= LEAST_FOR_OVERLAP:
+        kept = neighbour_overlap(embed_pixels(whole, judge), embed_pixels(short, judge))
+        note(f"{dimensions} of {embeddings.shape[1]} dimensions keep {kept:.3f} of the ten nearest neighbours")
+    return shorter
 
 
 def draw_images(folder: Path, preprocessing: Preprocessing, most: int, note: Callable[[str], None]) -> Pixels:
@@ -86,14 +128,24 @@ def draw_images(folder: Path, preprocessing: Preprocessing, most: int, note: Cal
 
 def read_target(checkpoint: Path) -> bytes:
     """The target backbone of a run's checkpoint, as the bytes of a safetensors file. Raises RunError."""
-    prefix = "target_backbone."
+    return safetensors.torch.save(_read_part(checkpoint, "target_backbone."))
+
+
+def _read_projector(checkpoint: Path, network: str) -> dict[str, Tensor]:
+    if not checkpoint.exists():
+        raise RunError(f"{checkpoint}: not there, and it alone holds the projector; export without --with-projector")
+    return _read_part(checkpoint, "projector." if network == "online" else "target_projector.")
+
+
+def _read_part(checkpoint: Path, prefix: str) -> dict[str, Tensor]:
+    """The tensors of a part of BYOL in a run's checkpoint. Raises OSError and RunError."""
     content = io.BytesIO(checkpoint.read_bytes())
     try:
         state = torch.load(content, map_location="cpu", weights_only=True)["byol"]
-        tensors = {key.removeprefix(prefix): state[key].contiguous() for key in state if key.startswith(prefix)}
+        return {key.removeprefix(prefix): state[key].contiguous() for key in state if key.startswith(prefix)}
     except Exception as error:  # whatever a damaged pickle raises
-        raise RunError(f"{checkpoint}: damaged, or not of a run; export without --network target") from error
-    return safetensors.torch.save(tensors)
+        what = "--with-projector" if "projector" in prefix else "--network target"
+        raise RunError(f"{checkpoint}: damaged, or not of a run; export without {what}") from error
 
 
 def _what_is_missing(run: Path) -> str:

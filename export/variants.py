@@ -34,7 +34,7 @@ class Wanted:
 
     `network`: "online", the backbone that learnt, or "target", its moving average. `target`: the CPU that INT8's
     numbers are chosen for. `calibration`: a folder of images in place of the run's. `no_images`: synthetic images in
-    the bundle, none of a user's.
+    the bundle, none of a user's. `with_projector`, `dimensions`: other vectors than the backbone's (see load_source).
     """
 
     int8: bool = False
@@ -44,6 +44,8 @@ class Wanted:
     network: str = "online"
     calibration: Path | None = None
     no_images: bool = False
+    with_projector: bool = False
+    dimensions: int | None = None
 
 
 @dataclass(frozen=True)

@@ -11,14 +11,18 @@ from ..runtime.preprocessing import Pixels, Preprocessing
 
 
 class InferenceNetwork(nn.Module):
-    """A backbone with the input and output steps that every variant has in its graph, and PyTorch's reference too."""
+    """A backbone with the input and output steps that every variant has in its graph, and PyTorch's reference too.
+
+    `tail`: what follows the backbone, if anything does (see models/tail.py).
+    """
 
     scale: Tensor
     shift: Tensor
 
-    def __init__(self, backbone: nn.Module, preprocessing: Preprocessing) -> None:
+    def __init__(self, backbone: nn.Module, preprocessing: Preprocessing, tail: nn.Module | None = None) -> None:
         super().__init__()
         self.backbone = backbone
+        self.tail = tail or nn.Sequential()
         self.image_size = preprocessing.image_size
         mean, std = (torch.tensor(values).view(1, 3, 1, 1) for values in (preprocessing.mean, preprocessing.std))
         # (pixel / 255 − mean) / std as one product and one sum
@@ -32,7 +36,7 @@ class InferenceNetwork(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """uint8 `[N, H, W, 3]` → float32 `[N, D]`, rows of unit length (a row of zeros stays zero)."""
-        embeddings = self.backbone(self.inputs(images))
+        embeddings = self.tail(self.backbone(self.inputs(images)))
         return embeddings / embeddings.square().sum(1, keepdim=True).sqrt().clamp(min=1e-12)
 
 

@@ -10,12 +10,14 @@ from typing import Any
 import safetensors.torch
 import torch
 from safetensors import SafetensorError
-from torch import nn
+from torch import Tensor, nn
 
 from ..runtime.errors import RunError
 from ..runtime.files import whole_file
 from ..runtime.preprocessing import Preprocessing
 from .backbones import build_backbone
+from .network import InferenceNetwork
+from .tail import PREFIX, load_tail
 
 WEIGHTS, DESCRIPTION = "encoder.safetensors", "encoder.json"
 
@@ -47,10 +49,12 @@ def read_description(run: Path) -> tuple[EncoderSpec, dict[str, Any]]:
         raise RunError(f"{run / DESCRIPTION}: unreadable ({error}); train again, or resume the run") from error
 
 
-def serialise_weights(backbone: nn.Module) -> bytes:
-    """A backbone's parameters and buffers as safetensors: the same bytes for the same weights."""
-    state = {name: tensor.detach().cpu().contiguous() for name, tensor in backbone.state_dict().items()}
-    return safetensors.torch.save(state)
+def serialise_weights(backbone: nn.Module, tail: nn.Module | None = None) -> bytes:
+    """A backbone's parameters and buffers as safetensors, and a tail's: the same bytes for the same weights."""
+    state = backbone.state_dict()
+    if tail is not None:
+        state |= {f"{PREFIX}{name}": tensor for name, tensor in tail.state_dict().items()}
+    return safetensors.torch.save({name: tensor.detach().cpu().contiguous() for name, tensor in state.items()})
 
 
 def save_weights(path: Path, backbone: nn.Module) -> None:
@@ -59,13 +63,28 @@ def save_weights(path: Path, backbone: nn.Module) -> None:
         part.write_bytes(serialise_weights(backbone))  # its own save_file keeps others from reading the file
 
 
+def load_network(weights: bytes, spec: EncoderSpec, name: str) -> InferenceNetwork:
+    """The network that embeds, with its tail if the weights have one. Raises RunError, naming the file."""
+    state = _read(weights, name)
+    tail = {key: tensor for key, tensor in state.items() if key.startswith(PREFIX)}
+    backbone = _match({key: tensor for key, tensor in state.items() if key not in tail}, spec, name)
+    return InferenceNetwork(backbone, spec.preprocessing, load_tail(tail))
+
+
 def load_encoder(weights: bytes, spec: EncoderSpec, name: str) -> nn.Module:
     """The backbone in eval mode with these weights, every tensor matched. Raises RunError, naming the file."""
-    backbone = build_backbone(spec.backbone, spec.preprocessing.image_size, spec.stem)
+    return _match(_read(weights, name), spec, name)
+
+
+def _read(weights: bytes, name: str) -> dict[str, Tensor]:
     try:
-        state = safetensors.torch.load(weights)
+        return safetensors.torch.load(weights)
     except SafetensorError as error:
         raise RunError(f"{name}: not a safetensors file, or damaged ({error})") from error
+
+
+def _match(state: dict[str, Tensor], spec: EncoderSpec, name: str) -> nn.Module:
+    backbone = build_backbone(spec.backbone, spec.preprocessing.image_size, spec.stem)
     expected = backbone.state_dict()
     differences = [
         *(f"{key} is missing" for key in expected.keys() - state.keys()),

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 import torch
 from byol_edge.export.bundling import export_run
-from byol_edge.export.reference import load_network
+from byol_edge.export.reference import load_own_network
 from byol_edge.export.variants import Wanted
 from byol_edge.models.backbones import build_backbone
 from byol_edge.models.network import InferenceNetwork
@@ -85,7 +85,7 @@ class BatchStatistics(nn.Module):
 
 
 def network_of(bundle: Path) -> InferenceNetwork:
-    return load_network(Bundle.open(bundle))
+    return load_own_network(Bundle.open(bundle))
 
 
 def test_mean_and_deviation_swapped(bundle: Path, photos: Path):

@@ -9,12 +9,18 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
+import torch
 from byol_edge.export import bundling
 from byol_edge.export.bundling import ExportedVariant, choose_default, export_run
+from byol_edge.export.validate import validate
 from byol_edge.export.variants import Wanted
-from byol_edge.runtime import Encoder, FidelityError, OutputExistsError, RunError
-from byol_edge.runtime.fidelity import Fidelity
+from byol_edge.models.backbones import build_backbone
+from byol_edge.models.byol import BYOL
+from byol_edge.models.network import InferenceNetwork
+from byol_edge.runtime import Encoder, FidelityError, OutputExistsError, RunError, UsageError, compare, find_images
+from byol_edge.runtime.fidelity import Fidelity, neighbour_overlap
 from byol_edge.runtime.files import sha256
+from byol_edge.runtime.preprocessing import prepare_all
 from byol_edge.runtime.timing import Timing
 from onnx import numpy_helper
 
@@ -208,3 +214,40 @@ def test_number_formats_follow_the_target(finished_run: Path, tmp_path: Path, ta
         assert all(zero.dtype == np.int8 and not zero.any() for zero in zeros)
     else:
         assert all(np.abs(array).max() <= 64 for array in stored)
+
+
+def test_projections_in_place_of_embeddings(finished_run: Path, photos: Path, tmp_path: Path):
+    export_run(finished_run, tmp_path / "b", Wanted(int8=True, with_projector=True))
+    state = torch.load(finished_run / "last.pt", weights_only=True)
+    settings = json.loads((finished_run / "config.json").read_text())["settings"]
+    byol = BYOL(build_backbone("conv4", 32), 256, settings["projector_hidden"], settings["projection_size"])
+    byol.load_state_dict(state["byol"])
+    byol.eval()
+    encoder = Encoder(tmp_path / "b", "fp32.onnx")
+    pixels = prepare_all(find_images(photos)[::10], encoder.preprocessing)
+    with torch.no_grad():
+        inputs = InferenceNetwork(byol.backbone, encoder.preprocessing).inputs(torch.from_numpy(pixels))
+        expected = byol.projector(byol.backbone(inputs)).numpy()
+    assert compare(expected, encoder.run(pixels)).cosine_min > 0.99999
+    assert validate(tmp_path / "b", photos).failures == []
+    (tmp_path / "run").mkdir()
+    for name in ("encoder.json", "encoder.safetensors", "calibration.npz"):
+        shutil.copy(finished_run / name, tmp_path / "run")
+    with pytest.raises(RunError, match="without --with-projector"):
+        export_run(tmp_path / "run", tmp_path / "c", Wanted(with_projector=True))
+
+
+def test_shorter_vectors_keep_neighbours(finished_run: Path, photos: Path, tmp_path: Path):
+    export_run(finished_run, tmp_path / "b", Wanted(int8=True, dimensions=32))
+    whole = export_run(finished_run, tmp_path / "whole", Wanted()) and Encoder(tmp_path / "whole")
+    short = Encoder(tmp_path / "b", "fp32.onnx")
+    pixels = prepare_all(find_images(photos), short.preprocessing)
+    assert short.run(pixels).shape == (120, 32)
+    embeddings = whole.run(pixels)
+    drawn = np.random.default_rng(0).normal(size=(256, 32)).astype(np.float32)
+    assert neighbour_overlap(embeddings, short.run(pixels)) > 0.1 + neighbour_overlap(embeddings, embeddings @ drawn)
+    assert validate(tmp_path / "b", photos, against=finished_run).failures == []
+    assert (tmp_path / "b" / "encoder.safetensors").read_bytes() != (finished_run / "encoder.safetensors").read_bytes()
+    for wrong in (0, 82, 1000):
+        with pytest.raises(UsageError, match=f"--dim {wrong}: has to be 1 to 81"):
+            export_run(finished_run, tmp_path / "c", Wanted(dimensions=wrong))
