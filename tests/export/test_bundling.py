@@ -148,7 +148,7 @@ def test_fp16_is_half_the_size_and_computes_the_same(finished_run: Path, tmp_pat
 
 @pytest.mark.parametrize(("formats", "files"), [("onnx", {".onnx"}), ("openvino", {".xml", ".bin"})])
 def test_one_format_can_be_asked_for(finished_run: Path, tmp_path: Path, formats: str, files: set[str]):
-    result = export_run(finished_run, tmp_path / "b", Wanted(int8=True, formats=(formats,)))
+    result = export_run(finished_run, tmp_path / "b", Wanted(formats=(formats,)))
     suffixes = {file.suffix for file in (tmp_path / "b").iterdir()} - {".json", ".npz", ".safetensors", ""}
     assert suffixes == files
     assert result.default in {each.name for each in result.variants}
@@ -172,7 +172,9 @@ def test_a_folder_calibrates_in_place_of_the_run(run: Path, photos: Path, tmp_pa
     images = Path(shutil.copytree(photos, tmp_path / "images"))
     (images / "broken.jpg").write_bytes(b"x")
     notes: list[str] = []
-    result = export_run(run, tmp_path / "b", Wanted(int8=True, calibration=images), note=notes.append)
+    result = export_run(
+        run, tmp_path / "b", Wanted(int8=True, calibration=images, formats=("onnx",)), note=notes.append
+    )
     assert result.calibration_images == 90
     assert any("broken.jpg" in line for line in notes)
     manifest = json.loads((tmp_path / "b" / "manifest.json").read_text())
@@ -181,7 +183,7 @@ def test_a_folder_calibrates_in_place_of_the_run(run: Path, photos: Path, tmp_pa
 
 
 def test_no_image_of_a_users_is_in_a_bundle_that_is_to_have_none(finished_run: Path, tmp_path: Path):
-    result = export_run(finished_run, tmp_path / "b", Wanted(no_images=True))
+    result = export_run(finished_run, tmp_path / "b", Wanted(no_images=True, formats=("onnx",)))
     assert result.golden_images == 0
     with np.load(finished_run / "calibration.npz") as run, np.load(tmp_path / "b" / "golden.npz") as bundle:
         kept = {image.tobytes() for image in run["images"]}
@@ -217,7 +219,7 @@ def test_number_formats_follow_the_target(finished_run: Path, tmp_path: Path, ta
 
 
 def test_projections_in_place_of_embeddings(finished_run: Path, photos: Path, tmp_path: Path):
-    export_run(finished_run, tmp_path / "b", Wanted(int8=True, with_projector=True))
+    export_run(finished_run, tmp_path / "b", Wanted(with_projector=True, formats=("onnx",)))
     state = torch.load(finished_run / "last.pt", weights_only=True)
     settings = json.loads((finished_run / "config.json").read_text())["settings"]
     byol = BYOL(build_backbone("conv4", 32), 256, settings["projector_hidden"], settings["projection_size"])
@@ -237,9 +239,9 @@ def test_projections_in_place_of_embeddings(finished_run: Path, photos: Path, tm
         export_run(tmp_path / "run", tmp_path / "c", Wanted(with_projector=True))
 
 
-def test_shorter_vectors_keep_neighbours(finished_run: Path, photos: Path, tmp_path: Path):
-    export_run(finished_run, tmp_path / "b", Wanted(int8=True, dimensions=32))
-    whole = export_run(finished_run, tmp_path / "whole", Wanted()) and Encoder(tmp_path / "whole")
+def test_shorter_vectors_keep_neighbours(finished_run: Path, finished_bundle: Path, photos: Path, tmp_path: Path):
+    export_run(finished_run, tmp_path / "b", Wanted(dimensions=32, formats=("onnx",)))
+    whole = Encoder(finished_bundle, "fp32.onnx")
     short = Encoder(tmp_path / "b", "fp32.onnx")
     pixels = prepare_all(find_images(photos), short.preprocessing)
     assert short.run(pixels).shape == (120, 32)
