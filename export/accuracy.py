@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.linear_model import LogisticRegression
+from sklearn.linear_model import RidgeClassifier
 from sklearn.metrics import roc_auc_score
 from sklearn.model_selection import StratifiedKFold, cross_val_predict
 from sklearn.pipeline import make_pipeline
@@ -60,12 +60,13 @@ def few_shot_hits(vectors: Vectors, labels: Labels, shots: int, draws: int, seed
 
 
 def probe_hits(vectors: Vectors, labels: Labels) -> Hits:
-    """Linear probe: 1 for each row whose class a logistic regression on the other four fifths gives, else 0.
+    """Linear probe: 1 for each row whose class a ridge regression on the other four fifths gives, else 0.
 
-    The folds are the same for all vectors of the same labels. Needs 5 rows a class.
+    The folds are the same for all vectors of the same labels. Needs 5 rows a class. A logistic regression is no more
+    accurate here (.441 beside .449 and .476 beside .481, 372 photographs), and either stops early, so that embeddings
+    which differ by 1e-7 have accuracies which differ by .008, or takes minutes.
     """
-    # To a loose tolerance, embeddings that differ by 1e-7 have accuracies that differ by .008.
-    model = make_pipeline(StandardScaler(), LogisticRegression(tol=1e-6, max_iter=3000))
+    model = make_pipeline(StandardScaler(), RidgeClassifier(alpha=100))
     folds = StratifiedKFold(FOLDS, shuffle=True, random_state=0)
     found = np.asarray(cross_val_predict(model, vectors, labels, cv=folds))
     return (found == labels).astype(np.float64)
