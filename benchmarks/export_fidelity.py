@@ -27,6 +27,7 @@ from typing import Any
 import numpy as np
 from byol_edge.export import onnx_format, openvino_format, openvino_int8
 from byol_edge.export.accuracy import bootstrap_interval, knn_hits
+from byol_edge.export.onnx_int8 import Reader
 from byol_edge.export.source import Source, load_source
 from byol_edge.models.network import embed_pixels
 from byol_edge.models.weights import read_description
@@ -38,7 +39,7 @@ from byol_edge.runtime.preprocessing import Pixels
 from byol_edge.runtime.timing import time_in_turn
 from cifar10 import Labelled, add_result, load_labelled, read_results
 from numpy.typing import NDArray
-from onnxruntime.quantization import CalibrationDataReader, quantize_static
+from onnxruntime.quantization import quantize_static
 
 SPEED_SIZE = 224
 OWN = {"fp32.onnx": "onnxruntime", "fp32.xml": "openvino", "fp16.onnx": "onnxruntime", "fp16.xml": "openvino"}
@@ -132,10 +133,9 @@ def export_by_command(run: Path, bundle: Path, *options: object) -> float:
 def peers(source: Source) -> dict[str, Run]:
     """The usual tools with their defaults, the steps before and after the network left in float."""
     graph = onnx_format.trace(source.network)
-    outside = [node.name for node in graph.model.graph.node if node.name not in graph.backbone_nodes]
     with tempfile.TemporaryDirectory() as folder, onnx_format.quiet():
         file = Path(folder, "int8.onnx")
-        quantize_static(copy.deepcopy(graph.model), file, Reader(source.calibrate), nodes_to_exclude=outside)
+        quantize_static(copy.deepcopy(graph.model), file, Reader(source.calibrate), nodes_to_exclude=graph.outside)
         by_onnxruntime = OnnxRuntimeBackend.load((file.read_bytes(),), available_cpus())
     model = openvino_format.convert(graph)
     ignored = openvino_int8.nncf.IgnoredScope(names=openvino_int8.outside_backbone(model, graph.backbone_nodes))
@@ -144,15 +144,6 @@ def peers(source: Source) -> dict[str, Run]:
         quantised = openvino_int8.nncf.quantize(model, images, ignored_scope=ignored)
     by_nncf = OpenVinoBackend.load(openvino_format.contents(quantised), available_cpus())
     return {"quantize_static": by_onnxruntime.run, "nncf.quantize": by_nncf.run}
-
-
-class Reader(CalibrationDataReader):
-    def __init__(self, images: Pixels) -> None:
-        self.images = iter(images)
-
-    def get_next(self) -> Any:
-        image = next(self.images, None)
-        return None if image is None else {"images": image[None]}
 
 
 def print_table(lines: list[dict[str, Any]]) -> None:

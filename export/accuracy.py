@@ -107,10 +107,9 @@ def verify(vectors: Vectors, labels: Labels, threshold: float | None = None) -> 
 
 def _draw_for_pairs(labels: Labels) -> NDArray[np.intp]:
     """All rows, or 1,500, drawn two by two from each class in turn, so that there are pairs of both kinds."""
-    rows = draw_rows(len(labels), len(labels))
-    if len(rows) <= MOST_FOR_PAIRS:
-        return rows
-    shuffled = np.random.default_rng(0).permutation(rows)
+    if len(labels) <= MOST_FOR_PAIRS:
+        return np.arange(len(labels))
+    shuffled = np.random.default_rng(0).permutation(len(labels))
     by_class = shuffled[np.argsort(labels[shuffled], kind="stable")]
     sizes = np.bincount(labels)
     turn = np.concatenate([np.arange(size) for size in sizes]) // 2

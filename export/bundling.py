@@ -117,13 +117,12 @@ def _judge(
         name: engines[name.split(".")[1]].load(tuple((folder / part).read_bytes() for part in parts), available_cpus())
         for name, parts in files.items()
     }
-    reference = embed_pixels(source.network, source.judge)
     vectors = {name: backend.run(source.judge) for name, backend in backends.items()}
     timings = time_in_turn([each.run for each in backends.values()], source.spec.preprocessing.image_size)
     variants = []
     for (name, backend), timing in zip(backends.items(), timings, strict=True):
         precision = name.split(".")[0]
-        fidelity = compare(reference, vectors[name])
+        fidelity = compare(source.reference, vectors[name])
         failures = tuple(failed_gates(fidelity, GATES[precision]))
         if failures and precision == "fp32":
             raise FidelityError(f"{name} is not what PyTorch computes: {'; '.join(failures)}. Nothing was written")

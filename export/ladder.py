@@ -79,22 +79,22 @@ def climb(
     tried: list[_Tried[Model]] = []
     for group in groups:
         tried += [_try(attempt, [], judge, shares, note) for attempt in group]
-        if is_good(_best(tried)):
+        if _is_good(_best(tried)):
             break
     best = _best(tried)
     if best is None or best.model is None:
         raise RunError(f"no way to quantise this network worked; the last error: {tried[-1].rung.error}")
-    if not is_good(best):
+    if not _is_good(best):
         for layers in _growing(_most_sensitive(measure(best.model), shares)):
             tried.append(_try(best.attempt, layers, judge, shares, note))
-            if is_good(tried[-1]):
+            if _is_good(tried[-1]):
                 break
     best = _best(tried)
     assert best is not None and best.model is not None
     return best.model, Ladder(best.rung, tuple(each.rung for each in tried))
 
 
-def is_good(tried: _Tried[Model] | None) -> bool:
+def _is_good(tried: _Tried[Model] | None) -> bool:
     """Whether a variant is well within INT8's gates."""
     if tried is None or tried.rung.fidelity is None:
         return False
@@ -105,7 +105,7 @@ def is_good(tried: _Tried[Model] | None) -> bool:
 def _best(tried: Sequence[_Tried[Model]]) -> _Tried[Model] | None:
     """A good one before one that is not; of these, that of the highest 1st percentile."""
     judged = [each for each in tried if each.rung.fidelity is not None]
-    return max(judged, key=lambda each: (is_good(each), each.rung.fidelity.cosine_p01), default=None)  # type: ignore
+    return max(judged, key=lambda each: (_is_good(each), each.rung.fidelity.cosine_p01), default=None)  # type: ignore
 
 
 def _try(

@@ -56,10 +56,9 @@ def measure_layers(path: Path, data: Path, variant: str | None = None) -> dict[s
     Measured on 32 of the images under `data`. Raises BundleError, EngineError, ImageError, UsageError.
     """
     bundle = Bundle.open(path)
-    wanted = bundle.find(variant) if variant else [each for each in bundle.variants.values() if bundle.holds(each)]
     pixels = draw_images(data, bundle.preprocessing, IMAGES, lambda _: None)  # validation names the unreadable ones
     model = trace(load_own_network(bundle)).model
-    return {each.name: compare_layers(model, bundle.model(each).contents, pixels) for each in wanted}
+    return {each.name: compare_layers(model, bundle.model(each).contents, pixels) for each in bundle.choose(variant)}
 
 
 def compare_layers(model: onnx.ModelProto, contents: tuple[bytes, ...], pixels: Pixels) -> list[Layer]:

@@ -45,6 +45,11 @@ class Graph:
     model: onnx.ModelProto
     backbone_nodes: frozenset[str]
 
+    @property
+    def outside(self) -> list[str]:
+        """The names of the other nodes: they stay in float."""
+        return [node.name for node in self.model.graph.node if node.name not in self.backbone_nodes]
+
 
 def trace(network: InferenceNetwork) -> Graph:
     """The network as ONNX, any batch size, parallel branches merged (RepVGG, MobileOne) and batch norms folded.

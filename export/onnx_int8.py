@@ -43,13 +43,12 @@ def _quantise(
     options: dict[str, Any],
     in_float: Collection[str],
 ) -> onnx.ModelProto:
-    outside = [node.name for node in graph.model.graph.node if node.name not in graph.backbone_nodes]
     with tempfile.TemporaryDirectory() as folder, quiet():
         path = Path(folder, "int8.onnx")
         quantize_static(
             copy.deepcopy(graph.model),  # it would be changed
             path,
-            _Reader(calibrate),
+            Reader(calibrate),
             quant_format=QuantFormat.QDQ,
             per_channel=True,
             # Without VNNI, products of 8-bit numbers are added up in 16 bits, which 7 bits of weight cannot overflow.
@@ -57,7 +56,7 @@ def _quantise(
             activation_type=QuantType.QInt8 if target == "arm" else QuantType.QUInt8,
             weight_type=QuantType.QInt8,
             calibrate_method=method,
-            nodes_to_exclude=[*outside, *in_float],
+            nodes_to_exclude=[*graph.outside, *in_float],
             extra_options={**options, "ActivationSymmetric": target == "arm"},
         )
         model = onnx.load(path)
@@ -65,7 +64,7 @@ def _quantise(
     return model
 
 
-class _Reader(CalibrationDataReader):
+class Reader(CalibrationDataReader):
     """Feeds images to the quantiser a few at a time, in batches of one size: percentiles take no other."""
 
     def __init__(self, images: Pixels) -> None:

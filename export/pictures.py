@@ -18,7 +18,11 @@ def draw_layers(measured: Mapping[str, Sequence[Layer]], title: str, file: Path)
     Variants that are right after every layer would press the others together; they are named in the title instead.
     """
     lowest = {variant: min(layer.signal_to_noise for layer in layers) for variant, layers in measured.items()}
-    right = [f"{variant} above {level:.0f} dB" for variant, level in lowest.items() if level >= RIGHT]
+    right = [
+        f"{variant} exact" if level == float("inf") else f"{variant} above {level:.0f} dB"
+        for variant, level in lowest.items()
+        if level >= RIGHT
+    ]
     drawn = {variant: layers for variant, layers in measured.items() if not lowest[variant] >= RIGHT}
     names = list(dict.fromkeys(layer.name for layers in measured.values() for layer in layers))
     with matplotlib.rc_context({"font.size": 9}):
@@ -29,7 +33,7 @@ def draw_layers(measured: Mapping[str, Sequence[Layer]], title: str, file: Path)
             axes.plot(places, [layer.signal_to_noise for layer in layers], marker="o", markersize=3, label=variant)
         axes.set_xticks(range(len(names)), names, rotation=90, fontsize=7)
         axes.set(ylabel="signal to noise after the layer, dB", xlim=(-0.5, len(names) - 0.5))
-        heading = ", ".join([title, *(each.replace("above inf dB", "exact") for each in right)])
+        heading = ", ".join([title, *right])
         axes.set_title(heading.encode(errors="replace").decode(), loc="left", parse_math=False)
         axes.set_ylim(min(0, axes.get_ylim()[0]), max(40, axes.get_ylim()[1]))
         axes.grid(axis="y", alpha=0.3)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from ..models.network import InferenceNetwork, embed_pixels
 from ..models.tail import Linear, build_tail, find_components, fold_projector, shorten
 from ..models.weights import DESCRIPTION, WEIGHTS, EncoderSpec, load_encoder, read_description, serialise_weights
 from ..runtime.errors import ImageError, RunError, UsageError
-from ..runtime.fidelity import LEAST_FOR_OVERLAP, neighbour_overlap
+from ..runtime.fidelity import LEAST_FOR_OVERLAP, Vectors, neighbour_overlap
 from ..runtime.files import load_arrays
 from ..runtime.images import find_images
 from ..runtime.preprocessing import Pixels, Preprocessing, prepare
@@ -40,6 +41,11 @@ class Source:
     calibrate: Pixels
     judge: Pixels
     provenance: dict[str, Any]
+
+    @cached_property
+    def reference(self) -> Vectors:
+        """PyTorch's embeddings of `judge`, `[N, D]`: what every variant is compared with."""
+        return embed_pixels(self.network, self.judge)
 
 
 def load_source(

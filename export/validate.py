@@ -137,7 +137,7 @@ def validate(
 
 def _load_encoders(bundle: Bundle, variant: str | None) -> list[Encoder]:
     """Each variant that is here, or the ones meant by `variant`, on each engine that runs its format."""
-    wanted = bundle.find(variant) if variant else [each for each in bundle.variants.values() if bundle.holds(each)]
+    wanted = bundle.choose(variant)
     if not wanted:
         raise BundleError(f"{bundle.path}: holds the files of none of its variants; copy them from the original bundle")
     return [

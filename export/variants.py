@@ -9,7 +9,6 @@ from typing import Any
 
 import onnx
 
-from ..models.network import embed_pixels
 from ..runtime.bundle import FORMAT_VERSION
 from ..runtime.cpus import available_cpus
 from ..runtime.fidelity import compare
@@ -122,11 +121,10 @@ def _climb(
     contents: Callable[[Any], tuple[bytes, ...]],
     note: Note,
 ) -> tuple[Any, Ladder]:
-    reference = embed_pixels(source.network, source.judge)
     counts = count_multiply_adds(graph.model)
     return climb(
         attempts,
-        lambda model: compare(reference, load(contents(model), available_cpus()).run(source.judge)),
+        lambda model: compare(source.reference, load(contents(model), available_cpus()).run(source.judge)),
         lambda model: compare_layers(graph.model, contents(model), source.calibrate[:IMAGES]),
         {layer: count / sum(counts.values()) for layer, count in counts.items()},
         note,

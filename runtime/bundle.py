@@ -120,6 +120,10 @@ class Bundle:
         """Whether the variant's files are here: a device needs only the ones it runs."""
         return all((self.path / name).is_file() for name in variant.files)
 
+    def choose(self, variant: str | None) -> list[Variant]:
+        """The variants meant by `variant` (see find), or all that are here. Raises UsageError."""
+        return self.find(variant) if variant else [each for each in self.variants.values() if self.holds(each)]
+
     def size(self, variant: Variant) -> int:
         """Bytes of the variant's files, as the manifest records them."""
         return sum(self.manifest["files"][name]["size"] for name in variant.files)

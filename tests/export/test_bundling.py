@@ -10,7 +10,7 @@ import numpy as np
 import onnx
 import pytest
 import torch
-from byol_edge.export import bundling
+from byol_edge.export import bundling, source
 from byol_edge.export.bundling import ExportedVariant, choose_default, export_run
 from byol_edge.export.validate import validate
 from byol_edge.export.variants import Wanted
@@ -109,8 +109,8 @@ def test_int8_that_misses_its_gates_is_written_and_marked(
 def test_an_fp32_variant_that_is_wrong_stops_the_export(
     finished_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    embed_pixels = bundling.embed_pixels
-    monkeypatch.setattr(bundling, "embed_pixels", lambda network, pixels: embed_pixels(network, pixels[::-1].copy()))
+    embed_pixels = source.embed_pixels
+    monkeypatch.setattr(source, "embed_pixels", lambda network, pixels: embed_pixels(network, pixels[::-1].copy()))
     with pytest.raises(FidelityError, match=r"fp32\.onnx is not what PyTorch computes.*Nothing was written"):
         export_run(finished_run, tmp_path / "b", Wanted())
     assert list(tmp_path.iterdir()) == []
