@@ -28,7 +28,7 @@ import numpy as np
 from byol_edge.export import onnx_format, openvino_format, openvino_int8
 from byol_edge.export.accuracy import bootstrap_interval, knn_hits
 from byol_edge.export.onnx_int8 import Reader
-from byol_edge.export.source import Source, load_source
+from byol_edge.export.source import Source, Wanted, load_source
 from byol_edge.models.network import embed_pixels
 from byol_edge.models.weights import read_description
 from byol_edge.runtime import Bundle, Encoder, compare
@@ -71,7 +71,7 @@ def main() -> None:
 def measure_fidelity(run: Path, test: Path, bundle: Path) -> dict[str, Any]:
     """Cosines, overlap and 5-NN accuracy of every variant and peer on the test images."""
     export_by_command(run, bundle)
-    source = load_source(run)
+    source = load_source(run, Wanted())
     images = load_labelled(test, source.spec.preprocessing)
     reference = embed_pixels(source.network, images.pixels)
     hits = knn_hits(reference, images.classes)
@@ -103,7 +103,7 @@ def measure_speed(run: Path, images: Path, bundle: Path) -> dict[str, Any]:
     (large / "encoder.json").write_text(json.dumps(description))
     (large / "calibration.npz").unlink()
     seconds = export_by_command(large, bundle, "--calibration", images)
-    source = load_source(large, folder=images)
+    source = load_source(large, Wanted(calibration=images))
     ways: dict[str, Run] = {"PyTorch": lambda pixels: embed_pixels(source.network, pixels)}
     ways |= {f"{name} {engine}": Encoder(bundle, name, engine).run for name, engine in VARIANTS} | peers(source)
     timings = time_in_turn(list(ways.values()), SPEED_SIZE, seconds=3.0)

@@ -74,7 +74,7 @@ def export(
     """
     with needs("export"):
         from ..export.bundling import export_run
-        from ..export.variants import FORMATS, Wanted
+        from ..export.source import FORMATS, Wanted
     chosen = tuple(name.strip() for name in formats.split(","))
     if not set(chosen) <= set(FORMATS):
         raise UsageError(f"--format {formats}: has to be {', '.join(FORMATS)}, or one of these")
@@ -123,11 +123,12 @@ def print_export(result: Export, out: Path) -> None:
 
 
 def _slower(variants: tuple[ExportedVariant, ...]) -> list[str]:
-    """A line for each INT8 variant that is no faster here than FP32 on the same engine."""
-    float_time = {each.engine: each for each in variants if each.precision == "fp32"}
-    return [
-        f"{each.name} is no faster than {float_time[each.engine].name} here; "
-        f"it saves {megabytes(float_time[each.engine].size - each.size)}."
-        for each in variants
-        if each.precision == "int8" and each.timing.median >= float_time[each.engine].timing.median
-    ]
+    """A line for each INT8 variant that is no faster here than what is in float on the same engine."""
+    lines = []
+    for each in variants:
+        in_float = [other for other in variants if other.engine == each.engine and other.precision != "int8"]
+        fastest = min(in_float, key=lambda other: other.timing.median)
+        if each.precision == "int8" and each.timing.median >= fastest.timing.median:
+            saved = megabytes(fastest.size - each.size)
+            lines.append(f"{each.name} is no faster than {fastest.name} here; it saves {saved}.")
+    return lines

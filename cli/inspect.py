@@ -57,11 +57,11 @@ def _inspect_bundle(bundle: Bundle, as_json: bool) -> None:
             "verdict": training["verdict"],
             "made with": ", ".join(f"{name} {number}" for name, number in export["versions"].items()),
             "default": manifest["default"],
+            **{name: f"quantised with {ladder['kept']}" for name, ladder in export.get("ladders", {}).items()},
             "holds": _whose_images(bundle),
         },
     )
     measured = _read_measured(bundle)
-    ladders = export.get("ladders", {})
     rows = []
     for name, variant in bundle.variants.items():
         fidelity = manifest["variants"][name]["fidelity"]
@@ -75,10 +75,9 @@ def _inspect_bundle(bundle: Bundle, as_json: bool) -> None:
                 "passed" if variant.passes else "missed",
                 f"{speed['median']:.2f}" if speed else "–",
                 "yes" if bundle.holds(variant) else "no",
-                ladders[name]["kept"] if name in ladders else "",
             )
         )
-    columns = ("variant", "size", "cosine", "overlap@10", "gates", "ms/image", "here", "quantised by")
+    columns = ("variant", "size", "cosine", "overlap@10", "gates", "ms/image", "here")
     print_table("against PyTorch, and speed, as measured at export:", columns, rows)
 
 

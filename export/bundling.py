@@ -26,8 +26,8 @@ from ..runtime.preprocessing import Pixels
 from ..runtime.timing import Timing, time_in_turn
 from .golden import FOLDER, GOLDEN_IMAGES, synthetic_images, write_golden
 from .ladder import Ladder
-from .source import Source, load_source
-from .variants import Wanted, Written, write_variants
+from .source import Source, Wanted, load_source
+from .variants import Written, write_variants
 
 # A variant this much faster than a more faithful one is worth taking; less is noise.
 LEAD = 1.10
@@ -75,7 +75,7 @@ def export_run(
     what PyTorch computes.
     """
     check_output(out, overwrite, BUNDLE)
-    source = load_source(run, wanted.network, wanted.calibration, note, wanted.with_projector, wanted.dimensions)
+    source = load_source(run, wanted, note)
     side = source.spec.preprocessing.image_size
     reference = synthetic_images(GOLDEN_IMAGES, side) if wanted.no_images else source.judge[:GOLDEN_IMAGES]
     with whole_folder(out, overwrite, BUNDLE) as folder:

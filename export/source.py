@@ -1,4 +1,4 @@
-"""What an export starts from: a run's encoder and its calibration images."""
+"""What an export starts from: what is asked, a run's encoder, and its calibration images."""
 
 from __future__ import annotations
 
@@ -23,12 +23,35 @@ from ..runtime.files import load_arrays
 from ..runtime.images import find_images
 from ..runtime.preprocessing import Pixels, Preprocessing, prepare
 
+FORMATS = ("onnx", "openvino")
+TARGETS = ("cpu-vnni", "cpu-avx2", "arm")
 # Of the calibration images, this many set the ranges of INT8; the rest judge it, unseen.
 MOST_TO_CALIBRATE = 300
 # As many as training keeps in a run.
 MOST_TO_DRAW = 512
 # With fewer calibration images than this, INT8's ranges and its verdict are guesses.
 FEW = 100
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What is asked of an export.
+
+    `network`: "online", the backbone that learnt, or "target", its moving average. `target`: the CPU that INT8's
+    numbers are chosen for. `calibration`: a folder, whose images calibrate and judge in place of the run's.
+    `no_images`: synthetic images in the bundle, none of a user's. `with_projector`: projections in place of embeddings.
+    `dimensions`: shorter vectors, by the directions that keep most of the calibration images.
+    """
+
+    int8: bool = False
+    fp16: bool = False
+    formats: tuple[str, ...] = FORMATS
+    target: str = TARGETS[0]
+    network: str = "online"
+    calibration: Path | None = None
+    no_images: bool = False
+    with_projector: bool = False
+    dimensions: int | None = None
 
 
 @dataclass(frozen=True)
@@ -48,21 +71,12 @@ class Source:
         return embed_pixels(self.network, self.judge)
 
 
-def load_source(
-    run: Path,
-    network: str = "online",
-    folder: Path | None = None,
-    note: Callable[[str], None] = lambda _: None,
-    with_projector: bool = False,
-    dimensions: int | None = None,
-) -> Source:
-    """Reads a run; `network` is "online", the backbone that learnt, or "target", its moving average.
+def load_source(run: Path, wanted: Wanted, note: Callable[[str], None] = lambda _: None) -> Source:
+    """Reads a run. `note` is told of images that cannot be read, and of what shorter vectors lose.
 
-    `folder`: up to 512 of its images calibrate and judge, in place of the run's own. `with_projector`: projections, in
-    place of embeddings. `dimensions`: shorter vectors, by the directions that keep most of the calibration images.
-    `note` is told of images that cannot be read, and of what is lost. Raises RunError, naming the file and what to do,
-    ImageError, UsageError.
+    Raises RunError, naming the file and what to do, ImageError, UsageError.
     """
+    network, folder = wanted.network, wanted.calibration
     try:
         spec, provenance = read_description(run)
         weights = (run / WEIGHTS).read_bytes() if network == "online" else read_target(run / "last.pt")
@@ -79,14 +93,15 @@ def load_source(
             raise ImageError(f"{folder}: has one readable image; to calibrate and to judge takes two, better hundreds")
     most = min(MOST_TO_CALIBRATE, len(images) * 3 // 4)
     calibrate, judge = images[:most], images[most:]
-    layers = fold_projector(_read_projector(run / "last.pt", network)) if with_projector else []
-    if dimensions is not None:
-        layers = _shorten(backbone, spec, layers, dimensions, calibrate, judge, note)
+    layers = fold_projector(_read_projector(run / "last.pt", network)) if wanted.with_projector else []
+    if wanted.dimensions is not None:
+        layers = _shorten(backbone, spec, layers, wanted.dimensions, calibrate, judge, note)
     encoder = InferenceNetwork(backbone, spec.preprocessing, build_tail(layers))
     if layers:
         weights = serialise_weights(backbone, encoder.tail)
         spec = replace(spec, embedding_size=len(layers[-1][0]))
-    provenance = {**provenance, "network": network, "with_projector": with_projector, "dimensions": dimensions}
+    asked = {"network": network, "with_projector": wanted.with_projector, "dimensions": wanted.dimensions}
+    provenance = {**provenance, **asked}
     return Source(spec, encoder, weights, calibrate, judge, provenance)
 
 

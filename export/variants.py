@@ -19,32 +19,9 @@ from . import onnx_int8
 from .ladder import Attempt, Ladder, climb
 from .layers import IMAGES, compare_layers
 from .onnx_format import Graph, count_multiply_adds, halve, serialise, trace
-from .source import FEW, Source
-
-FORMATS = ("onnx", "openvino")
-TARGETS = ("cpu-vnni", "cpu-avx2", "arm")
+from .source import FEW, Source, Wanted
 
 Note = Callable[[str], None]
-
-
-@dataclass(frozen=True)
-class Wanted:
-    """What is asked of an export.
-
-    `network`: "online", the backbone that learnt, or "target", its moving average. `target`: the CPU that INT8's
-    numbers are chosen for. `calibration`: a folder of images in place of the run's. `no_images`: synthetic images in
-    the bundle, none of a user's. `with_projector`, `dimensions`: other vectors than the backbone's (see load_source).
-    """
-
-    int8: bool = False
-    fp16: bool = False
-    formats: tuple[str, ...] = FORMATS
-    target: str = TARGETS[0]
-    network: str = "online"
-    calibration: Path | None = None
-    no_images: bool = False
-    with_projector: bool = False
-    dimensions: int | None = None
 
 
 @dataclass(frozen=True)

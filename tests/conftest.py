@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from byol_edge.export.bundling import export_run
-from byol_edge.export.variants import Wanted
+from byol_edge.export.source import Wanted
 from byol_edge.train.loop import train
 from shapes import DIALS, SHAPES, Silent, draw_shape
 

@@ -107,7 +107,7 @@ def refuse(*arguments, **_):
 socket.socket.connect = socket.getaddrinfo = socket.create_connection = refuse
 from pathlib import Path
 from byol_edge.export.bundling import export_run
-from byol_edge.export.variants import Wanted
+from byol_edge.export.source import Wanted
 export_run(Path(sys.argv[1]), Path(sys.argv[2]), Wanted(int8=True))
 """
 

@@ -16,7 +16,7 @@ import pytest
 import torch
 from byol_edge.export.bundling import export_run
 from byol_edge.export.reference import load_own_network
-from byol_edge.export.variants import Wanted
+from byol_edge.export.source import Wanted
 from byol_edge.models.backbones import build_backbone
 from byol_edge.models.network import InferenceNetwork
 from byol_edge.models.weights import save_weights

@@ -12,8 +12,8 @@ import pytest
 import torch
 from byol_edge.export import bundling, source
 from byol_edge.export.bundling import ExportedVariant, choose_default, export_run
+from byol_edge.export.source import Wanted
 from byol_edge.export.validate import validate
-from byol_edge.export.variants import Wanted
 from byol_edge.models.backbones import build_backbone
 from byol_edge.models.byol import BYOL
 from byol_edge.models.network import InferenceNetwork
