@@ -48,6 +48,7 @@ if TYPE_CHECKING:
     type=click.Path(path_type=Path),
     help="A folder of images to set INT8's ranges with and to judge by.  [default: those kept in the run]",
 )
+@click.option("--no-finetune", is_flag=True, help="Where nothing else keeps INT8 good, do not fine-tune for it.")
 @click.option("--no-images", is_flag=True, help="Put synthetic images into the bundle, none of yours.")
 @click.option("--strict", is_flag=True, help="Exit 1 if an INT8 variant misses its gates.")
 @click.option("--overwrite", is_flag=True, help="Replace the bundle at --out.")
@@ -63,6 +64,7 @@ def export(
     with_projector: bool,
     dim: int | None,
     calibration: Path | None,
+    no_finetune: bool,
     no_images: bool,
     strict: bool,
     overwrite: bool,
@@ -78,7 +80,7 @@ def export(
     chosen = tuple(name.strip() for name in formats.split(","))
     if not set(chosen) <= set(FORMATS):
         raise UsageError(f"--format {formats}: has to be {', '.join(FORMATS)}, or one of these")
-    wanted = Wanted(int8, fp16, chosen, target, network, calibration, no_images, with_projector, dim)
+    wanted = Wanted(int8, fp16, chosen, target, network, calibration, not no_finetune, no_images, with_projector, dim)
     result = export_run(run, out, wanted, overwrite, note)
     if as_json:
         print_json(asdict(result))

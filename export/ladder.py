@@ -59,6 +59,7 @@ class Ladder:
 @dataclass(frozen=True)
 class _Tried(Generic[Model]):
     attempt: Attempt[Model]
+    in_float: Sequence[str]
     rung: Rung
     model: Model | None
 
@@ -68,13 +69,15 @@ def climb(
     judge: Callable[[Model], Fidelity],
     measure: Callable[[Model], Sequence[Layer]],
     shares: Mapping[str, float],
+    fine_tuned: Callable[[str], Attempt[Model]] | None,
     note: Callable[[str], None],
 ) -> tuple[Model, Ladder]:
     """Tries each group of attempts side by side until the best is good enough, then leaves layers in float.
 
     The best is the one of highest 1st percentile of cosines. `measure` gives a model's layers: those that lose most go
     into float, one, two, four, … of them, up to a fifth of the multiply-adds; `shares` are the layers' shares of these.
-    An attempt that raises is recorded and passed over. Raises RunError if all of them do.
+    Last comes the best once more on a fine-tuned network: `fine_tuned` gives the attempt of that name. An attempt that
+    raises is recorded and passed over. Raises RunError if all of them do.
     """
     tried: list[_Tried[Model]] = []
     for group in groups:
@@ -89,8 +92,11 @@ def climb(
             tried.append(_try(best.attempt, layers, judge, shares, note))
             if _is_good(tried[-1]):
                 break
-    best = _best(tried)
-    assert best is not None and best.model is not None
+        best = _best(tried) or best
+    if fine_tuned and not _is_good(best):
+        tried.append(_try(fine_tuned(best.attempt.name), best.in_float, judge, shares, note))
+        best = _best(tried) or best
+    assert best.model is not None
     return best.model, Ladder(best.rung, tuple(each.rung for each in tried))
 
 
@@ -104,8 +110,11 @@ def _is_good(tried: _Tried[Model] | None) -> bool:
 
 def _best(tried: Sequence[_Tried[Model]]) -> _Tried[Model] | None:
     """A good one before one that is not; of these, that of the highest 1st percentile."""
-    judged = [each for each in tried if each.rung.fidelity is not None]
-    return max(judged, key=lambda each: (_is_good(each), each.rung.fidelity.cosine_p01), default=None)  # type: ignore
+    return max((each for each in tried if each.rung.fidelity), key=_rank, default=None)
+
+
+def _rank(tried: _Tried[Model]) -> tuple[bool, float]:
+    return _is_good(tried), tried.rung.fidelity.cosine_p01 if tried.rung.fidelity else -1.0
 
 
 def _try(
@@ -129,7 +138,7 @@ def _try(
         model = None
         error = (str(raised).strip() or type(raised).__name__).splitlines()[0]
         note(f"  {name}: failed ({error})")
-    return _Tried(attempt, Rung(name, fidelity, share, time.perf_counter() - start, error), model)
+    return _Tried(attempt, in_float, Rung(name, fidelity, share, time.perf_counter() - start, error), model)
 
 
 def _most_sensitive(layers: Sequence[Layer], shares: Mapping[str, float]) -> list[str]:

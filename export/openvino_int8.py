@@ -9,7 +9,8 @@ from typing import Any
 from ..runtime.openvino_backend import import_openvino, shared_core
 from ..runtime.preprocessing import Pixels
 from .ladder import Attempt
-from .onnx_format import quiet
+from .onnx_format import Graph, quiet
+from .openvino_format import convert
 
 openvino = import_openvino()  # before nncf, which has telemetry of its own
 with quiet():
@@ -18,14 +19,16 @@ with quiet():
     from nncf.quantization.range_estimator import RangeEstimatorParameters, RangeEstimatorParametersSet
 
 
-def attempts(model: Any, backbone_nodes: frozenset[str], calibrate: Pixels, target: str) -> list[list[Attempt[Any]]]:
+def attempts(graph: Graph, calibrate: Pixels, target: str) -> list[list[Attempt[Any]]]:
     """Ways to find the activations' ranges on `calibrate` uint8 `[N, H, W, 3]`, those to try side by side together.
 
     All but the first with asymmetric activations, which kept more neighbours on every network it was tried on.
     """
 
+    model = convert(graph)
+
     def by(ranges: RangeEstimatorParameters, **options: Any) -> partial[Any]:
-        return partial(_quantise, model, backbone_nodes, calibrate, target, ranges, options)
+        return partial(_quantise, model, graph.backbone_nodes, calibrate, target, ranges, options)
 
     asymmetric = {} if target == "arm" else {"preset": nncf.QuantizationPreset.MIXED}
     full = {**asymmetric, "fast_bias_correction": False}

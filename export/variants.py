@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +21,11 @@ from .ladder import Attempt, Ladder, climb
 from .layers import IMAGES, compare_layers
 from .onnx_format import Graph, count_multiply_adds, halve, serialise, trace
 from .source import FEW, Source, Wanted
+from .tuning import fine_tune
 
 Note = Callable[[str], None]
+# A fine-tuned network as a graph: made when it is first asked for, the same for both formats.
+Tuned = Callable[[], Graph]
 
 
 @dataclass(frozen=True)
@@ -38,33 +42,36 @@ def write_variants(source: Source, folder: Path, wanted: Wanted, note: Note) -> 
     graph = trace(source.network)
     if wanted.int8 and len(source.calibrate) < FEW:
         note(f"only {len(source.calibrate)} images to calibrate with, better {FEW} or more: do not trust INT8 far")
+    tuned = cache(partial(_fine_tune, source, note)) if wanted.finetune else None
     files: dict[str, tuple[str, ...]] = {}
     ladders: dict[str, Ladder] = {}
     for name, write in (("onnx", _write_onnx), ("openvino", _write_openvino)):
         if name in wanted.formats:
-            written = write(source, graph, folder, wanted, note)
+            written = write(source, graph, tuned, folder, wanted, note)
             files |= written.files
             ladders |= written.ladders
     return Written(files, ladders)
 
 
-def _write_onnx(source: Source, graph: Graph, folder: Path, wanted: Wanted, note: Note) -> Written:
+def _write_onnx(source: Source, graph: Graph, tuned: Tuned | None, folder: Path, wanted: Wanted, note: Note) -> Written:
     models = {"fp32.onnx": graph.model}
     ladders: dict[str, Ladder] = {}
     if wanted.fp16:
         models["fp16.onnx"] = halve(graph.model)
     if wanted.int8:
-        attempts = onnx_int8.attempts(graph, source.calibrate, wanted.target)
+        attempts = partial(onnx_int8.attempts, calibrate=source.calibrate, target=wanted.target)
         note("quantising for ONNX Runtime")
         models["int8.onnx"], ladders["int8.onnx"] = _climb(
-            source, graph, attempts, OnnxRuntimeBackend.load, _onnx_contents, note
+            source, graph, tuned, attempts, OnnxRuntimeBackend.load, _onnx_contents, note
         )
     for name, model in models.items():
         (folder / name).write_bytes(serialise(model, _essentials(source, name)))
     return Written({name: (name,) for name in models}, ladders)
 
 
-def _write_openvino(source: Source, graph: Graph, folder: Path, wanted: Wanted, note: Note) -> Written:
+def _write_openvino(
+    source: Source, graph: Graph, tuned: Tuned | None, folder: Path, wanted: Wanted, note: Note
+) -> Written:
     try:
         from . import openvino_format, openvino_int8
     except ImportError as error:
@@ -79,10 +86,10 @@ def _write_openvino(source: Source, graph: Graph, folder: Path, wanted: Wanted, 
     if wanted.fp16:
         models["fp16.xml"] = model
     if wanted.int8:
-        attempts = openvino_int8.attempts(model, graph.backbone_nodes, source.calibrate, wanted.target)
+        attempts = partial(openvino_int8.attempts, calibrate=source.calibrate, target=wanted.target)
         note("quantising for OpenVINO")
         models["int8.xml"], ladders["int8.xml"] = _climb(
-            source, graph, attempts, OpenVinoBackend.load, openvino_format.contents, note
+            source, graph, tuned, attempts, OpenVinoBackend.load, openvino_format.contents, note
         )
     for name, each in models.items():
         half = name == "fp16.xml"
@@ -93,19 +100,33 @@ def _write_openvino(source: Source, graph: Graph, folder: Path, wanted: Wanted, 
 def _climb(
     source: Source,
     graph: Graph,
-    attempts: Sequence[Sequence[Attempt[Any]]],
+    tuned: Tuned | None,
+    attempts: Callable[[Graph], Sequence[Sequence[Attempt[Any]]]],
     load: Callable[[tuple[bytes, ...], int], Any],
     contents: Callable[[Any], tuple[bytes, ...]],
     note: Note,
 ) -> tuple[Any, Ladder]:
     counts = count_multiply_adds(graph.model)
+
+    def fine_tune_for(name: str, make: Tuned) -> Attempt[Any]:
+        def quantise(in_float: Collection[str]) -> Any:
+            return next(each for group in attempts(make()) for each in group if each.name == name).quantise(in_float)
+
+        return Attempt(f"{name}, fine-tuned", quantise)
+
     return climb(
-        attempts,
+        attempts(graph),
         lambda model: compare(source.reference, load(contents(model), available_cpus()).run(source.judge)),
         lambda model: compare_layers(graph.model, contents(model), source.calibrate[:IMAGES]),
         {layer: count / sum(counts.values()) for layer, count in counts.items()},
+        partial(fine_tune_for, make=tuned) if tuned else None,
         note,
     )
+
+
+def _fine_tune(source: Source, note: Note) -> Graph:
+    note("fine-tuning the network for INT8: up to 15 minutes (--no-finetune leaves it out)")
+    return trace(fine_tune(source.network, source.calibrate, note))
 
 
 def _onnx_contents(model: onnx.ModelProto) -> tuple[bytes]:

@@ -36,9 +36,10 @@ class Workshop:
         cosine = self.cosines[made[0]] + self.gain * len(made[1])
         return dataclasses.replace(FAITHFUL, cosine_mean=cosine, cosine_p01=cosine)
 
-    def climb(self, *groups: str):
+    def climb(self, *groups: str, tuned: str | None = None):
         attempts = [[self.attempt(name) for name in group] for group in groups]
-        return climb(attempts, self.judge, lambda _: LAYERS, SHARES, lambda _: None)
+        fine_tuned = (lambda name: self.attempt(f"{tuned}{name}")) if tuned else None
+        return climb(attempts, self.judge, lambda _: LAYERS, SHARES, fine_tuned, lambda _: None)
 
 
 def test_a_group_is_tried_whole_and_the_better_is_kept():
@@ -73,6 +74,28 @@ def test_no_more_goes_into_float_than_a_fifth_and_the_best_is_kept_all_the_same(
     assert model == ("x", ())
     assert len(ladder.rungs) == 4
     assert max(rung.float_share for rung in ladder.rungs) <= MOST_IN_FLOAT
+
+
+def test_fine_tuning_comes_last_with_the_best_layers_in_float():
+    shop = Workshop(x=0.9, y=0.8, tuned_x=0.95)
+    shop.gain = 0.01
+    model, ladder = shop.climb("xy", tuned="tuned_")
+    assert model == ("tuned_x", ("c", "b", "d"))
+    assert [rung.name for rung in ladder.rungs][-2:] == ["x, 3 layers in float", "tuned_x, 3 layers in float"]
+
+
+def test_what_fine_tuning_spoils_is_not_kept():
+    model, _ = Workshop(x=0.9, tuned_x=0.5).climb("x", tuned="tuned_")
+    assert model == ("x", ())
+    model, ladder = Workshop(x=0.9, tuned_x=-1).climb("x", tuned="tuned_")
+    assert model == ("x", ())
+    assert ladder.rungs[-1].error == "no kernel for this"
+
+
+def test_where_int8_is_good_nothing_is_fine_tuned():
+    shop = Workshop(x=0.999, tuned_x=1.0)
+    shop.climb("x", tuned="tuned_")
+    assert shop.made == [("x", ())]
 
 
 def test_an_attempt_that_raises_is_recorded_and_passed_over():

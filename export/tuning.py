@@ -1,0 +1,127 @@
+"""Label-free fine-tuning for INT8: the network learns to give its own FP32 embeddings while its numbers are rounded.
+
+The rounding is simulated: weights to signed 8 bits, a scale an output channel; what a layer takes to unsigned 8 bits, a
+scale a layer. Gradients pass straight through it (Bengio et al. 2013, arXiv:1308.3432). What comes out is a float
+network again, for the quantisers to take in place of the first.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from typing import cast
+
+import torch
+from timm.utils import reparameterize_model  # pyright: ignore[reportPrivateImportUsage]
+from torch import Tensor, nn
+from torch.nn.utils import parametrize
+
+from ..models.network import InferenceNetwork
+from ..runtime.preprocessing import Pixels
+
+# At ten times the rate a MobileNetV3-small got worse, with batches of 8 no better (docs/int8.md).
+STEPS, LEARNING_RATE, BATCH_SIZE = 600, 5e-6, 32
+MOST_SECONDS = 15 * 60
+
+
+def fine_tune(network: InferenceNetwork, images: Pixels, note: Callable[[str], None]) -> InferenceNetwork:
+    """A copy of `network`, parallel branches merged, that loses less when it is quantised.
+
+    `images` uint8 `[N, H, W, 3]` give the ranges, and flipped and cropped what is learnt from. Takes 600 steps, or as
+    many as fit in 15 minutes. The same every time, on the same machine, unless the time ran out.
+    """
+    student = cast("InferenceNetwork", reparameterize_model(network))  # a copy
+    pixels = torch.from_numpy(images)
+    finish = _simulate(student, pixels)
+    generator = torch.Generator().manual_seed(0)
+    optimiser = torch.optim.Adam(student.backbone.parameters(), lr=LEARNING_RATE)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, STEPS)
+    start = time.monotonic()
+    for step in range(STEPS):
+        batch = _vary(pixels[torch.randint(len(pixels), (BATCH_SIZE,), generator=generator)], generator)
+        with torch.no_grad():
+            wanted = _embed(network, batch)
+        error = (_embed(student, batch) - wanted).square().sum(1) / wanted.square().sum(1).clamp(min=1e-12)
+        optimiser.zero_grad()
+        error.mean().backward()
+        optimiser.step()
+        schedule.step()
+        if step % (STEPS // 5) == 0:
+            note(f"  step {step} of {STEPS}: {error.mean().item():.5f} of the embeddings' energy is lost")
+        if time.monotonic() - start > MOST_SECONDS:
+            note(f"  fine-tuning stopped after {step + 1} of {STEPS} steps: its time is up")
+            break
+    finish()
+    return student
+
+
+def _embed(network: InferenceNetwork, batch: Tensor) -> Tensor:
+    """Embeddings before they are brought to unit length."""
+    return network.tail(network.backbone(network.inputs(batch)))
+
+
+def _vary(batch: Tensor, generator: torch.Generator) -> Tensor:
+    """Images uint8 `[N, H, W, 3]`, cropped to 75–100 % of a side at one place, half of the batches mirrored."""
+    share, top, left, mirror = torch.rand(4, generator=generator).tolist()
+    side = batch.shape[1]
+    crop = math.ceil(side * (0.75 + 0.25 * share))
+    top, left = int(top * (side - crop + 1)), int(left * (side - crop + 1))
+    cut = batch[:, top : top + crop, left : left + crop].permute(0, 3, 1, 2).float()
+    whole = nn.functional.interpolate(cut, size=(side, side), mode="bilinear", antialias=True)
+    whole = whole.flip(3) if mirror < 0.5 else whole
+    return whole.round().clamp(0, 255).to(torch.uint8).permute(0, 2, 3, 1)
+
+
+def _simulate(network: InferenceNetwork, images: Tensor) -> Callable[[], None]:
+    """Makes the backbone's layers round as INT8 does, with the ranges that `images` give; returns what undoes it."""
+    layers: list[nn.Module] = [each for each in network.backbone.modules() if isinstance(each, (nn.Conv2d, nn.Linear))]
+    roundings = [_Rounding() for _ in layers]
+    hooks = [layer.register_forward_pre_hook(each) for layer, each in zip(layers, roundings, strict=True)]
+    with torch.no_grad():
+        batches = images.split(8)
+        for batch in batches:
+            _embed(network, batch)
+    for layer, rounding in zip(layers, roundings, strict=True):
+        rounding.fix(len(batches))
+        parametrize.register_parametrization(layer, "weight", _RoundedWeight())
+
+    def finish() -> None:
+        for layer, hook in zip(layers, hooks, strict=True):
+            hook.remove()
+            parametrize.remove_parametrizations(layer, "weight", leave_parametrized=False)
+
+    return finish
+
+
+class _Rounding:
+    """Rounds what a layer takes; until `fix`, it only watches. Its range is the mean of the batches' ranges."""
+
+    def __init__(self) -> None:
+        self._low = self._high = 0.0
+        self._scale: float | None = None
+
+    def __call__(self, _: nn.Module, inputs: tuple[Tensor, ...]) -> Tensor:
+        (values,) = inputs
+        if self._scale is None:
+            self._low += min(values.min().item(), 0)
+            self._high += max(values.max().item(), 0)
+            return values
+        zero = round(-self._low / self._scale)
+        return _round(values / self._scale).clamp(-zero, 255 - zero) * self._scale
+
+    def fix(self, batches: int) -> None:
+        self._low, self._high = self._low / batches, self._high / batches
+        self._scale = max(self._high - self._low, 1e-12) / 255
+
+
+class _RoundedWeight(nn.Module):
+    def forward(self, weight: Tensor) -> Tensor:
+        largest = weight.detach().abs().amax(tuple(range(1, weight.dim())), keepdim=True)
+        scale = (largest / 127).clamp(min=1e-12)
+        return _round(weight / scale) * scale
+
+
+def _round(values: Tensor) -> Tensor:
+    """Rounds, with the gradient of the identity."""
+    return values + (values.round() - values).detach()
