@@ -6,8 +6,8 @@
 CIFAR10 holds train/<class>/ and test/<class>/; each RUN is one that edge_backbones.py left. Fidelity and 5-NN accuracy
 are measured at the run's own size on all test images, speed on the same weights exported for 224 px, in turn with
 PyTorch. The peers, `nncf.quantize` and `onnxruntime.quantization.quantize_static`, get the same images and their
-defaults, on the network alone: with the last normalisation quantised too, they would be handicapped. What is finished
-is kept in DIR.
+defaults, on the network alone: with the last normalisation quantised too, they would be handicapped. Speed comes last:
+leave the machine alone then. What is finished is kept in DIR.
 """
 
 from __future__ import annotations
@@ -44,6 +44,7 @@ from onnxruntime.quantization import quantize_static
 SPEED_SIZE = 224
 OWN = {"fp32.onnx": "onnxruntime", "fp32.xml": "openvino", "fp16.onnx": "onnxruntime", "fp16.xml": "openvino"}
 INT8 = (("int8.onnx", "onnxruntime"), ("int8.onnx", "openvino"), ("int8.xml", "openvino"))
+WIDTHS = (9, 9, 9, 26, 7, 7, 9, 12)
 VARIANTS = (*OWN.items(), *INT8)
 
 Run = Callable[[Pixels], NDArray[np.float32]]
@@ -56,16 +57,22 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     arguments = parser.parse_args()
     arguments.out.mkdir(parents=True, exist_ok=True)
-    done = read_results(arguments.out)
-    for run in arguments.runs:
-        backbone = read_description(run)[0].backbone
-        if not any(line["backbone"] == backbone for line in done):
-            small = measure_fidelity(run, arguments.data / "test", arguments.out / f"{backbone}-own")
-            large = measure_speed(run, arguments.data / "train", arguments.out / f"{backbone}-{SPEED_SIZE}")
-            rows = {name: {**small["rows"][name], **large["rows"][name]} for name in small["rows"]}
-            line = {"backbone": backbone, **small["about"], **large["about"], "rows": rows}
-            done = add_result(arguments.out, line)
-    print_table(done)
+    runs = {read_description(run)[0].backbone: run for run in arguments.runs}
+    for backbone, run in runs.items():
+        if not find(arguments.out, backbone, "fidelity"):
+            line = measure_fidelity(run, arguments.data / "test", arguments.out / f"{backbone}-own")
+            add_result(arguments.out, {"backbone": backbone, "part": "fidelity", **line})
+    for backbone, run in runs.items():
+        if not find(arguments.out, backbone, "speed"):
+            line = measure_speed(run, arguments.data / "train", arguments.out / f"{backbone}-{SPEED_SIZE}")
+            add_result(arguments.out, {"backbone": backbone, "part": "speed", **line})
+    for backbone in runs:
+        print_table(find(arguments.out, backbone, "fidelity"), find(arguments.out, backbone, "speed"))
+
+
+def find(out: Path, backbone: str, part: str) -> dict[str, Any]:
+    """What was measured already; empty if nothing was."""
+    return next((line for line in read_results(out) if (line["backbone"], line["part"]) == (backbone, part)), {})
 
 
 def measure_fidelity(run: Path, test: Path, bundle: Path) -> dict[str, Any]:
@@ -78,15 +85,8 @@ def measure_fidelity(run: Path, test: Path, bundle: Path) -> dict[str, Any]:
     ways = {f"{name} {engine}": Encoder(bundle, name, engine).run for name, engine in VARIANTS} | peers(source)
     rows = {name: describe(way, reference, hits, images) for name, way in ways.items()}
     ladders = Bundle.open(bundle).manifest["provenance"]["export"]["ladders"]
-    return {
-        "about": {
-            "knn": hits.mean(),
-            "own_seconds": seconds,
-            "size": source.spec.preprocessing.image_size,
-            "ladders": ladders,
-        },
-        "rows": rows,
-    }
+    side = source.spec.preprocessing.image_size
+    return {"knn": hits.mean(), "seconds": seconds, "size": side, "ladders": ladders, "rows": rows}
 
 
 def describe(way: Run, reference: NDArray[np.float32], hits: NDArray[np.float64], images: Labelled) -> dict[str, Any]:
@@ -120,15 +120,15 @@ def measure_speed(run: Path, images: Path, bundle: Path) -> dict[str, Any]:
         for name, timing in zip(ways, timings, strict=True)
     }
     opened = Bundle.open(bundle)
-    about = {
-        "export_seconds": seconds,
+    return {
+        "seconds": seconds,
         "pytorch_ms": rows.pop("PyTorch")["ms"],
         "sizes": {name: opened.size(variant) for name, variant in opened.variants.items()},
         "default": opened.default.name,
-        "ladders_at_224": opened.manifest["provenance"]["export"]["ladders"],
+        "ladders": opened.manifest["provenance"]["export"]["ladders"],
         "cpus": available_cpus(),
+        "rows": rows,
     }
-    return {"about": about, "rows": rows}
 
 
 def export_by_command(run: Path, bundle: Path, *options: object) -> float:
@@ -154,29 +154,34 @@ def peers(source: Source) -> dict[str, Run]:
     return {"quantize_static": by_onnxruntime.run, "nncf.quantize": by_nncf.run}
 
 
-def print_table(lines: list[dict[str, Any]]) -> None:
-    for line in lines:
-        print(
-            f"\n{line['backbone']}: 5-NN {line['knn']:.3f}; PyTorch eager {line['pytorch_ms']:.2f} ms; exported at "
-            f"{line['size']} px in {line['own_seconds']:.0f} s, at {SPEED_SIZE} px in {line['export_seconds']:.0f} s; "
-            f"default there {line['default']}"
+def print_table(fidelity: dict[str, Any], speed: dict[str, Any]) -> None:
+    print(
+        f"\n{fidelity['backbone']}: 5-NN {fidelity['knn']:.3f}; exported at {fidelity['size']} px in "
+        f"{fidelity['seconds']:.0f} s, at {SPEED_SIZE} px in {speed['seconds']:.0f} s; PyTorch eager "
+        f"{speed['pytorch_ms']:.2f} ms; default at {SPEED_SIZE} px {speed['default']}"
+    )
+    for name, ladder in fidelity["ladders"].items():
+        kept = next(rung for rung in ladder["tried"] if rung["name"] == ladder["kept"])
+        print(f"  {name}: {ladder['kept']}, {kept['float_share']:.0%} in float, of {len(ladder['tried'])} tried")
+    columns = ("cosine", "1st pct", "overlap", "5-NN change", "MB", "ms", "to FP32", "to PyTorch")
+    print(f"  {'':<24}" + "".join(f"{name:>{width}}" for name, width in zip(columns, WIDTHS, strict=True)))
+    for name, row in fidelity["rows"].items():
+        variant, _, engine = name.partition(" ")
+        by_onnxruntime = engine == "onnxruntime" or name == "quantize_static"
+        in_float = speed["rows"]["fp32.onnx onnxruntime" if by_onnxruntime else "fp32.xml openvino"]["ms"]
+        ms = speed["rows"][name]["ms"]
+        mean, lower, upper = row["change"]
+        values = (
+            f"{row['cosine']:.5f}",
+            f"{row['p01']:.5f}",
+            f"{row['overlap']:.3f}",
+            f"{mean:+.4f} ({lower:+.3f}…{upper:+.3f})",
+            f"{speed['sizes'][variant] / 1e6:.1f}" if variant in speed["sizes"] else "–",
+            f"{ms:.2f}",
+            f"{in_float / ms:.2f}×",
+            f"{speed['pytorch_ms'] / ms:.2f}×",
         )
-        for name, ladder in line["ladders"].items():
-            kept = next(rung for rung in ladder["tried"] if rung["name"] == ladder["kept"])
-            print(f"  {name}: {ladder['kept']}, {kept['float_share']:.0%} in float, of {len(ladder['tried'])} tried")
-        print(f"  {'':<24}{'cosine':>9}{'1st pct':>9}{'overlap':>9}{'5-NN change':>26}{'MB':>7}{'ms':>7}{'to FP32':>9}"
-              f"{'to PyTorch':>12}")  # fmt: skip
-        for name, row in line["rows"].items():
-            variant, _, engine = name.partition(" ")
-            kind = "onnx" if engine == "onnxruntime" or name == "quantize_static" else "xml"
-            float_ms = line["rows"][f"fp32.{kind} {'onnxruntime' if kind == 'onnx' else 'openvino'}"]["ms"]
-            size = f"{line['sizes'][variant] / 1e6:.1f}" if variant in line["sizes"] else "–"
-            mean, lower, upper = row["change"]
-            print(
-                f"  {name:<24}{row['cosine']:>9.5f}{row['p01']:>9.5f}{row['overlap']:>9.3f}"
-                f"{f'{mean:+.4f} ({lower:+.3f}…{upper:+.3f})':>26}{size:>7}{row['ms']:>7.2f}"
-                f"{float_ms / row['ms']:>8.2f}×{line['pytorch_ms'] / row['ms']:>11.2f}×"
-            )
+        print(f"  {name:<24}" + "".join(f"{value:>{width}}" for value, width in zip(values, WIDTHS, strict=True)))
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ from PIL import Image
 
 from ..models.network import InferenceNetwork, embed_pixels
 from ..runtime.bundle import Bundle
-from ..runtime.encoder import BACKENDS, BATCH_SIZE, Encoder, batches
+from ..runtime.encoder import BACKENDS, BATCH_SIZE, Encoder
 from ..runtime.errors import BundleError, ImageError, UsageError
 from ..runtime.fidelity import (
     GATES,
@@ -29,6 +29,7 @@ from ..runtime.golden import PYTORCH, read_golden
 from ..runtime.images import find_images, folder_labels, read_labels
 from ..runtime.preprocessing import Pixels, prepare
 from ..runtime.self_test import SelfTest
+from ..runtime.stream import batches
 from .diagnosis import find_cause
 from .reference import Reference, load_reference, load_untrained
 from .scorer import Accuracy, Scorer, make_scorer

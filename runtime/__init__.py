@@ -1,7 +1,7 @@
 """From images to embeddings on a CPU or an edge device: numpy, Pillow and one engine, no PyTorch."""
 
 from .bundle import Bundle
-from .encoder import Chunk, Encoder
+from .encoder import Encoder
 from .errors import (
     BundleError,
     ByolEdgeError,
@@ -16,6 +16,7 @@ from .fidelity import Fidelity, compare
 from .images import find_images
 from .preprocessing import Preprocessing, prepare
 from .self_test import SelfTest
+from .stream import Chunk
 from .vectors import VectorFile, load_vectors, save_vectors
 
 __all__ = [

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
-from itertools import chain, islice
 from pathlib import Path
+from types import TracebackType
 from typing import Any, overload
 
 import numpy as np
@@ -17,8 +16,9 @@ from .errors import BundleError, EngineError, ImageError, UsageError
 from .fidelity import Vectors
 from .onnxruntime_backend import OnnxRuntimeBackend
 from .openvino_backend import OpenVinoBackend
-from .preprocessing import Pixels, Preprocessing, Source, prepare, prepare_all
+from .preprocessing import Pixels, Preprocessing, Source, prepare
 from .self_test import SelfTest, run_self_test
+from .stream import Chunk, stream_chunks
 
 Backend = type[OnnxRuntimeBackend | OpenVinoBackend]
 
@@ -27,31 +27,32 @@ BATCH_SIZE = 32
 MOST_THREADS = 512
 
 
-@dataclass(frozen=True)
-class Chunk:
-    """A batch of a stream: `vectors[i]` is the embedding of `sources[i]`; what could not be read is in `errors`."""
-
-    sources: list[Any]
-    vectors: Vectors
-    errors: list[tuple[Any, ImageError]]
-
-
 class Encoder:
     """Turns images into embeddings of unit length.
 
     `path`: a bundle, or an .onnx file of one. `variant`: "auto" (the bundle's default, the same on every device),
     "fp32", "int8", or a variant's name ("int8.onnx"). `backend`: "onnxruntime", "openvino" or "auto".
-    `threads`: CPU threads of the engine; by default all that this process may use. Safe to share between threads.
+    `threads`: CPU threads of the engine; by default all that this process may use. `device`: "cpu", or what else the
+    engine offers here ("cuda", "gpu", "npu"). `low_power`: threads sleep between calls, which costs some latency and
+    saves most of an idle device's power. Safe to share between threads, not across a fork.
 
     Raises BundleError (missing, changed), UsageError (no such variant) and EngineError (engine not installed).
 
         encoder = Encoder("bundles/shop")
         encoder.embed("mug.jpg")            # float32 [D]
         encoder.embed(["a.jpg", "b.jpg"])   # float32 [2, D]
+
+    `close`, or the end of a `with` block, gives the engine's memory back.
     """
 
     def __init__(
-        self, path: str | Path, variant: str = "auto", backend: str = "auto", threads: int | None = None
+        self,
+        path: str | Path,
+        variant: str = "auto",
+        backend: str = "auto",
+        threads: int | None = None,
+        device: str = "cpu",
+        low_power: bool = False,
     ) -> None:
         threads = available_cpus() if threads is None else threads
         if not 1 <= threads <= MOST_THREADS:
@@ -67,7 +68,7 @@ class Encoder:
             chosen, engine = choose(self.bundle, variant, backend)
             model = self.bundle.model(chosen)
         try:
-            self._backend = engine.load(model.contents, threads)
+            self._backend: Any = engine.load(model.contents, threads, device.lower(), low_power)
         except EngineError as error:
             raise EngineError(f"{path}: {model.name}: {error}") from error
         if self.bundle is not None:
@@ -80,8 +81,10 @@ class Encoder:
         """D, the length of an embedding."""
         self.preprocessing = model.preprocessing
         """What `embed` does to an image before the network sees it."""
-        self.id = f"{model.digest()}:{self.variant}:{self.engine}"
+        place = "" if device.lower() == "cpu" else f":{device.lower()}"
+        self.id = f"{model.digest()}:{self.variant}:{self.engine}{place}"
         """What made these vectors: "3f9a1c0d2b4e:int8.onnx:onnxruntime". Vectors of different ids do not mix."""
+        self._process = os.getpid()
 
     @overload
     def embed(self, images: Source) -> Vectors: ...
@@ -90,13 +93,13 @@ class Encoder:
     def embed(self, images: Any) -> Vectors:
         """Embeddings, float32, each of unit length: `[D]` for one image, `[N, D]` for a list of N.
 
-        An image is a path, encoded bytes, a PIL image or a uint8 array `[H, W(, 1|3|4)]`. Raises ImageError at the
-        first unreadable one; `stream` goes on instead.
+        An image is a path, encoded bytes, a file opened for reading bytes, a PIL image or a uint8 array
+        `[H, W(, 1|3|4)]`. Raises ImageError at the first unreadable one; `stream` goes on instead.
         """
         if not isinstance(images, (list, tuple)):
             return self.run(prepare(images, self.preprocessing)[None])[0]
-        vectors = [self.run(prepare_all(batch, self.preprocessing)) for batch in batches(images, BATCH_SIZE)]
-        return np.concatenate(vectors) if vectors else self.run(self._no_pixels())
+        vectors = [chunk.vectors for chunk in self.stream(images, errors="raise")]
+        return np.concatenate(vectors) if vectors else np.zeros((0, self.embedding_size), np.float32)
 
     def run(self, pixels: Pixels) -> Vectors:
         """Embeddings `[N, D]` of images that are prepared already: uint8 `[N, image_size, image_size, 3]`."""
@@ -104,6 +107,12 @@ class Encoder:
         if pixels.dtype != np.uint8 or pixels.shape[1:] != (side, side, 3):
             raise ImageError(
                 f"pixels of {pixels.dtype} {list(pixels.shape)}: this model takes uint8 [N, {side}, {side}, 3]"
+            )
+        if self._backend is None:
+            raise UsageError("this Encoder is closed")
+        if os.getpid() != self._process:
+            raise EngineError(
+                "this Encoder was made before a fork, and its engine's threads stayed behind: make one in each process"
             )
         if not len(pixels):
             return np.zeros((0, self.embedding_size), np.float32)
@@ -118,49 +127,40 @@ class Encoder:
             )
         return vectors
 
-    def stream(self, sources: Iterable[Any], batch_size: int = BATCH_SIZE) -> Iterator[Chunk]:
-        """Embeds any number of images in bounded memory, in input order; unreadable ones become `Chunk.errors`.
+    def stream(
+        self,
+        sources: Iterable[Any],
+        batch_size: int = BATCH_SIZE,
+        workers: int | None = None,
+        errors: str = "collect",
+    ) -> Iterator[Chunk]:
+        """Embeds any number of images in bounded memory, in input order, as chunks of up to `batch_size`.
 
-        The next batch is decoded while this one is embedded.
+        The next batch is decoded, by `workers` threads, while this one is embedded. `errors`: what becomes of images
+        that cannot be read. "collect" puts them into `Chunk.errors`, "skip" leaves them out, "raise" stops at the
+        first. Raises UsageError, ImageError.
+
+            for chunk in encoder.stream(find_images("photos")):
+                index.add(chunk.sources, chunk.vectors)
         """
-        if isinstance(sources, (str, bytes)) or batch_size < 1:
-            raise UsageError("stream takes many sources (find_images lists a folder's) and a batch_size of 1 or more")
-        with ThreadPoolExecutor(available_cpus()) as pool:
+        workers = available_cpus() if workers is None else workers
+        return stream_chunks(self.run, self.preprocessing, sources, batch_size, workers, errors)
 
-            def submit(batch: tuple[Any, ...]) -> list[tuple[Any, Future[Pixels]]]:
-                return [(source, pool.submit(prepare, source, self.preprocessing)) for source in batch]
+    def close(self) -> None:
+        """Gives the engine's memory back; embedding is over then."""
+        self._backend = None
 
-            waiting: list[tuple[Any, Future[Pixels]]] = []
-            for batch in chain(batches(sources, batch_size), [()]):  # the empty one sends the last batch out
-                ready, waiting = waiting, submit(batch)
-                if ready:
-                    yield self._finish(ready)
+    def __enter__(self) -> Encoder:
+        return self
 
-    def _finish(self, decoded: list[tuple[Any, Future[Pixels]]]) -> Chunk:
-        sources, pixels, errors = [], [], []
-        for source, future in decoded:
-            try:
-                pixels.append(future.result())
-                sources.append(source)
-            except ImageError as error:
-                errors.append((source, error))
-        return Chunk(sources, self.run(np.stack(pixels) if pixels else self._no_pixels()), errors)
-
-    def _no_pixels(self) -> Pixels:
-        return np.zeros((0, self.preprocessing.image_size, self.preprocessing.image_size, 3), np.uint8)
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
+        self.close()
 
     def self_test(self) -> SelfTest:
         """Embeds the bundle's reference images and says how far this device is from PyTorch and from the export."""
         if self.bundle is None:
             raise UsageError("a self-test needs the whole bundle: its reference images lie beside the model")
         return run_self_test(self.bundle, self.bundle.variants[self.variant], self.run)
-
-
-def batches(sources: Iterable[Any], size: int) -> Iterator[tuple[Any, ...]]:
-    """Successive tuples of `size` items, the last one shorter."""
-    iterator = iter(sources)
-    while batch := tuple(islice(iterator, size)):
-        yield batch
 
 
 def choose(bundle: Bundle, variant: str, backend: str) -> tuple[Variant, Backend]:

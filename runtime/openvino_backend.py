@@ -24,22 +24,28 @@ BATCH_SIZES = (1, 8, 32)
 
 
 class OpenVinoBackend:
-    """Runs an IR (.xml with its .bin) or an .onnx file on the CPU, in float32 where the model is float."""
+    """Runs an IR (.xml with its .bin) or an .onnx file, in float32 where the model is float."""
 
     name = "openvino"
     formats = ("xml", "onnx")
 
-    def __init__(self, contents: tuple[bytes, ...], threads: int) -> None:
+    def __init__(self, contents: tuple[bytes, ...], threads: int, device: str) -> None:
         self._contents = contents
         self._threads = threads
+        self._device = device
         self._compiled: dict[int, Any] = {}
         self._lock = threading.Lock()
 
     @staticmethod
-    def load(contents: tuple[bytes, ...], threads: int) -> OpenVinoBackend:
-        """`contents`: the .xml and the .bin file's bytes, or the .onnx file's. Raises EngineError."""
-        backend = OpenVinoBackend(contents, threads)
-        backend._compiled[BATCH_SIZES[0]] = _compile(contents, BATCH_SIZES[0], threads)
+    def load(
+        contents: tuple[bytes, ...], threads: int, device: str = "cpu", low_power: bool = False
+    ) -> OpenVinoBackend:
+        """`contents`: the .xml and the .bin file's bytes, or the .onnx file's. `device`: "cpu", "gpu", "npu", …
+
+        `low_power` changes nothing: OpenVINO's threads sleep between calls anyway. Raises EngineError.
+        """
+        backend = OpenVinoBackend(contents, threads, device)
+        backend._compile(BATCH_SIZES[0])
         return backend
 
     def run(self, images: Pixels) -> NDArray[np.float32]:
@@ -65,8 +71,11 @@ class OpenVinoBackend:
         padded[: len(images)] = images
         with self._lock:  # one request a size, whose output tensor the next call overwrites
             if size not in self._compiled:
-                self._compiled[size] = _compile(self._contents, size, self._threads)
+                self._compile(size)
             return self._compiled[size]([padded])[0][: len(images)].copy()
+
+    def _compile(self, size: int) -> None:
+        self._compiled[size] = _compile(self._contents, size, self._threads, self._device)
 
 
 def _batch_size(images: int) -> int:
@@ -76,9 +85,12 @@ def _batch_size(images: int) -> int:
     return next(size for size in BATCH_SIZES if size >= images)
 
 
-def _compile(contents: tuple[bytes, ...], size: int, threads: int) -> Any:
+def _compile(contents: tuple[bytes, ...], size: int, threads: int, device: str) -> Any:
     openvino = import_openvino()
     core = shared_core()
+    devices = [name.lower() for name in core.available_devices]  # "gpu.0" is "gpu" too
+    if device not in (*devices, *(name.split(".")[0] for name in devices)):
+        raise EngineError(f"OpenVINO has no device {device!r} here; it has {', '.join(devices)}")
     try:
         if len(contents) == 2:
             weights = openvino.Tensor(np.frombuffer(contents[1], np.uint8))
@@ -86,13 +98,14 @@ def _compile(contents: tuple[bytes, ...], size: int, threads: int) -> Any:
         else:
             model = core.read_model(io.BytesIO(contents[0]))
         model.reshape([size, *list(model.input(0).partial_shape)[1:]])
-        settings = {
+        settings: dict[str, Any] = {
             # The CPU plug-in's own choice is bf16 where the CPU has it: an error of 7e-3 instead of 1e-6.
             "INFERENCE_PRECISION_HINT": "f32",
             "PERFORMANCE_HINT": "LATENCY",
-            "INFERENCE_NUM_THREADS": threads,
         }
-        return core.compile_model(model, "CPU", settings)
+        if device == "cpu":
+            settings["INFERENCE_NUM_THREADS"] = threads
+        return core.compile_model(model, device.upper(), settings)
     except RuntimeError as error:
         raise EngineError(f"OpenVINO {openvino.__version__} refuses the model: {error}") from error
 

@@ -12,7 +12,7 @@ import stat
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, BinaryIO, TypeGuard, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,10 +21,14 @@ from PIL import Image, ImageOps
 from .errors import ImageError
 
 Pixels = NDArray[np.uint8]
-Source = str | Path | bytes | Image.Image | Pixels
+Source = str | Path | bytes | BinaryIO | Image.Image | Pixels
 
 # What may be decoded. Pillow knows many more formats, each of them more surface for a broken or hostile file.
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF")
+
+# A JPEG is decoded at a half, a quarter or an eighth where that leaves this many times the pixels needed a side.
+# Embeddings then move by a cosine of less than .001 (tests/runtime/test_reduced_scale.py; figures in docs/runtime.md).
+REDUCED_MARGIN = 2
 
 # What becomes of an image that is not square.
 FITS = ("crop", "squash", "pad")
@@ -67,8 +71,8 @@ class Preprocessing:
 
 def prepare(source: Source, preprocessing: Preprocessing) -> Pixels:
     """One image as uint8 `[image_size, image_size, 3]`, RGB. Raises ImageError."""
-    image = open_image(source)
     side = preprocessing.image_size
+    image = open_image(source, REDUCED_MARGIN * side)
     if image.size != (side, side):
         image = _resize(image, preprocessing, describe(source))
     return np.asarray(image)
@@ -79,17 +83,20 @@ def prepare_all(sources: Sequence[Any], preprocessing: Preprocessing) -> Pixels:
     return np.stack([prepare(source, preprocessing) for source in sources])
 
 
-def open_image(source: Source) -> Image.Image:
-    """An upright 8-bit RGB image from a path, encoded bytes, a PIL image or a uint8 array `[H, W(, 1|3|4)]`.
+def open_image(source: Source, enough: int | None = None) -> Image.Image:
+    """An upright 8-bit RGB image from a path, encoded bytes, an open file, a PIL image or an array (see Encoder.embed).
 
-    Raises ImageError, which names the file.
+    Where a short side of `enough` pixels is, a larger JPEG may be decoded at reduced scale, which takes a fraction of
+    the time. Raises ImageError, which names the file.
     """
     if isinstance(source, np.ndarray):
         return to_rgb(_from_array(source))
-    if not isinstance(source, (str, os.PathLike, bytes, Image.Image)):
-        raise ImageError(f"{type(source).__name__} is not an image: give a path, bytes, a PIL image or a uint8 array")
+    if not isinstance(source, (str, os.PathLike, bytes, bytearray, memoryview, Image.Image)) and not _is_file(source):
+        raise ImageError(
+            f"{type(source).__name__} is not an image: give a path, bytes, an open file, a PIL image or a uint8 array"
+        )
     try:
-        image = source if isinstance(source, Image.Image) else _decode(source)
+        image = source if isinstance(source, Image.Image) else _decode(source, enough)
         return to_rgb(_upright(image))
     except ImageError as error:
         raise ImageError(f"{describe(source)}: {error}") from None
@@ -122,11 +129,24 @@ def to_rgb(image: Image.Image) -> Image.Image:
     return image.convert("RGB")
 
 
-def _decode(source: str | Path | bytes) -> Image.Image:
+def _is_file(source: object) -> TypeGuard[BinaryIO]:
+    return callable(getattr(source, "read", None))
+
+
+def _decode(source: str | Path | bytes | BinaryIO, enough: int | None) -> Image.Image:
     """Reads the pixels of an encoded image, of its first frame if it has several."""
-    if not isinstance(source, bytes) and not stat.S_ISREG(Path(source).stat().st_mode):
-        raise ImageError("not a regular file")  # opening a pipe would wait for ever
-    with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source, formats=FORMATS) as image:
+    if isinstance(source, (str, os.PathLike)):
+        if not stat.S_ISREG(Path(source).stat().st_mode):
+            raise ImageError("not a regular file")  # opening a pipe would wait for ever
+        file = source
+    else:
+        content = source.read() if _is_file(source) else source
+        if not isinstance(content, (bytes, bytearray, memoryview)):
+            raise ImageError("a file opened as text; open it with mode 'rb'")
+        file = io.BytesIO(content)
+    with Image.open(file, formats=FORMATS) as image:
+        if enough is not None and image.format == "JPEG":
+            image.draft(None, (enough, enough))  # the short side decides, whichever way the image is turned
         image.load()
         return image
 

@@ -1,3 +1,4 @@
+import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -130,47 +131,10 @@ def test_pixels_of_another_size_are_refused(encoder: Encoder):
         encoder.run(np.zeros((1, 31, 32, 3), np.uint8))
 
 
-def test_a_stream_keeps_order_and_matches_errors_to_sources(encoder: Encoder, photos: Path, tmp_path: Path):
-    (tmp_path / "broken.jpg").write_bytes(b"x")
-    good = find_images(photos)[:20]
-    sources = [*good[:5], tmp_path / "broken.jpg", *good[5:]]
-    chunks = list(encoder.stream(iter(sources), batch_size=4))
-    assert [source for chunk in chunks for source in chunk.sources] == good
-    assert [source for chunk in chunks for source, _ in chunk.errors] == [tmp_path / "broken.jpg"]
-    assert all(len(chunk.sources) == len(chunk.vectors) for chunk in chunks)
-    cosine = (np.concatenate([chunk.vectors for chunk in chunks]) * encoder.embed(good)).sum(1)
-    assert cosine.min() > 0.999
-
-
-def test_a_stream_takes_no_more_than_it_needs(encoder: Encoder, photos: Path):
-    taken = []
-
-    def sources():
-        for path in find_images(photos):
-            taken.append(path)
-            yield path
-
-    next(encoder.stream(sources(), batch_size=4))
-    assert len(taken) <= 8
-
-
-def test_a_stream_refuses_what_it_would_misread(encoder: Encoder, photos: Path):
-    with pytest.raises(UsageError, match="many sources"):
-        next(encoder.stream(str(photos)))
-    with pytest.raises(UsageError, match="batch_size of 1 or more"):
-        next(encoder.stream([], batch_size=0))
-
-
 @pytest.mark.parametrize("threads", [0, -1, 5000])
 def test_absurd_numbers_of_threads_are_refused(finished_bundle: Path, threads: int):
     with pytest.raises(UsageError, match=f"threads={threads}"):
         Encoder(finished_bundle, threads=threads)
-
-
-def test_a_stream_of_nothing_and_of_nothing_readable(encoder: Encoder):
-    assert list(encoder.stream([])) == []
-    (chunk,) = encoder.stream([b"x", b"y"])
-    assert (len(chunk.sources), chunk.vectors.shape, len(chunk.errors)) == (0, (0, 256), 2)
 
 
 def test_eight_threads_give_the_bytes_of_one(encoder: Encoder, photos: Path):
@@ -178,3 +142,48 @@ def test_eight_threads_give_the_bytes_of_one(encoder: Encoder, photos: Path):
     alone = [encoder.embed(path).tobytes() for path in paths]
     with ThreadPoolExecutor(8) as pool:
         assert list(pool.map(lambda path: encoder.embed(path).tobytes(), paths)) == alone
+
+
+def test_a_closed_encoder_says_so(finished_bundle: Path, photos: Path):
+    path = find_images(photos)[0]
+    with Encoder(finished_bundle) as encoder:
+        encoder.embed(path)
+    with pytest.raises(UsageError, match="closed"):
+        encoder.embed(path)
+
+
+@pytest.mark.parametrize("backend", ["onnxruntime", "openvino"])
+def test_after_a_fork_it_refuses_and_a_new_one_works(finished_bundle: Path, photos: Path, backend: str):
+    code = f"""
+import os, sys
+from byol_edge.runtime import EngineError, Encoder, find_images
+path = find_images({str(photos)!r})[0]
+encoder = Encoder({str(finished_bundle)!r}, "fp32", {backend!r})
+expected = encoder.embed(path).tobytes()
+child = os.fork()
+if not child:
+    try:
+        encoder.embed(path)
+    except EngineError as error:
+        assert "fork" in str(error)
+        os._exit(0 if Encoder({str(finished_bundle)!r}, "fp32", {backend!r}).embed(path).tobytes() == expected else 3)
+    os._exit(4)
+assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+assert encoder.embed(path).tobytes() == expected
+"""
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+
+
+@pytest.mark.parametrize("backend", ["onnxruntime", "openvino"])
+def test_low_power_gives_the_same_vectors(finished_bundle: Path, photos: Path, backend: str):
+    paths = find_images(photos)[:5]
+    usual, saving = (Encoder(finished_bundle, "fp32", backend, low_power=each) for each in (False, True))
+    assert saving.id == usual.id
+    np.testing.assert_allclose(saving.embed(paths), usual.embed(paths), atol=1e-6)
+
+
+@pytest.mark.parametrize(("backend", "says"), [("onnxruntime", "has cpu"), ("openvino", "has cpu")])
+def test_a_device_that_is_not_there_is_named_with_those_that_are(finished_bundle: Path, backend: str, says: str):
+    with pytest.raises(EngineError, match=f"no device 'toaster' here; it {says}"):
+        Encoder(finished_bundle, "fp32", backend, device="toaster")
+    assert Encoder(finished_bundle, "fp32", backend, device="CPU").id.count(":") == 2

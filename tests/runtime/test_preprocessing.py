@@ -43,8 +43,9 @@ def test_every_kind_of_source_gives_the_same_pixels(tmp_path: Path):
     image = halves()
     file = tmp_path / "a.png"
     image.save(file)
-    sources = [file, str(file), file.read_bytes(), image, np.asarray(image)]
-    first, *others = [prepare(source, PREPROCESSING) for source in sources]
+    content = file.read_bytes()
+    sources = [file, str(file), content, bytearray(content), io.BytesIO(content), image, np.asarray(image)]
+    first, *others = [prepare(source, PREPROCESSING) for source in sources]  # type: ignore
     assert first.shape == (SIDE, SIDE, 3)
     assert first.dtype == np.uint8
     assert all(np.array_equal(first, other) for other in others)
@@ -156,6 +157,8 @@ def test_a_float_image_is_refused_and_something_else_too():
         open_image(Image.new("F", (4, 4)))
     with pytest.raises(ImageError, match="int is not an image"):
         open_image(3)  # type: ignore[arg-type]
+    with pytest.raises(ImageError, match="opened as text"):
+        open_image(io.StringIO("x"))  # type: ignore[arg-type]
 
 
 def test_preprocessing_survives_json():

@@ -1,0 +1,105 @@
+import gc
+import threading
+import weakref
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from byol_edge.runtime import Encoder, ImageError, UsageError, find_images
+from byol_edge.runtime.preprocessing import Pixels, Preprocessing
+from byol_edge.runtime.stream import Chunk, stream_chunks
+from numpy.typing import NDArray
+
+SIDE = 8
+
+
+def first_pixel(pixels: Pixels) -> NDArray[np.float32]:
+    """In place of a network: an image's own number."""
+    return pixels[:, 0, 0, :1].astype(np.float32)
+
+
+def numbered(number: int) -> Pixels:
+    return np.full((SIDE, SIDE, 3), number, np.uint8)
+
+
+def stream(sources: object, batch_size: int = 4, workers: int = 2, errors: str = "collect") -> Iterator[Chunk]:
+    return stream_chunks(first_pixel, Preprocessing(SIDE), sources, batch_size, workers, errors)  # type: ignore
+
+
+def test_it_keeps_order_and_matches_errors_to_sources():
+    sources = [numbered(0), numbered(1), b"x", numbered(3), b"y", numbered(5), numbered(6)]
+    chunks = list(stream(iter(sources)))
+    assert [len(chunk.sources) for chunk in chunks] == [3, 2]
+    assert np.concatenate([chunk.vectors for chunk in chunks]).ravel().tolist() == [0, 1, 3, 5, 6]
+    assert [int(source[0, 0, 0]) for chunk in chunks for source in chunk.sources] == [0, 1, 3, 5, 6]
+    assert [source for chunk in chunks for source, _ in chunk.errors] == [b"x", b"y"]
+    assert all(isinstance(error, ImageError) for chunk in chunks for _, error in chunk.errors)
+
+
+def test_errors_are_skipped_or_raised_where_that_is_wanted():
+    sources = [numbered(0), b"x", numbered(2)]
+    (chunk,) = stream(sources, errors="skip")
+    assert chunk.vectors.ravel().tolist() == [0, 2]
+    assert chunk.errors == []
+    with pytest.raises(ImageError, match="an image given as bytes"):
+        list(stream(sources, errors="raise"))
+
+
+def test_it_takes_no_more_than_the_next_batch_and_holds_no_more_than_two():
+    class Counted(np.ndarray):
+        """An array that can be watched."""
+
+    made: list[weakref.ref[Counted]] = []
+    most = 0
+
+    def sources() -> Iterator[Counted]:
+        nonlocal most
+        for number in range(100):
+            image = numbered(number).view(Counted)
+            made.append(weakref.ref(image))
+            most = max(most, sum(each() is not None for each in made))
+            yield image
+
+    for chunk in stream(sources()):
+        del chunk
+        gc.collect()
+    assert 4 <= most <= 3 * 4  # those decoded, those embedded, and those that the loop here holds
+
+
+def test_who_stops_asking_leaves_no_thread_behind():
+    before = threading.active_count()
+    chunks = stream(numbered(number) for number in range(100))
+    next(chunks)
+    chunks.close()  # type: ignore
+    assert threading.active_count() == before
+
+
+def test_what_the_sources_raise_comes_through():
+    def sources() -> Iterator[Pixels]:
+        yield numbered(0)
+        raise OSError("the camera is gone")
+
+    with pytest.raises(OSError, match="the camera is gone"):
+        list(stream(sources()))
+
+
+def test_nothing_and_nothing_readable():
+    assert list(stream([])) == []
+    (chunk,) = stream([b"x", b"y"])
+    assert (len(chunk.sources), chunk.vectors.shape, len(chunk.errors)) == (0, (0, 1), 2)
+
+
+def test_what_it_would_misread_is_refused_at_once():
+    with pytest.raises(UsageError, match="many sources"):
+        stream("photos")
+    for wrong in ({"batch_size": 0}, {"workers": 0}, {"errors": "ignore"}):
+        with pytest.raises(UsageError, match=r"stream\("):
+            stream([], **wrong)
+
+
+def test_an_encoders_stream_gives_what_embed_gives(finished_bundle: Path, photos: Path):
+    encoder = Encoder(finished_bundle, "fp32.onnx")
+    paths = find_images(photos)[:20]
+    chunks = list(encoder.stream(paths, batch_size=7, workers=3))
+    np.testing.assert_allclose(np.concatenate([chunk.vectors for chunk in chunks]), encoder.embed(paths), atol=1e-5)
