@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from byol_edge.runtime import ImageError, Preprocessing, prepare
+from byol_edge.runtime import Encoder, ImageError, Preprocessing, prepare
 from byol_edge.runtime.preprocessing import open_image
 from PIL import Image
 
@@ -139,6 +139,38 @@ def test_unreadable_files_are_named(tmp_path: Path):
     os.mkfifo(tmp_path / "pipe.jpg")  # opening it would wait for ever
     with pytest.raises(ImageError, match=r"pipe\.jpg: not a regular file"):
         open_image(tmp_path / "pipe.jpg")
+
+
+def photograph(random: np.random.Generator, width: int, height: int) -> Image.Image:
+    """Structure at every scale, as photographs have it."""
+    total = np.zeros((height, width, 3))
+    for step in (2, 8, 32, 128):
+        coarse = random.integers(0, 256, (height // step + 2, width // step + 2, 3), dtype=np.uint8)
+        total += step * np.asarray(Image.fromarray(coarse).resize((width, height)), float)
+    return Image.fromarray((total / 170).clip(0, 255).astype(np.uint8))
+
+
+@pytest.mark.parametrize(("width", "height", "decoded"), [(1024, 768, (256, 192)), (380, 400, (380, 400))])
+def test_a_large_jpeg_is_decoded_at_reduced_scale(
+    random: np.random.Generator, width: int, height: int, decoded: tuple[int, int]
+):
+    content = encode(photograph(random, width, height), "JPEG")
+    assert open_image(content, 192).size == decoded
+    assert open_image(content).size == (width, height)
+    assert open_image(encode(halves().resize((1024, 768)), "PNG"), 192).size == (1024, 768)
+
+
+def test_reduced_scale_hardly_moves_an_embedding(finished_bundle: Path, random: np.random.Generator):
+    encoder = Encoder(finished_bundle, "fp32.onnx")
+    least = 3 * SIDE  # what is left at the least: the worst case
+    sides = [least * scale for scale in (2, 4, 8) for _ in range(4)]
+    contents = [encode(photograph(random, side, side), "JPEG") for side in sides]
+    images = [Image.open(io.BytesIO(content)) for content in contents]
+    whole = np.stack([prepare(image.resize(image.size), encoder.preprocessing) for image in images])
+    reduced = encoder.embed(contents)
+    cosines = (reduced * encoder.run(whole)).sum(1)
+    assert cosines.min() > 0.997
+    assert cosines.min() < 1 - 1e-7  # it was at reduced scale
 
 
 def test_formats_that_are_not_allowed_are_refused():
