@@ -7,12 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import click
-import numpy as np
 
 from ..runtime.encoder import BATCH_SIZE, MOST_THREADS, Encoder
-from ..runtime.errors import ImageError, OutputExistsError, UsageError
 from ..runtime.images import find_images
-from ..runtime.vectors import VectorFile, save_vectors
+from ..runtime.pieces import check_free, discard_pieces, embed_files, is_finished
 from .output import Bar, note, say
 
 
@@ -34,11 +32,12 @@ def engine_options(command: Callable[..., Any]) -> Callable[..., Any]:
 @click.command(short_help="Embed a folder of images: BUNDLE, IMAGES → vectors.")
 @click.argument("bundle", type=click.Path(path_type=Path))
 @click.argument("images", type=click.Path(path_type=Path))
-@click.option("-o", "--out", required=True, type=click.Path(path_type=Path), help="The .npz file to write.")
+@click.option("-o", "--out", required=True, type=click.Path(path_type=Path), help="The .npz or .parquet file to write.")
 @engine_options
 @click.option(
     "--batch-size", type=click.IntRange(1, 4096), default=BATCH_SIZE, show_default=True, help="Images at a time."
 )
+@click.option("--resume", is_flag=True, help="Go on where the same command was stopped.")
 @click.option("--strict", is_flag=True, help="Exit 1, and write nothing, if an image cannot be read.")
 @click.option("--overwrite", is_flag=True, help="Replace the file at --out.")
 def embed(
@@ -49,32 +48,30 @@ def embed(
     backend: str,
     threads: int | None,
     batch_size: int,
+    resume: bool,
     strict: bool,
     overwrite: bool,
 ) -> None:
-    """Embed the images under IMAGES with BUNDLE and write vectors, sources and the model's id to an .npz file.
+    """Embed the images under IMAGES with BUNDLE and write vectors, sources and the model's id to a file.
 
     Example: byol-edge embed bundles/photos photos/test -o vectors.npz
     """
-    if out.suffix != ".npz":
-        raise UsageError(f"{out}: vectors are written as .npz; name the file so")
-    if out.is_dir() or (out.exists() and not overwrite):
-        hint = "choose another --out" if out.is_dir() else "choose another --out, or replace it with --overwrite"
-        raise OutputExistsError(f"{out} exists already; {hint}")
-    out.parent.mkdir(parents=True, exist_ok=True)
-    encoder = Encoder(bundle, variant, backend, threads)
-    paths = find_images(images)
-    vectors, sources, errors = [], [], []
-    with Bar("embedding", len(paths)) as bar:
-        for chunk in encoder.stream(paths, batch_size):
-            vectors.append(chunk.vectors)
-            sources += [str(source) for source in chunk.sources]
-            errors += [str(error) for _, error in chunk.errors]
-            bar.update(len(sources) + len(errors), len(paths))
-    for error in errors:
-        note(f"left out: {error}")
-    if not sources or (errors and strict):
-        raise ImageError(f"{len(errors)} of {len(paths)} images cannot be read; {out} was not written")
-    save_vectors(out, VectorFile(np.concatenate(vectors), sources, encoder.id))
-    left_out = f"; {len(errors)} images could not be read and were left out" if errors else ""
-    say(f"{out}: {len(sources)} vectors, of {encoder.embedding_size} numbers each, by {encoder.id}{left_out}")
+    if not resume:
+        check_free(out, overwrite)
+    elif is_finished(out):
+        say(f"{out} is finished already")
+        return
+    with Encoder(bundle, variant, backend, threads) as encoder:
+        paths = find_images(images)
+        if not resume:
+            discard_pieces(out)
+        with Bar("embedding", len(paths)) as bar:
+
+            def watch(done: int, errors: list[str]) -> None:
+                for error in errors:
+                    note(f"left out: {error}")
+                bar.update(done, len(paths))
+
+            result = embed_files(encoder, paths, out, batch_size, watch, strict)
+    left_out = f"; {len(result.errors)} images could not be read and were left out" if result.errors else ""
+    say(f"{out}: {result.count} vectors, of {encoder.embedding_size} numbers each, by {encoder.id}{left_out}")

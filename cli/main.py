@@ -50,7 +50,7 @@ class EdgeGroup(click.Group):
             _say(f"{error.filename or 'writing failed'}: {error.strerror or error}" + _advice(error))
             ctx.exit(1)
         except KeyboardInterrupt:
-            hint = "; the same command with --resume goes on" if ctx.invoked_subcommand == "train" else ""
+            hint = "; the same command with --resume goes on" if ctx.invoked_subcommand in ("train", "embed") else ""
             _say(f"stopped{hint}")
             ctx.exit(130)
 

@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import os
+import zipfile
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from .errors import ByolEdgeError
+from .errors import ByolEdgeError, UsageError
 from .fidelity import OWN_COSINE, Fidelity, compare, cosines
 from .files import load_arrays, whole_file
+
+# The key, in a Parquet file's metadata, of the `Encoder.id` that made the vectors.
+MODEL_KEY = "byol_edge.model"
 
 
 @dataclass(frozen=True)
@@ -24,26 +30,91 @@ class VectorFile:
 
 
 def save_vectors(path: str | Path, content: VectorFile) -> None:
-    """Writes an .npz (no pickles) whole or not at all."""
-    with whole_file(Path(path)) as part, part.open("wb") as file:
-        np.savez(
-            file,
-            vectors=content.vectors,
-            sources=np.asarray(content.sources, dtype=np.str_),
-            model=np.asarray(content.model),
-        )
+    """Writes an .npz (no pickles) or a .parquet file, whole or not at all. Raises UsageError for another ending."""
+    write_vectors(Path(path), [content], content.vectors.shape, content.model)
+
+
+def write_vectors(path: Path, pieces: Iterable[VectorFile], shape: tuple[int, ...], model: str) -> None:
+    """The same from pieces, one at a time in memory. `shape`: `[N, D]` of all of them together."""
+    write = check_format(path)
+    with whole_file(path) as part:
+        write(part, pieces, shape, model)
+
+
+def check_format(path: Path) -> Callable[[Path, Iterable[VectorFile], tuple[int, ...], str], None]:
+    """What writes a file of this ending. Raises UsageError where nothing does, or where what it takes is missing."""
+    if path.suffix == ".npz":
+        return _write_npz
+    if path.suffix != ".parquet":
+        raise UsageError(f"{path}: vectors are written as .npz or .parquet; name the file so")
+    _import_parquet(path)
+    return _write_parquet
 
 
 def load_vectors(path: str | Path) -> VectorFile:
     """Reads a file of vectors. Raises ByolEdgeError, naming the file."""
     try:
-        arrays = load_arrays(Path(path))
-        vectors, sources = arrays["vectors"], [str(name) for name in arrays["sources"]]
-        if vectors.dtype != np.float32 or vectors.ndim != 2 or len(vectors) != len(sources):
-            raise ValueError(f"{vectors.dtype} {list(vectors.shape)} vectors of {len(sources)} sources")
-        return VectorFile(vectors, sources, str(arrays["model"]))
-    except (KeyError, TypeError, ValueError) as error:
+        return _read_parquet(Path(path)) if Path(path).suffix == ".parquet" else _read_npz(Path(path))
+    except (KeyError, TypeError, ValueError, AttributeError, OSError) as error:
         raise ByolEdgeError(f"{path}: not a file of vectors written by `byol-edge embed` ({error})") from error
+
+
+def _write_npz(part: Path, pieces: Iterable[VectorFile], shape: tuple[int, ...], model: str) -> None:
+    """As np.savez would, which takes the whole array at once."""
+    sources: list[str] = []
+    with zipfile.ZipFile(part, "w") as archive:
+        with archive.open("vectors.npy", "w", force_zip64=True) as file:
+            header = {"descr": "<f4", "fortran_order": False, "shape": tuple(shape)}
+            np.lib.format.write_array_header_1_0(file, header)
+            for piece in pieces:
+                file.write(np.ascontiguousarray(piece.vectors, "<f4").tobytes())
+                sources += piece.sources
+        for name, array in (("sources", np.asarray(sources, np.str_)), ("model", np.asarray(model))):
+            with archive.open(f"{name}.npy", "w", force_zip64=True) as file:
+                np.lib.format.write_array(file, array, allow_pickle=False)
+
+
+def _read_npz(path: Path) -> VectorFile:
+    arrays = load_arrays(path)
+    vectors, sources = arrays["vectors"], [str(name) for name in arrays["sources"]]
+    if vectors.dtype != np.float32 or vectors.ndim != 2 or len(vectors) != len(sources):
+        raise ValueError(f"{vectors.dtype} {list(vectors.shape)} vectors of {len(sources)} sources")
+    return VectorFile(vectors, sources, str(arrays["model"]))
+
+
+def _write_parquet(part: Path, pieces: Iterable[VectorFile], shape: tuple[int, ...], model: str) -> None:
+    """Columns `source` and `vector`, a list of fixed size; a row group a piece; the model's id in the metadata."""
+    arrow, parquet = _import_parquet(part)
+    kinds = [("source", arrow.string()), ("vector", arrow.list_(arrow.float32(), shape[1]))]
+    schema = arrow.schema(kinds, metadata={MODEL_KEY: model})
+    with parquet.ParquetWriter(part, schema) as writer:
+        for piece in pieces:
+            values = arrow.array(piece.vectors.ravel(), arrow.float32())
+            vectors = arrow.FixedSizeListArray.from_arrays(values, shape[1])
+            # A name that is no text, which Linux allows, is written with question marks for its odd bytes.
+            names = [source.encode(errors="replace").decode() for source in piece.sources]
+            writer.write_table(arrow.table([arrow.array(names, arrow.string()), vectors], schema=schema))
+
+
+def _read_parquet(path: Path) -> VectorFile:
+    arrow, parquet = _import_parquet(path)
+    try:
+        table = parquet.read_table(path)
+    except arrow.ArrowException as error:
+        raise ValueError(str(error).splitlines()[0]) from error
+    size = table.schema.field("vector").type.list_size
+    values = table.column("vector").combine_chunks().flatten().to_numpy(zero_copy_only=False)
+    model = (table.schema.metadata or {})[MODEL_KEY.encode()].decode()
+    return VectorFile(values.astype(np.float32).reshape(-1, size), table.column("source").to_pylist(), model)
+
+
+def _import_parquet(path: Path) -> tuple[Any, Any]:
+    try:
+        import pyarrow
+        import pyarrow.parquet
+    except ImportError:
+        raise UsageError(f"{path}: .parquet takes pyarrow: pip install 'byol-edge[parquet]'") from None
+    return pyarrow, pyarrow.parquet
 
 
 @dataclass(frozen=True)

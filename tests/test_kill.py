@@ -1,5 +1,6 @@
 """Commands killed at random moments (SIGKILL), and run again."""
 
+import os
 import random
 import subprocess
 import sys
@@ -44,6 +45,26 @@ def test_a_training_killed_twenty_times_ends_in_the_same_weights(photos: Path, t
         assert (killed / name).read_bytes() == (whole / name).read_bytes(), name
     assert len((killed / "metrics.jsonl").read_text().splitlines()) == EPOCHS + 1  # and the untrained network
     assert [entry.name for entry in killed.iterdir() if entry.name.startswith(".")] == []
+
+
+@pytest.mark.slow
+def test_an_embedding_killed_twenty_times_ends_in_the_same_file(finished_bundle: Path, photos: Path, tmp_path: Path):
+    for copy in range(200):
+        folder = tmp_path / "images" / f"{copy:03}"
+        folder.mkdir(parents=True)
+        for path in photos.rglob("*.png"):
+            os.link(path, folder / f"{path.parent.name}-{path.name}")
+    command = ("embed", finished_bundle, tmp_path / "images", "--resume", "-o")
+    assert run_for(600, *command, tmp_path / "whole.npz") == 0
+    delays = random.Random(0)
+    codes = []
+    while codes.count(-9) < KILLS and 0 not in codes:
+        # From before the first import to a piece or two on.
+        codes.append(run_for(delays.uniform(0.3, 2.5), *command, tmp_path / "killed.npz"))
+    assert codes.count(-9) >= KILLS / 2, f"a fast machine was done after {len(codes)} starts: take more images"
+    assert run_for(600, *command, tmp_path / "killed.npz") == 0
+    assert (tmp_path / "killed.npz").read_bytes() == (tmp_path / "whole.npz").read_bytes()
+    assert sorted(entry.name for entry in tmp_path.iterdir()) == ["images", "killed.npz", "whole.npz"]
 
 
 @pytest.mark.slow

@@ -86,7 +86,7 @@ def test_embed_does_not_replace_a_file_unasked(finished_bundle: Path, photos: Pa
     assert "--overwrite" in fails(2, "embed", finished_bundle, photos, "-o", out)
     assert out.read_text() == "mine"
     assert call("embed", finished_bundle, photos, "-o", out, "--overwrite").exit_code == 0
-    assert "written as .npz" in fails(2, "embed", finished_bundle, photos, "-o", tmp_path / "v.csv")
+    assert "written as .npz or .parquet" in fails(2, "embed", finished_bundle, photos, "-o", tmp_path / "v.csv")
 
 
 @pytest.mark.parametrize("command", ["export", "validate", "self-test", "inspect", "bench"])

@@ -1,15 +1,21 @@
+import sys
 from pathlib import Path
 
 import numpy as np
+import pyarrow
+import pyarrow.parquet
 import pytest
-from byol_edge.runtime import ByolEdgeError, VectorFile, load_vectors, save_vectors
+from byol_edge.runtime import ByolEdgeError, UsageError, VectorFile, load_vectors, save_vectors
+from byol_edge.runtime.vectors import write_vectors
 
 CONTENT = VectorFile(np.eye(3, dtype=np.float32), ["a.jpg", "mit Ümlaut.jpg", "c.jpg"], "abc:int8.onnx:onnxruntime")
 
 
-def test_vectors_come_back_as_they_were(tmp_path: Path):
-    save_vectors(tmp_path / "v.npz", CONTENT)
-    loaded = load_vectors(tmp_path / "v.npz")
+@pytest.mark.parametrize("name", ["v.npz", "v.parquet"])
+def test_vectors_come_back_as_they_were(tmp_path: Path, name: str):
+    save_vectors(tmp_path / name, CONTENT)
+    loaded = load_vectors(tmp_path / name)
+    assert loaded.vectors.dtype == np.float32
     assert np.array_equal(loaded.vectors, CONTENT.vectors)
     assert (loaded.sources, loaded.model) == (CONTENT.sources, CONTENT.model)
 
@@ -23,9 +29,38 @@ def test_the_file_needs_no_pickle_and_is_the_same_each_time(tmp_path: Path):
         assert file["vectors"].dtype == np.float32
 
 
+def test_parquet_is_a_column_of_lists_of_one_size(tmp_path: Path):
+    save_vectors(tmp_path / "v.parquet", CONTENT)
+    schema = pyarrow.parquet.read_schema(tmp_path / "v.parquet")
+    assert schema.field("vector").type == pyarrow.list_(pyarrow.float32(), 3)
+    assert schema.metadata[b"byol_edge.model"].decode() == CONTENT.model
+
+
+def test_parquet_takes_names_that_are_no_text(tmp_path: Path):
+    save_vectors(tmp_path / "v.parquet", VectorFile(CONTENT.vectors[:1], ["a\udcff.jpg"], "m"))
+    assert load_vectors(tmp_path / "v.parquet").sources == ["a?.jpg"]
+
+
+def test_without_pyarrow_parquet_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    with pytest.raises(UsageError, match=r"byol-edge\[parquet\]"):
+        save_vectors(tmp_path / "v.parquet", CONTENT)
+    with pytest.raises(UsageError, match=r"\.npz or \.parquet"):
+        save_vectors(tmp_path / "v.csv", CONTENT)
+
+
+def test_pieces_make_the_same_file_as_the_whole(tmp_path: Path):
+    save_vectors(tmp_path / "whole.npz", CONTENT)
+    pieces = [VectorFile(CONTENT.vectors[row : row + 1], CONTENT.sources[row : row + 1], "") for row in range(3)]
+    write_vectors(tmp_path / "pieces.npz", pieces, (3, 3), CONTENT.model)
+    assert (tmp_path / "pieces.npz").read_bytes() == (tmp_path / "whole.npz").read_bytes()
+
+
 def test_other_files_are_refused(tmp_path: Path):
     (tmp_path / "v.npz").write_bytes(b"junk")
+    (tmp_path / "v.parquet").write_bytes(b"junk")
+    pyarrow.parquet.write_table(pyarrow.table({"vector": [1.0]}), tmp_path / "w.parquet")
     np.savez(tmp_path / "w.npz", x=np.zeros(3))
-    for name in ("v.npz", "w.npz", "gone.npz"):
+    for name in ("v.npz", "w.npz", "gone.npz", "v.parquet", "w.parquet", "gone.parquet"):
         with pytest.raises(ByolEdgeError, match=f"{name}: not a file of vectors"):
             load_vectors(tmp_path / name)
