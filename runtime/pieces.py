@@ -142,7 +142,7 @@ def _claim(parts: Path, model: str) -> int:
             f"{parts} holds vectors of {made_by}, and these would be of {model}: they do not mix; choose another "
             "--out, or begin again with --overwrite"
         )
-    return max((int(file.stem) for file in parts.glob("*.npz") if file.stem.isdigit()), default=-1) + 1
+    return max((int(file.stem) for file in _list_pieces(parts)), default=-1) + 1
 
 
 def _to_piece(chunks: list[Chunk]) -> Piece:
@@ -160,9 +160,14 @@ def _save_piece(file: Path, piece: Piece) -> None:
         np.savez(open_file, vectors=piece.vectors, sources=sources, failed=failed, why=why)
 
 
+def _list_pieces(parts: Path) -> list[Path]:
+    """Whole ones alone: a kill leaves a file with a dot before its name."""
+    return sorted(file for file in parts.glob("*.npz") if file.stem.isdigit())
+
+
 def _read_pieces(parts: Path) -> Iterator[Piece]:
     """One at a time, in the order in which they were made. Raises ByolEdgeError."""
-    for file in sorted(parts.glob("*.npz")):
+    for file in _list_pieces(parts):
         try:
             arrays = load_arrays(file)
             sources, failed, why = ([str(each) for each in arrays[key]] for key in ("sources", "failed", "why"))

@@ -59,6 +59,16 @@ def test_stopped_anywhere_it_ends_in_the_same_bytes(encoder: Encoder, images: Pa
     assert (tmp_path / name).read_bytes() == (tmp_path / f"whole.{name}").read_bytes()
 
 
+def test_a_piece_that_was_not_renamed_yet_does_not_count(encoder: Encoder, images: Path, tmp_path: Path):
+    embed(encoder, images, tmp_path / "whole.npz")
+    with pytest.raises(Stopped):
+        embed(encoder, images, tmp_path / "v.npz", 64)
+    last = max(parts_of(tmp_path / "v.npz").glob("0*.npz"))
+    last.rename(last.with_name(f".{last.name}.99999999.part.npz"))
+    embed(encoder, images, tmp_path / "v.npz")
+    assert (tmp_path / "v.npz").read_bytes() == (tmp_path / "whole.npz").read_bytes()
+
+
 def test_images_that_come_are_added_and_those_that_go_are_left_out(encoder: Encoder, images: Path, tmp_path: Path):
     with pytest.raises(Stopped):
         embed(encoder, images, tmp_path / "v.npz", 64)
