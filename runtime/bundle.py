@@ -9,6 +9,7 @@ from typing import Any
 
 from .errors import BundleError, UsageError
 from .files import FolderKind, sha256
+from .onnx_file import has_external_data
 from .preprocessing import Preprocessing
 
 MANIFEST = "manifest.json"
@@ -145,7 +146,19 @@ class Bundle:
     def model(self, variant: Variant) -> ModelFile:
         """The variant's bytes, checked. Raises BundleError."""
         contents = tuple(self.read(name) for name in variant.files)
+        if variant.format == "onnx":
+            check_whole(self.path / variant.name, contents[0])
         return ModelFile(variant.name, contents, self.preprocessing, self.embedding_size)
+
+
+def check_whole(file: Path, content: bytes) -> None:
+    """Raises BundleError if an .onnx file is none, or takes weights from other files, which nothing has hashed."""
+    try:
+        external = has_external_data(content)
+    except ValueError as error:
+        raise BundleError(f"{file}: not an .onnx file ({error})") from error
+    if external:
+        raise BundleError(f"{file}: takes weights from another file (external data); do not trust this model")
 
 
 def check_claims(bundle: Bundle, variant: str, metadata: dict[str, Any] | None) -> None:

@@ -10,7 +10,7 @@ from typing import Any, overload
 
 import numpy as np
 
-from .bundle import FORMAT_VERSION, Bundle, ModelFile, Variant, check_claims
+from .bundle import FORMAT_VERSION, Bundle, ModelFile, Variant, check_claims, check_whole
 from .cpus import available_cpus
 from .errors import BundleError, EngineError, ImageError, UsageError
 from .fidelity import Vectors
@@ -200,6 +200,7 @@ def _read_model_file(path: Path) -> ModelFile:
         content = path.read_bytes()
     except OSError as error:
         raise BundleError(f"{path}: cannot be read ({error.strerror})") from error
+    check_whole(path, content)
     try:
         essentials = OnnxRuntimeBackend.load((content,), threads=1).metadata()
         version = essentials["format_version"]

@@ -125,8 +125,9 @@ def to_rgb(image: Image.Image) -> Image.Image:
         raise ImageError("a float image has no fixed range: save it as 8-bit or 16-bit first")
     if "A" in image.mode or "a" in image.mode or "transparency" in image.info:
         image = image.convert("RGBA")
-        white = Image.new("RGBA", image.size, (255, 255, 255, 255))
-        return Image.alpha_composite(white, image).convert("RGB")
+        white = Image.new("RGB", image.size, (255, 255, 255))
+        white.paste(image, mask=image.getchannel("A"))
+        return white
     return image.convert("RGB")
 
 
@@ -148,6 +149,11 @@ def _decode(source: str | Path | bytes | BinaryIO, enough: int | None) -> Image.
     with Image.open(file, formats=FORMATS) as image:
         if enough is not None and image.format == "JPEG":
             image.draft(None, (enough, enough))  # the short side decides, whichever way the image is turned
+        limit = Image.MAX_IMAGE_PIXELS  # Pillow itself refuses twice as many, and below that warns
+        if limit is not None and image.width * image.height > limit:
+            raise ImageError(
+                f"too large: {image.width} × {image.height} pixels, the limit is {limit} (PIL.Image.MAX_IMAGE_PIXELS)"
+            )
         image.load()
         return image
 

@@ -1,0 +1,130 @@
+"""Paths, arrays, images and manifests of the kind that nobody means well with."""
+
+import io
+import json
+import os
+import resource
+import socket
+import subprocess
+import sys
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+from byol_edge.runtime import BundleError, Encoder, ImageError, Preprocessing, prepare
+from PIL import Image
+
+PREPROCESSING = Preprocessing(32)
+
+
+def png(width: int, height: int) -> bytes:
+    """A PNG that claims a size and holds a few bytes of it."""
+
+    def chunk(kind: bytes, content: bytes) -> bytes:
+        return len(content).to_bytes(4) + kind + content + zlib.crc32(kind + content).to_bytes(4)
+
+    header = width.to_bytes(4) + height.to_bytes(4) + bytes([8, 2, 0, 0, 0])
+    return (
+        b"\x89PNG\r\n\x1a\n"
+        + chunk(b"IHDR", header)
+        + chunk(b"IDAT", zlib.compress(bytes(10_000)))
+        + chunk(b"IEND", b"")
+    )
+
+
+@pytest.mark.parametrize("side", [20_000, 60_000, 2**31 - 1])
+def test_a_decompression_bomb_is_refused_unopened(side: int):
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with pytest.raises(ImageError, match=r"bomb|too large|unreadable"):
+        prepare(png(side, side), PREPROCESSING)
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 50_000  # KiB
+
+
+@pytest.mark.parametrize(("side", "decoded"), [(9_400, True), (9_600, False)])
+def test_the_largest_image_takes_bounded_memory_and_a_larger_one_is_refused(tmp_path: Path, side: int, decoded: bool):
+    Image.new("RGBA", (side, side)).save(tmp_path / "large.png", compress_level=1)
+    code = """
+import sys, warnings
+warnings.simplefilter("ignore")
+from byol_edge.runtime import ImageError, Preprocessing, prepare
+try:
+    prepare(sys.argv[1], Preprocessing(32))
+    print("decoded")
+except ImageError as error:
+    print(error)
+print(next(line.split()[1] for line in open("/proc/self/status") if line.startswith("VmHWM")))
+"""
+    done = subprocess.run([sys.executable, "-c", code, tmp_path / "large.png"], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    result, kilobytes = done.stdout.splitlines()
+    assert result == "decoded" if decoded else f"too large: {side} × {side} pixels" in result
+    assert int(kilobytes) < (1_200_000 if decoded else 100_000)
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 20_000), (20_000, 1), (2, 3)])
+@pytest.mark.parametrize("fit", ["crop", "squash", "pad"])
+@pytest.mark.parametrize("kind", ["PNG", "JPEG"])
+def test_extreme_shapes_are_images_too(size: tuple[int, int], fit: str, kind: str):
+    file = io.BytesIO()
+    Image.new("RGB", size, (255, 0, 0)).save(file, kind)
+    pixels = prepare(file.getvalue(), Preprocessing(32, fit=fit))
+    assert pixels.shape == (32, 32, 3)
+    assert (pixels[:, :, 0] > 240).any()
+
+
+def test_paths_that_are_no_files_are_refused_by_name(tmp_path: Path):
+    (tmp_path / "folder.jpg").mkdir()
+    (tmp_path / "empty.jpg").touch()
+    (tmp_path / "loop.jpg").symlink_to(tmp_path / "loop.jpg")
+    os.mkfifo(tmp_path / "pipe.jpg")
+    with socket.socket(socket.AF_UNIX) as listener:
+        here = Path.cwd()
+        os.chdir(tmp_path)  # a socket's path has to be short
+        try:
+            listener.bind("socket.jpg")
+        finally:
+            os.chdir(here)
+        for name in ("folder.jpg", "empty.jpg", "loop.jpg", "pipe.jpg", "socket.jpg", "gone.jpg", "a\x00b.jpg"):
+            with pytest.raises(ImageError, match=name.replace("\x00", ".")):
+                prepare(tmp_path / name, PREPROCESSING)
+    with pytest.raises(ImageError):
+        prepare("/dev/zero", PREPROCESSING)
+
+
+@pytest.mark.parametrize(
+    "array",
+    [
+        np.full((8, 8, 3), np.nan, np.float32),
+        np.zeros((8, 8, 3), np.float64),
+        np.zeros((8, 8, 3), np.int64),
+        np.zeros((8, 8, 3), bool),
+        np.zeros((8, 8, 3), object),
+        np.zeros((8, 8, 2), np.uint8),
+        np.zeros((8, 8, 5), np.uint8),
+        np.zeros((3, 8, 8, 3), np.uint8),
+        np.zeros((0, 8, 3), np.uint8),
+        np.zeros(8, np.uint8),
+        np.uint8(3),
+    ],
+)
+def test_arrays_that_are_no_images_are_refused_by_name(array: np.ndarray):
+    with pytest.raises(ImageError, match="not an image"):
+        prepare(array, PREPROCESSING)
+
+
+def test_arrays_laid_out_oddly_are_images(random: np.random.Generator):
+    pixels = random.integers(0, 256, (40, 50, 3), dtype=np.uint8)
+    expected = prepare(pixels, PREPROCESSING)
+    for same in (np.asfortranarray(pixels), pixels[::-1][::-1], np.broadcast_to(pixels, (1, 40, 50, 3))[0]):
+        assert np.array_equal(prepare(same, PREPROCESSING), expected)
+
+
+@pytest.mark.parametrize("name", ["../fp32.onnx", "/etc/passwd", "a/../../x", "..\\x"])
+def test_a_manifest_that_points_out_of_its_bundle_is_refused(bundle: Path, name: str):
+    manifest = json.loads((bundle / "manifest.json").read_text())
+    manifest["files"][name] = manifest["files"]["fp32.onnx"]
+    manifest["variants"]["fp32.onnx"]["files"] = [name]
+    (bundle / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(BundleError, match="points out of the bundle"):
+        Encoder(bundle)
