@@ -69,15 +69,15 @@ def climb(
     judge: Callable[[Model], Fidelity],
     measure: Callable[[Model], Sequence[Layer]],
     shares: Mapping[str, float],
-    fine_tuned: Callable[[str], Attempt[Model]] | None,
+    fine_tuned: Sequence[Sequence[Attempt[Model]]],
     note: Callable[[str], None],
 ) -> tuple[Model, Ladder]:
     """Tries each group of attempts side by side until the best is good enough, then leaves layers in float.
 
     The best is the one of highest 1st percentile of cosines. `measure` gives a model's layers: those that lose most go
     into float, one, two, four, … of them, up to a fifth of the multiply-adds; `shares` are the layers' shares of these.
-    Last comes the best once more on a fine-tuned network: `fine_tuned` gives the attempt of that name. An attempt that
-    raises is recorded and passed over. Raises RunError if all of them do.
+    Last come the groups on a fine-tuned network, with the best one's layers in float. An attempt that raises is
+    recorded and passed over. Raises RunError if all of them do.
     """
     tried: list[_Tried[Model]] = []
     for group in groups:
@@ -93,8 +93,11 @@ def climb(
             if _is_good(tried[-1]):
                 break
         best = _best(tried) or best
-    if fine_tuned and not _is_good(best):
-        tried.append(_try(fine_tuned(best.attempt.name), best.in_float, judge, shares, note))
+    in_float = best.in_float
+    for group in fine_tuned:
+        if _is_good(best):
+            break
+        tried += [_try(attempt, in_float, judge, shares, note) for attempt in group]
         best = _best(tried) or best
     assert best.model is not None
     return best.model, Ladder(best.rung, tuple(each.rung for each in tried))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache, partial
 from pathlib import Path
@@ -16,12 +16,11 @@ from ..runtime.fidelity import compare
 from ..runtime.files import sha256
 from ..runtime.onnxruntime_backend import OnnxRuntimeBackend
 from ..runtime.openvino_backend import OpenVinoBackend
-from . import onnx_int8
+from . import onnx_int8, tuning
 from .ladder import Attempt, Ladder, climb
 from .layers import IMAGES, compare_layers
 from .onnx_format import Graph, count_multiply_adds, halve, serialise, trace
 from .source import FEW, Source, Wanted
-from .tuning import fine_tune
 
 Note = Callable[[str], None]
 # A fine-tuned network as a graph: made when it is first asked for, the same for both formats.
@@ -108,25 +107,25 @@ def _climb(
 ) -> tuple[Any, Ladder]:
     counts = count_multiply_adds(graph.model)
 
-    def fine_tune_for(name: str, make: Tuned) -> Attempt[Any]:
-        def quantise(in_float: Collection[str]) -> Any:
-            return next(each for group in attempts(make()) for each in group if each.name == name).quantise(in_float)
+    groups = attempts(graph)
+    on_tuned = cache(lambda make: {each.name: each for group in attempts(make()) for each in group})
 
-        return Attempt(f"{name}, fine-tuned", quantise)
+    def fine_tuned(attempt: Attempt[Any]) -> Attempt[Any]:
+        return Attempt(f"{attempt.name}, fine-tuned", lambda in_float: on_tuned(tuned)[attempt.name].quantise(in_float))
 
     return climb(
-        attempts(graph),
+        groups,
         lambda model: compare(source.reference, load(contents(model), available_cpus()).run(source.judge)),
         lambda model: compare_layers(graph.model, contents(model), source.calibrate[:IMAGES]),
         {layer: count / sum(counts.values()) for layer, count in counts.items()},
-        partial(fine_tune_for, make=tuned) if tuned else None,
+        [[fine_tuned(each) for each in group] for group in groups] if tuned else [],
         note,
     )
 
 
 def _fine_tune(source: Source, note: Note) -> Graph:
     note("fine-tuning the network for INT8: up to 15 minutes (--no-finetune leaves it out)")
-    return trace(fine_tune(source.network, source.calibrate, note))
+    return trace(tuning.fine_tune(source.network, source.calibrate, note))
 
 
 def _onnx_contents(model: onnx.ModelProto) -> tuple[bytes]:

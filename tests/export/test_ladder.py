@@ -38,7 +38,7 @@ class Workshop:
 
     def climb(self, *groups: str, tuned: str | None = None):
         attempts = [[self.attempt(name) for name in group] for group in groups]
-        fine_tuned = (lambda name: self.attempt(f"{tuned}{name}")) if tuned else None
+        fine_tuned = [[self.attempt(f"{tuned}{name}") for name in group] for group in groups] if tuned else []
         return climb(attempts, self.judge, lambda _: LAYERS, SHARES, fine_tuned, lambda _: None)
 
 
@@ -77,11 +77,12 @@ def test_no_more_goes_into_float_than_a_fifth_and_the_best_is_kept_all_the_same(
 
 
 def test_fine_tuning_comes_last_with_the_best_layers_in_float():
-    shop = Workshop(x=0.9, y=0.8, tuned_x=0.95)
+    shop = Workshop(x=0.9, y=0.8, tuned_x=0.95, tuned_y=0.94)
     shop.gain = 0.01
     model, ladder = shop.climb("xy", tuned="tuned_")
     assert model == ("tuned_x", ("c", "b", "d"))
-    assert [rung.name for rung in ladder.rungs][-2:] == ["x, 3 layers in float", "tuned_x, 3 layers in float"]
+    last = [rung.name for rung in ladder.rungs][-3:]
+    assert last == ["x, 3 layers in float", "tuned_x, 3 layers in float", "tuned_y, 3 layers in float"]
 
 
 def test_what_fine_tuning_spoils_is_not_kept():

@@ -1,0 +1,298 @@
+"""The runtime beside the engine underneath, and beside what people use in its place.
+
+    pip install -e '.[all,interop]'
+    python benchmarks/runtime.py IMAGES BUNDLE...
+
+IMAGES: photographs. Each BUNDLE: a network with INT8 at 224 px, such as export_fidelity.py leaves in its --out.
+Four tables: what `embed` adds to the engine's own call; the whole road from files to vectors beside PyTorch with
+torchvision, fastembed and OpenVINO called by hand; what it costs to start; memory over 200,000 images. Leave the
+machine alone meanwhile.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.metadata
+import json
+import re
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+import torch
+from byol_edge.export.onnx_format import quiet
+from byol_edge.export.reference import load_own_network
+from byol_edge.runtime import Bundle, Encoder, find_images, prepare
+from byol_edge.runtime.cpus import available_cpus
+from byol_edge.runtime.openvino_backend import import_openvino
+from PIL import Image
+from timm.utils import reparameterize_model
+from torchvision import datasets, transforms
+
+ROUNDS = 5
+IMAGES_A_ROUND = 200
+BATCH = 32
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("images", type=Path)
+    parser.add_argument("bundles", type=Path, nargs="+")
+    parser.add_argument("--endurance", type=int, default=200_000, help="images; 0 leaves it out")
+    arguments = parser.parse_args()
+    for bundle in arguments.bundles:
+        print(f"\n{bundle}, {Bundle.open(bundle).manifest['network']['backbone']}, {available_cpus()} CPUs")
+        print_overhead(bundle)
+        print_road(bundle, arguments.images)
+    print_cost(arguments.bundles[0], find_images(arguments.images)[0])
+    if arguments.endurance:
+        print_endurance(arguments.bundles[-1], arguments.images, arguments.endurance)
+
+
+def in_turn(ways: dict[str, Callable[[], object]], rounds: int) -> dict[str, list[float]]:
+    """Seconds of each way, measured one after the other, round by round, so that all see the same weather."""
+    seconds: dict[str, list[float]] = {name: [] for name in ways}
+    for round_number in range(-1, rounds):  # the first warms up
+        for name, way in ways.items():
+            start = time.perf_counter()
+            way()
+            if round_number >= 0:
+                seconds[name].append(time.perf_counter() - start)
+    return seconds
+
+
+def middle(values: list[float]) -> str:
+    low, median, high = np.percentile(values, (25, 50, 75))
+    return f"{median:.3g} ({low:.3g}–{high:.3g})"
+
+
+def print_overhead(bundle: Path) -> None:
+    """`embed` of arrays of the network's size, beside the engine's call on the same batch."""
+    encoder = Encoder(bundle, "int8.onnx")
+    session = open_session((bundle / "int8.onnx").read_bytes())
+    side = encoder.preprocessing.image_size
+    for batch in (1, BATCH):
+        pixels = np.random.default_rng(0).integers(0, 256, (batch, side, side, 3), dtype=np.uint8)
+        images = list(pixels)
+        ways: dict[str, Callable[[], object]] = {
+            "engine": lambda pixels=pixels: session.run(["embeddings"], {"images": pixels}),
+            "embed": lambda images=images: encoder.embed(images if len(images) > 1 else images[0]),
+        }
+        seconds = in_turn(ways, 300 if batch == 1 else 30)
+        added = [1e3 * (ours - bare) for ours, bare in zip(seconds["embed"], seconds["engine"], strict=True)]
+        share = np.median(added) / np.median(seconds["engine"]) / 10
+        print(f"  batch {batch}: engine {middle([1e3 * s for s in seconds['engine']])} ms, embed adds {middle(added)} ms, {share:.1f} %")  # noqa: E501  # fmt: skip
+
+
+def open_session(content: bytes) -> onnxruntime.InferenceSession:
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = available_cpus()
+    return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+
+
+def print_road(bundle: Path, folder: Path) -> None:
+    """Images a second, from files to vectors; and the share of the bound that decoding, resizing and inference set."""
+    paths = find_images(folder)[:IMAGES_A_ROUND]
+    ours = {
+        f"byol-edge {name} {engine}": Encoder(bundle, name, engine)
+        for name, engine in (("int8.onnx", "onnxruntime"), ("int8.xml", "openvino"), ("fp32.onnx", "onnxruntime"))
+    }
+    ways: dict[str, Callable[[], object]] = {
+        name: lambda encoder=encoder: list(encoder.stream(paths)) for name, encoder in ours.items()
+    }
+    with tempfile.TemporaryDirectory() as place:
+        ways["PyTorch + torchvision"] = by_torch(bundle, paths, Path(place))
+        ways["fastembed"] = by_fastembed(bundle, paths, Path(place))
+        ways["OpenVINO by hand"] = by_openvino(bundle, paths)
+        seconds = in_turn(ways, ROUNDS)
+    for name, each in seconds.items():
+        rates = [len(paths) / second for second in each]
+        bound = f", {np.median(rates) / find_bound(ours[name], paths):.0%} of its bound" if name in ours else ""
+        print(f"  {name:<32}{middle(rates)} images/s{bound}")
+
+
+def find_bound(encoder: Encoder, paths: list[Path]) -> float:
+    """Images a second if nothing but decoding, resizing and inference took time, each measured alone."""
+    start = time.perf_counter()
+    pixels = np.stack([prepare(path, encoder.preprocessing) for path in paths])
+    decoding = (time.perf_counter() - start) / len(paths)
+    batches = [pixels[place : place + BATCH] for place in range(0, len(pixels), BATCH)]
+    seconds = in_turn({"run": lambda: [encoder.run(batch) for batch in batches]}, ROUNDS)["run"]
+    inference = available_cpus() * float(np.median(seconds)) / len(paths)
+    return available_cpus() / (decoding + inference)
+
+
+def by_torch(bundle: Path, paths: list[Path], place: Path) -> Callable[[], object]:
+    """A data loader with torchvision's usual steps, and the network in eager mode, as a training script would."""
+    network = load_own_network(Bundle.open(bundle))
+    side = network.image_size
+    steps = [transforms.Resize(side), transforms.CenterCrop(side), transforms.ToTensor()]
+    steps.append(transforms.Normalize((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)))
+    folder = place / "loader" / "all"
+    folder.mkdir(parents=True)
+    for path in paths:
+        (folder / path.name).symlink_to(path.absolute())
+    images = datasets.ImageFolder(str(folder.parent), transforms.Compose(steps))
+
+    def embed() -> None:
+        loader = torch.utils.data.DataLoader(images, BATCH, num_workers=available_cpus())
+        with torch.inference_mode():
+            for batch, _ in loader:
+                torch.nn.functional.normalize(network.backbone(batch))
+
+    return embed
+
+
+def by_fastembed(bundle: Path, paths: list[Path], place: Path) -> Callable[[], object]:
+    """fastembed on the same network, as it wants it: float NCHW, with a description of the steps before it."""
+    from fastembed import ImageEmbedding
+
+    side = write_float_model(bundle, place / "model.onnx")
+    steps = {
+        "do_resize": True,
+        "size": {"shortest_edge": side},
+        "do_center_crop": True,
+        "crop_size": {"height": side, "width": side},
+        "do_rescale": True,
+        "do_normalize": True,
+        "image_mean": [0.485, 0.456, 0.406],
+        "image_std": [0.229, 0.224, 0.225],
+        "resample": 3,
+        "image_processor_type": "CLIPImageProcessor",
+    }
+    (place / "preprocessor_config.json").write_text(json.dumps(steps))
+    model = ImageEmbedding("Qdrant/resnet50-onnx", specific_model_path=str(place), threads=available_cpus(), cuda=False)
+    return lambda: list(model.embed([str(path) for path in paths], batch_size=BATCH))
+
+
+def write_float_model(bundle: Path, file: Path) -> int:
+    """The FP32 backbone alone: normalised float images in; returns their side."""
+    network = load_own_network(Bundle.open(bundle))
+    example = torch.zeros(2, 3, network.image_size, network.image_size)
+    with quiet(), torch.no_grad():
+        program = torch.onnx.export(
+            reparameterize_model(network.backbone),
+            (example,),
+            dynamo=True,
+            dynamic_shapes=({0: torch.export.Dim("batch")},),
+            external_data=False,
+        )
+    assert program is not None
+    program.save(file)
+    return network.image_size
+
+
+def by_openvino(bundle: Path, paths: list[Path]) -> Callable[[], object]:
+    """The INT8 model in OpenVINO, fed one batch after the other, as its documentation has it."""
+    core = import_openvino().Core()
+    model = core.read_model(bundle / "int8.xml")
+    side = Bundle.open(bundle).preprocessing.image_size
+    model.reshape([BATCH, side, side, 3])
+    compiled = core.compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    fit = transforms.Compose([transforms.Resize(side), transforms.CenterCrop(side)])
+
+    def embed() -> None:
+        for start in range(0, len(paths), BATCH):
+            batch = np.zeros((BATCH, side, side, 3), np.uint8)
+            for row, path in enumerate(paths[start : start + BATCH]):
+                batch[row] = np.asarray(fit(Image.open(path).convert("RGB")))
+            _ = compiled([batch])[0]
+
+    return embed
+
+
+# Each starts a process, imports, loads the INT8 model and embeds an image. The engine alone does it by hand.
+STARTS = {
+    "byol-edge": "from byol_edge.runtime import Encoder\nimported()\nEncoder(bundle).embed(image)",
+    "engine alone": """
+import numpy, onnxruntime
+from PIL import Image
+imported()
+session = onnxruntime.InferenceSession(bundle + "/int8.onnx", providers=["CPUExecutionProvider"])
+side = session.get_inputs()[0].shape[1]
+pixels = numpy.asarray(Image.open(image).convert("RGB").resize((side, side)))
+session.run(["embeddings"], {"images": pixels[None]})
+""",
+    "fastembed": "from fastembed import ImageEmbedding\nimported()",
+}
+MEASURE = """
+import json, sys, time
+bundle, image = sys.argv[1:]
+start = time.perf_counter()
+def imported():
+    global until_import
+    until_import = time.perf_counter() - start
+{code}
+memory = next(int(line.split()[1]) for line in open("/proc/self/status") if line.startswith("VmRSS"))
+print(json.dumps([until_import, time.perf_counter() - start, memory / 1024]))
+"""
+
+
+def print_cost(bundle: Path, image: Path) -> None:
+    """Seconds to import and to the first vector, memory then, and the installed size of what that takes."""
+    found: dict[str, list[list[float]]] = {name: [] for name in STARTS}
+    for _ in range(2 * ROUNDS):
+        for name, code in STARTS.items():
+            command = [sys.executable, "-c", MEASURE.replace("{code}", code), str(bundle), str(image)]
+            found[name].append(json.loads(subprocess.run(command, check=True, capture_output=True).stdout))
+    sizes = {
+        "byol-edge": installed_size("byol-edge"),
+        "engine alone": installed_size("numpy", "pillow", "onnxruntime"),
+        "fastembed": installed_size("fastembed"),
+    }
+    print("\nTo start: seconds to import, to the first vector (fastembed: to import alone); MiB resident; MB installed")
+    for name, values in found.items():
+        importing, first, memory = (middle(list(column)) for column in zip(*values, strict=True))
+        print(f"  {name:<16}{importing:<26}{first:<26}{memory:<22}{sizes[name] / 1e6:.0f}")
+
+
+def installed_size(*names: str) -> int:
+    """Bytes of these distributions and of all that they require, extras apart."""
+    found: dict[str, int] = {}
+    front = list(names)
+    while front:
+        name = re.sub(r"[-_.]+", "-", front.pop()).lower()
+        if name in found:
+            continue
+        try:
+            distribution = importlib.metadata.distribution(name)
+        except importlib.metadata.PackageNotFoundError:  # for another system
+            continue
+        found[name] = sum(Path(str(file.locate())).stat().st_size for file in distribution.files or () if file.locate().exists())  # type: ignore[attr-defined]  # noqa: E501  # fmt: skip
+        required = [each for each in distribution.requires or () if "extra ==" not in each]
+        front += [re.split(r"[^A-Za-z0-9._-]", each)[0] for each in required]
+    return sum(found.values())
+
+
+def print_endurance(bundle: Path, folder: Path, images: int) -> None:
+    """Resident memory after a tenth of the images and after all, through one stream."""
+    code = """
+import itertools, sys
+from byol_edge.runtime import Encoder, find_images
+images = int(sys.argv[3])
+def resident():
+    return next(int(line.split()[1]) for line in open("/proc/self/status") if line.startswith("VmRSS")) / 1024
+paths = itertools.islice(itertools.cycle(find_images(sys.argv[2])), images)
+done = 0
+for chunk in Encoder(sys.argv[1]).stream(paths):
+    before, done = done, done + len(chunk.sources) + len(chunk.errors)
+    if before < images // 10 <= done or done == images:
+        print(done, round(resident(), 1), flush=True)
+"""
+    start = time.monotonic()
+    command = [sys.executable, "-c", code, str(bundle), str(folder), str(images)]
+    lines = subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()
+    (_, early), (_, late) = (line.split() for line in lines)
+    print(
+        f"\nEndurance: {early} MiB resident after {images // 10} images, {late} after {images} "
+        f"({float(late) - float(early):+.1f}), in {time.monotonic() - start:.0f} s"
+    )
+
+
+if __name__ == "__main__":
+    main()

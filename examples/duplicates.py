@@ -1,0 +1,28 @@
+"""Images of a folder that are nearly the same: resized, recompressed or slightly cropped copies.
+
+    python examples/duplicates.py bundles/photos photos/ 0.99
+
+The last number is the least cosine of a pair: look at what it finds among your own images before you delete any.
+"""
+
+import sys
+
+import numpy as np
+from byol_edge.runtime import Encoder, find_images
+
+bundle, folder = sys.argv[1:3]
+least = float(sys.argv[3]) if len(sys.argv) > 3 else 0.99
+
+sources, pieces = [], []
+for chunk in Encoder(bundle).stream(find_images(folder)):
+    for source, error in chunk.errors:
+        print(f"left out: {source}: {error}", file=sys.stderr)
+    sources += chunk.sources
+    pieces.append(chunk.vectors)
+vectors = np.concatenate(pieces)
+
+for start in range(0, len(vectors), 1024):  # a block of rows at a time: all pairs at once would fill the memory
+    cosines = vectors[start : start + 1024] @ vectors.T
+    for row, column in np.argwhere(cosines >= least):
+        if start + row < column:
+            print(f"{cosines[row, column]:.4f}  {sources[start + row]}  {sources[column]}")

@@ -1,0 +1,30 @@
+"""The same with an index that is kept on disk and serves millions of vectors (faiss).
+
+pip install faiss-cpu
+byol-edge embed bundles/photos photos/ -o photos.npz
+python examples/nearest_with_index.py bundles/photos photos.npz photos/mug.jpg
+"""
+
+import sys
+from pathlib import Path
+
+import faiss
+from byol_edge.runtime import Encoder, load_vectors
+
+bundle, file, query = sys.argv[1:4]
+encoder = Encoder(bundle)
+content = load_vectors(file)
+if content.model != encoder.id:
+    sys.exit(f"{file} was made by {content.model}, and this is {encoder.id}: their vectors do not mix")
+
+saved = Path(file).with_suffix(".faiss")
+if saved.exists() and saved.stat().st_mtime > Path(file).stat().st_mtime:
+    index = faiss.read_index(str(saved))
+else:
+    index = faiss.IndexHNSWFlat(encoder.embedding_size, 32, faiss.METRIC_INNER_PRODUCT)
+    index.add(content.vectors)
+    faiss.write_index(index, str(saved))
+
+cosines, rows = index.search(encoder.embed(query)[None], 10)
+for cosine, row in zip(cosines[0], rows[0], strict=True):
+    print(f"{cosine:.3f}  {content.sources[row]}")

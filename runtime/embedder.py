@@ -1,0 +1,58 @@
+"""A scikit-learn transformer: images in, embeddings out; `pip install 'byol-edge[sklearn]'`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
+
+from .encoder import Encoder
+from .fidelity import Vectors
+
+
+class BundleEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
+    """The first step of a Pipeline whose input are images: paths, bytes, PIL images or arrays (see Encoder.embed).
+
+    The parameters are Encoder's. There is nothing to fit; the engine is loaded when it is first needed, and again in
+    each process that the embedder is sent to.
+
+        pipeline = make_pipeline(BundleEmbedder("bundles/shop"), KNeighborsClassifier(metric="cosine"))
+        pipeline.fit(paths, labels).predict(["mug.jpg"])
+    """
+
+    def __init__(
+        self, bundle: str | Path, variant: str = "auto", backend: str = "auto", threads: int | None = None
+    ) -> None:
+        self.bundle = bundle
+        self.variant = variant
+        self.backend = backend
+        self.threads = threads
+
+    def fit(self, images: Iterable[Any] | None = None, labels: Any = None) -> BundleEmbedder:
+        """Opens the bundle, so that a wrong one is told early. Raises ByolEdgeError."""
+        self._open()
+        return self
+
+    def transform(self, images: Iterable[Any]) -> Vectors:
+        """Embeddings float32 `[N, D]` of N images. Raises ImageError at the first that cannot be read."""
+        return self._open().embed(list(images))
+
+    def _open(self) -> Encoder:
+        wanted = (str(self.bundle), self.variant, self.backend, self.threads)
+        opened = self.__dict__.get("_opened")
+        if opened is None or opened[0] != wanted:  # parameters may be set again
+            self._opened = opened = (wanted, Encoder(*wanted))
+        return opened[1]
+
+    @property
+    def _n_features_out(self) -> int:  # scikit-learn names the columns by it
+        return self._open().embedding_size
+
+    def __sklearn_is_fitted__(self) -> bool:
+        return True
+
+    def __getstate__(self) -> dict[str, Any]:
+        state: Any = super().__getstate__()
+        return {key: value for key, value in state.items() if key != "_opened"}

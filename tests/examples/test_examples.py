@@ -1,0 +1,70 @@
+"""Each example, as its first lines say that it is run."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+from byol_edge.runtime import find_images
+from PIL import Image
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+
+
+def run(name: str, *arguments: object) -> list[str]:
+    command = [sys.executable, EXAMPLES / f"{name}.py", *arguments]
+    done = subprocess.run([str(part) for part in command], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.splitlines()
+
+
+def test_every_example_is_tested():
+    assert {path.stem for path in EXAMPLES.glob("*.py")} == {
+        "classify",
+        "duplicates",
+        "nearest",
+        "nearest_with_index",
+        "style_search",
+    }
+
+
+def test_nearest_finds_the_image_itself_first(finished_bundle: Path, photos: Path):
+    query = find_images(photos)[7]
+    lines = run("nearest", finished_bundle, photos, query)
+    assert len(lines) == 10
+    assert lines[0] == f"1.000  {query}"
+
+
+def test_an_index_finds_what_numpy_finds_the_second_time_too(finished_bundle: Path, photos: Path, tmp_path: Path):
+    query, file = find_images(photos)[7], tmp_path / "v.npz"
+    embed = [sys.executable, "-m", "byol_edge.cli.main", "embed", finished_bundle, photos, "-o", file]
+    subprocess.run([str(part) for part in embed], check=True, capture_output=True)
+    lines = run("nearest_with_index", finished_bundle, file, query)
+    assert lines[0].endswith(str(query))
+    assert (tmp_path / "v.faiss").exists()
+    assert run("nearest_with_index", finished_bundle, file, query) == lines
+    exact = run("nearest", finished_bundle, photos, query)
+    assert len({line.split()[1] for line in lines} & {line.split()[1] for line in exact}) >= 8
+
+
+def test_duplicates_finds_a_copy_at_another_size(finished_bundle: Path, tmp_path: Path, random):
+    for number in range(5):
+        noise = random.integers(0, 256, (6, 6, 3), dtype="uint8")
+        Image.fromarray(noise).resize((96, 96)).save(tmp_path / f"{number}.png")
+    with Image.open(tmp_path / "3.png") as image:
+        image.resize((64, 64)).save(tmp_path / "copy.png")
+    best = max(run("duplicates", finished_bundle, tmp_path, 0.5))
+    assert best.split()[1:] == [str(tmp_path / "3.png"), str(tmp_path / "copy.png")]
+
+
+def test_classify_is_better_than_naming_one_class(finished_bundle: Path, photos: Path):
+    (line,) = run("classify", finished_bundle, photos)
+    assert line.endswith("would be right for 0.333")
+    assert float(line.split()[0]) > 0.4
+
+
+def test_the_sheet_of_styles_is_a_picture_with_a_row_a_query(finished_bundle: Path, photos: Path, tmp_path: Path):
+    (line,) = run("style_search", finished_bundle, photos, tmp_path / "sheet.png")
+    assert line.endswith("8 pictures and the 7 nearest of 120 to each")
+    with Image.open(tmp_path / "sheet.png") as sheet:
+        assert sheet.size == (8 * 134 + 6, 8 * 148 + 6)
+        assert len(sheet.getcolors(1 << 24) or []) > 100
