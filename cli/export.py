@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from ..runtime.errors import FidelityError, UsageError
-from .output import megabytes, needs, note, print_json, print_table, say, share
+from .output import count, megabytes, needs, note, print_json, print_table, say, share
 
 if TYPE_CHECKING:
     from ..export.bundling import Export, ExportedVariant
@@ -115,7 +115,7 @@ def print_export(result: Export, out: Path) -> None:
             say(f"{each.name} misses its gates and is never the default: {'; '.join(each.failures)}")
     for name, ladder in result.ladders.items():
         left = f", {ladder.kept.float_share:.0%} of the multiply-adds" if ladder.kept.float_share else ""
-        say(f"{name}: {ladder.kept.name}{left}; the best of {len(ladder.rungs)} ways that were tried.")
+        say(f"{name}: {ladder.kept.name}{left}; {count(len(ladder.rungs), 'way')} tried.")
     for line in _slower(result.variants):
         say(line)
     if result.golden_images:
