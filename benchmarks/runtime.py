@@ -150,7 +150,7 @@ def by_torch(bundle: Path, paths: list[Path], place: Path) -> Callable[[], objec
 
 def by_fastembed(bundle: Path, paths: list[Path], place: Path) -> Callable[[], object]:
     """fastembed on the same network, as it wants it: float NCHW, with a description of the steps before it."""
-    from fastembed import ImageEmbedding
+    from fastembed import ImageEmbedding  # type: ignore[import-not-found]
 
     side = write_float_model(bundle, place / "model.onnx")
     steps = {

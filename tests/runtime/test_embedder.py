@@ -1,5 +1,6 @@
 import pickle
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -24,14 +25,16 @@ def test_it_works_in_a_pipeline_and_across_processes(finished_bundle: Path, phot
     pipeline = make_pipeline(BundleEmbedder(finished_bundle), KNeighborsClassifier(3, metric="cosine"))
     assert pipeline.fit(paths, labels).score(paths, labels) > 0.5
     assert cross_val_score(pipeline, paths, labels, cv=2, n_jobs=2).shape == (2,)
-    assert len(pipeline[:1].get_feature_names_out()) == 256
+    names: Any = pipeline[:1].get_feature_names_out()
+    assert len(names) == 256
 
 
 def test_it_is_cloned_pickled_and_set_like_others(finished_bundle: Path, photos: Path):
     paths = find_images(photos)[:3]
     embedder = BundleEmbedder(finished_bundle, "fp32").fit()
     expected = embedder.transform(paths)
-    for same in (clone(embedder), pickle.loads(pickle.dumps(embedder))):
+    copies: list[Any] = [clone(embedder), pickle.loads(pickle.dumps(embedder))]
+    for same in copies:
         assert same.get_params() == embedder.get_params()
         assert np.array_equal(same.transform(paths), expected)
     assert not np.array_equal(embedder.set_params(variant="int8").transform(paths), expected)

@@ -93,9 +93,12 @@ def test_nothing_and_nothing_readable():
 def test_what_it_would_misread_is_refused_at_once():
     with pytest.raises(UsageError, match="many sources"):
         stream("photos")
-    for wrong in ({"batch_size": 0}, {"workers": 0}, {"errors": "ignore"}):
-        with pytest.raises(UsageError, match=r"stream\("):
-            stream([], **wrong)
+    with pytest.raises(UsageError, match=r"stream\(batch_size=0"):
+        stream([], batch_size=0)
+    with pytest.raises(UsageError, match="workers=0"):
+        stream([], workers=0)
+    with pytest.raises(UsageError, match="errors='ignore'"):
+        stream([], errors="ignore")
 
 
 def test_an_encoders_stream_gives_what_embed_gives(finished_bundle: Path, photos: Path):
