@@ -2,9 +2,11 @@
 
 import os
 import random
+import shutil
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -29,22 +31,33 @@ def run_for(seconds: float, *arguments: object) -> int:
     return process.returncode
 
 
+def kill_often(longest: float, *arguments: object) -> Iterator[None]:
+    """Starts a command until it was killed KILLS times and then ended by itself; yields whenever it ended by itself.
+
+    A machine may be so fast that it is done after fewer kills: the caller checks what it left, and takes it away.
+    """
+    delays = random.Random(0)
+    killed = 0
+    while killed < KILLS:
+        if run_for(delays.uniform(0.3, longest), *arguments) == 0:
+            yield
+        else:
+            killed += 1
+    assert run_for(600, *arguments) == 0
+    yield
+
+
 @pytest.mark.slow
 def test_a_training_killed_twenty_times_ends_in_the_same_weights(photos: Path, tmp_path: Path):
     dials = ("--backbone", "conv4", "--image-size", 32, "--epochs", EPOCHS, "--batch-size", 16, "--workers", 2)
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     assert run_for(600, "train", photos, "--out", whole, *dials) == 0
-    delays = random.Random(0)
-    codes = []
-    while codes.count(-9) < KILLS and 0 not in codes:
-        # From before the first import to some epochs on.
-        codes.append(run_for(delays.uniform(1, 9), "train", photos, "--out", killed, *dials, "--resume"))
-    assert codes.count(-9) >= KILLS / 2, f"a fast machine was done after {len(codes)} starts: take more epochs"
-    assert run_for(600, "train", photos, "--out", killed, *dials, "--resume") == 0
-    for name in ("encoder.safetensors", "encoder.json", "calibration.npz", "config.json", "views.png"):
-        assert (killed / name).read_bytes() == (whole / name).read_bytes(), name
-    assert len((killed / "metrics.jsonl").read_text().splitlines()) == EPOCHS + 1  # and the untrained network
-    assert [entry.name for entry in killed.iterdir() if entry.name.startswith(".")] == []
+    for _ in kill_often(9, "train", photos, "--out", killed, *dials, "--resume"):
+        for name in ("encoder.safetensors", "encoder.json", "calibration.npz", "config.json", "views.png"):
+            assert (killed / name).read_bytes() == (whole / name).read_bytes(), name
+        assert len((killed / "metrics.jsonl").read_text().splitlines()) == EPOCHS + 1  # and the untrained network
+        assert [entry.name for entry in killed.iterdir() if entry.name.startswith(".")] == []
+        shutil.rmtree(killed)
 
 
 @pytest.mark.slow
@@ -56,15 +69,10 @@ def test_an_embedding_killed_twenty_times_ends_in_the_same_file(finished_bundle:
             os.link(path, folder / f"{path.parent.name}-{path.name}")
     command = ("embed", finished_bundle, tmp_path / "images", "--resume", "-o")
     assert run_for(600, *command, tmp_path / "whole.npz") == 0
-    delays = random.Random(0)
-    codes = []
-    while codes.count(-9) < KILLS and 0 not in codes:
-        # From before the first import to a piece or two on.
-        codes.append(run_for(delays.uniform(0.3, 2.5), *command, tmp_path / "killed.npz"))
-    assert codes.count(-9) >= KILLS / 2, f"a fast machine was done after {len(codes)} starts: take more images"
-    assert run_for(600, *command, tmp_path / "killed.npz") == 0
-    assert (tmp_path / "killed.npz").read_bytes() == (tmp_path / "whole.npz").read_bytes()
-    assert sorted(entry.name for entry in tmp_path.iterdir()) == ["images", "killed.npz", "whole.npz"]
+    for _ in kill_often(2.5, *command, tmp_path / "killed.npz"):
+        assert (tmp_path / "killed.npz").read_bytes() == (tmp_path / "whole.npz").read_bytes()
+        assert sorted(entry.name for entry in tmp_path.iterdir()) == ["images", "killed.npz", "whole.npz"]
+        (tmp_path / "killed.npz").unlink()
 
 
 @pytest.mark.slow

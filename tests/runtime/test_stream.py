@@ -1,4 +1,3 @@
-import gc
 import threading
 import weakref
 from collections.abc import Iterator
@@ -63,7 +62,6 @@ def test_it_takes_no_more_than_the_next_batch_and_holds_no_more_than_two():
 
     for chunk in stream(sources()):
         del chunk
-        gc.collect()
     assert 4 <= most <= 3 * 4  # those decoded, those embedded, and those that the loop here holds
 
 
