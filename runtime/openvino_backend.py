@@ -79,10 +79,8 @@ class OpenVinoBackend:
 
 
 def _batch_size(images: int) -> int:
-    """The largest size that `images` fill, or the smallest that holds them all."""
-    if images >= BATCH_SIZES[-1]:
-        return BATCH_SIZES[-1]
-    return next(size for size in BATCH_SIZES if size >= images)
+    """The largest size of which so many images fill three quarters or more: the rest of it is work for nothing."""
+    return max(size for size in BATCH_SIZES if size == 1 or 4 * images >= 3 * size)
 
 
 def _compile(contents: tuple[bytes, ...], size: int, threads: int, device: str) -> Any:

@@ -143,7 +143,7 @@ def test_batch_norm_in_training_mode(bundle: Path, photos: Path):
         if isinstance(module, nn.BatchNorm2d):
             setattr(network.backbone, name, BatchStatistics(module))
     write_network(bundle, network)
-    assert "Likely cause: batch norm is in training mode" in caught(bundle, photos)
+    assert "batch: batch norm is in training mode" in caught(bundle, photos)
 
 
 def test_weights_of_another_run_in_the_model(bundle: Path, photos: Path):

@@ -16,6 +16,14 @@ def test_any_batch_size(finished_bundle: Path, random: np.random.Generator):
         np.testing.assert_allclose(backend.run(image[None])[0], row, atol=1e-5)
 
 
+@pytest.mark.parametrize("images", [1, 2, 3, 4, 50])
+def test_threads_that_share_a_batch_out_keep_its_order(finished_bundle: Path, random: np.random.Generator, images: int):
+    content = ((finished_bundle / "fp32.onnx").read_bytes(),)
+    pixels = random.integers(0, 256, (images, 32, 32, 3), dtype=np.uint8)
+    expected = OnnxRuntimeBackend.load(content, threads=1).run(pixels)
+    np.testing.assert_allclose(OnnxRuntimeBackend.load(content, threads=3).run(pixels), expected, atol=1e-5)
+
+
 def test_threads_are_those_asked_for(finished_bundle: Path):
     backend = OnnxRuntimeBackend.load(((finished_bundle / "fp32.onnx").read_bytes(),), threads=3)
     assert backend._session.get_session_options().intra_op_num_threads == 3

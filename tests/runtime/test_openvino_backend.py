@@ -24,7 +24,7 @@ def contents(bundle: Path) -> tuple[bytes, ...]:
     return tuple((bundle / name).read_bytes() for name in ("fp32.xml", "fp32.bin"))
 
 
-@pytest.mark.parametrize(("images", "size"), [(1, 1), (2, 8), (8, 8), (9, 32), (31, 32), (32, 32), (1000, 32)])
+@pytest.mark.parametrize(("images", "size"), [(1, 1), (5, 1), (6, 8), (23, 8), (24, 32), (1000, 32)])
 def test_a_batch_is_cut_into_few_sizes(images: int, size: int):
     assert _batch_size(images) == size
 
@@ -37,7 +37,7 @@ def test_it_computes_in_float32_whatever_the_cpu_prefers(finished_bundle: Path):
 
 def test_only_the_sizes_that_are_used_are_compiled(finished_bundle: Path):
     backend = OpenVinoBackend.load(contents(finished_bundle), threads=1)
-    backend.run(np.zeros((33, 32, 32, 3), np.uint8))
+    assert backend.run(np.zeros((33, 32, 32, 3), np.uint8)).shape[0] == 33
     assert set(backend._compiled) == {1, 32}
 
 
