@@ -50,17 +50,18 @@ class Variant:
 class ModelFile:
     """A variant's bytes, hash already checked, and what it takes to feed them.
 
-    `name`: the variant's. `contents`: its files', the model first.
+    `name`: the variant's. `contents`: its files', the model first. `sha256s`: theirs.
     """
 
     name: str
     contents: tuple[bytes, ...]
+    sha256s: tuple[str, ...]
     preprocessing: Preprocessing
     embedding_size: int
 
     def digest(self) -> str:
         """12 hexadecimal digits that tell this model from every other; part of `Encoder.id`."""
-        return sha256("".join(sha256(content) for content in self.contents).encode())[:12]
+        return sha256("".join(self.sha256s).encode())[:12]
 
 
 @dataclass(frozen=True)
@@ -148,7 +149,8 @@ class Bundle:
         contents = tuple(self.read(name) for name in variant.files)
         if variant.format == "onnx":
             check_whole(self.path / variant.name, contents[0])
-        return ModelFile(variant.name, contents, self.preprocessing, self.embedding_size)
+        sha256s = tuple(self.manifest["files"][name]["sha256"] for name in variant.files)
+        return ModelFile(variant.name, contents, sha256s, self.preprocessing, self.embedding_size)
 
 
 def check_whole(file: Path, content: bytes) -> None:

@@ -14,6 +14,7 @@ from .bundle import FORMAT_VERSION, Bundle, ModelFile, Variant, check_claims, ch
 from .cpus import available_cpus
 from .errors import BundleError, EngineError, ImageError, UsageError
 from .fidelity import Vectors
+from .files import sha256
 from .onnxruntime_backend import OnnxRuntimeBackend
 from .openvino_backend import OpenVinoBackend
 from .preprocessing import Pixels, Preprocessing, Source, prepare
@@ -207,7 +208,8 @@ def _read_model_file(path: Path) -> ModelFile:
         if version > FORMAT_VERSION:
             raise BundleError(f"format {version} is newer than this byol-edge reads; pip install --upgrade byol-edge")
         preprocessing = Preprocessing.from_json(essentials["preprocessing"])
-        return ModelFile(essentials["variant"], (content,), preprocessing, int(essentials["embedding_size"]))
+        name, size = essentials["variant"], int(essentials["embedding_size"])
+        return ModelFile(name, (content,), (sha256(content),), preprocessing, size)
     except (BundleError, EngineError) as error:
         raise type(error)(f"{path}: {error}") from error
     except (KeyError, TypeError, ValueError) as error:

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +13,9 @@ from numpy.typing import NDArray
 from .bundle import METADATA_KEY
 from .errors import BundleError, EngineError
 from .preprocessing import Pixels
+
+if TYPE_CHECKING:
+    from concurrent.futures import ThreadPoolExecutor
 
 CPU = "CPUExecutionProvider"
 
@@ -77,6 +79,8 @@ class OnnxRuntimeBackend:
     @cached_property
     def _sharing(self) -> tuple[Any, ThreadPoolExecutor]:
         """A session that runs on the thread that calls it, and the threads that will. Made at the first batch."""
+        from concurrent.futures import ThreadPoolExecutor
+
         return self._start(1), ThreadPoolExecutor(self._threads, "byol-edge-embed")
 
     def metadata(self) -> dict[str, Any]:

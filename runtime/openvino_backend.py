@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 import io
 import json
 import re
@@ -61,6 +60,8 @@ class OpenVinoBackend:
         """What export wrote into an IR of how to feed it; None for an .onnx file, whose metadata OpenVINO drops."""
         if len(self._contents) == 1:
             return None
+        import html
+
         found = re.search(rf'<{METADATA_KEY} value="([^"]*)"'.encode(), self._contents[0])
         if found is None:
             raise BundleError("the IR was not exported by byol-edge: its rt_info does not say how to feed it")

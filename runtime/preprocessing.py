@@ -71,8 +71,10 @@ class Preprocessing:
 
 
 def prepare(source: Source, preprocessing: Preprocessing) -> Pixels:
-    """One image as uint8 `[image_size, image_size, 3]`, RGB. Raises ImageError."""
+    """One image as uint8 `[image_size, image_size, 3]`, RGB; one that is so already, itself. Raises ImageError."""
     side = preprocessing.image_size
+    if isinstance(source, np.ndarray) and source.dtype == np.uint8 and source.shape == (side, side, 3):
+        return source
     image = open_image(source, REDUCED_MARGIN * side)
     if image.size != (side, side):
         image = _resize(image, preprocessing, describe(source))
