@@ -20,6 +20,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -86,43 +87,48 @@ def print_overhead(bundle: Path) -> None:
             "embed": lambda images=images: encoder.embed(images if len(images) > 1 else images[0]),
         }
         # Some calls of each in turn: the engine's threads spin for a while after a call, at the expense of the next.
-        blocks = {name: lambda way=way: [way() for _ in range(CALLS)] for name, way in ways.items()}
+        blocks: dict[str, Callable[[], object]] = {name: partial(repeat, way) for name, way in ways.items()}
         seconds = in_turn(blocks, 50 if batch == 1 else 10)
         bare, whole = (1e3 / CALLS * np.array(seconds[name]) for name in ways)
         share = np.median(whole - bare) / np.median(bare)
         print(f"  batch {batch}: engine {middle(bare)} ms, embed adds {middle(whole - bare)} ms, {share:.1%}")
 
 
+def repeat(way: Callable[[], object]) -> None:
+    for _ in range(CALLS):
+        way()
+
+
 def print_road(bundle: Path, folder: Path) -> None:
-    """Images a second, from files to vectors; and the share of the bound that decoding, resizing and inference set."""
+    """Images a second, from files to vectors, and the share of the bound: what the parts would allow, each alone."""
     paths = find_images(folder)[:IMAGES_A_ROUND]
+    preprocessing = Bundle.open(bundle).preprocessing
+    pixels = np.stack([prepare(path, preprocessing) for path in paths])
     ours = {
         f"byol-edge {name} {engine}": Encoder(bundle, name, engine)
         for name, engine in (("int8.onnx", "onnxruntime"), ("int8.xml", "openvino"), ("fp32.onnx", "onnxruntime"))
     }
-    ways: dict[str, Callable[[], object]] = {
-        name: lambda encoder=encoder: list(encoder.stream(paths)) for name, encoder in ours.items()
-    }
+    parts: dict[str, Callable[[], object]] = {"decode": lambda: [prepare(path, preprocessing) for path in paths]}
+    ways: dict[str, Callable[[], object]] = {}
+    for name, encoder in ours.items():
+        ways[name] = lambda encoder=encoder: list(encoder.stream(paths))
+        parts[f"infer {name}"] = lambda encoder=encoder: [encoder.run(each) for each in in_batches(pixels)]
     with tempfile.TemporaryDirectory() as place:
         ways["PyTorch + torchvision"] = by_torch(bundle, paths, Path(place))
         ways["fastembed"] = by_fastembed(bundle, paths, Path(place))
         ways["OpenVINO by hand"] = by_openvino(bundle, paths)
-        seconds = in_turn(ways, ROUNDS)
-    for name, each in seconds.items():
-        rates = [len(paths) / second for second in each]
-        bound = f", {np.median(rates) / find_bound(ours[name], paths):.0%} of its bound" if name in ours else ""
+        seconds = in_turn(ways | parts, ROUNDS)
+    for name in ways:
+        rates = [len(paths) / each for each in seconds[name]]
+        bound = ""
+        if name in ours:  # decoding takes one core, inference all of them
+            core_seconds = np.median(seconds["decode"]) + available_cpus() * np.median(seconds[f"infer {name}"])
+            bound = f", {np.median(rates) / (available_cpus() * len(paths) / core_seconds):.0%} of its bound"
         print(f"  {name:<32}{middle(rates)} images/s{bound}")
 
 
-def find_bound(encoder: Encoder, paths: list[Path]) -> float:
-    """Images a second if nothing but decoding, resizing and inference took time, each measured alone."""
-    start = time.perf_counter()
-    pixels = np.stack([prepare(path, encoder.preprocessing) for path in paths])
-    decoding = (time.perf_counter() - start) / len(paths)
-    batches = [pixels[place : place + BATCH] for place in range(0, len(pixels), BATCH)]
-    seconds = in_turn({"run": lambda: [encoder.run(batch) for batch in batches]}, ROUNDS)["run"]
-    inference = available_cpus() * float(np.median(seconds)) / len(paths)
-    return available_cpus() / (decoding + inference)
+def in_batches(pixels: NDArray[np.uint8]) -> list[NDArray[np.uint8]]:
+    return [pixels[place : place + BATCH] for place in range(0, len(pixels), BATCH)]
 
 
 def by_torch(bundle: Path, paths: list[Path], place: Path) -> Callable[[], object]:
@@ -273,7 +279,8 @@ def installed_size(*names: str) -> int:
             distribution = importlib.metadata.distribution(name)
         except importlib.metadata.PackageNotFoundError:  # for another system
             continue
-        found[name] = sum(Path(str(file.locate())).stat().st_size for file in distribution.files or () if file.locate().exists())  # type: ignore[attr-defined]  # noqa: E501  # fmt: skip
+        files = [Path(str(file.locate())) for file in distribution.files or ()]
+        found[name] = sum(file.stat().st_size for file in files if file.exists())
         required = [each for each in distribution.requires or () if "extra ==" not in each]
         front += [re.split(r"[^A-Za-z0-9._-]", each)[0] for each in required]
     return sum(found.values())
