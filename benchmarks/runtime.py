@@ -217,7 +217,7 @@ def by_openvino(bundle: Path, paths: list[Path]) -> Callable[[], object]:
 
 # Each starts a process, imports, loads a model (INT8; fastembed FP32) and embeds an image.
 STARTS = {
-    "byol-edge": "from byol_edge.runtime import Encoder\nimported()\nEncoder(bundle).embed(image)",
+    "byol-edge": 'from byol_edge.runtime import Encoder\nimported()\nEncoder(bundle, "int8.onnx").embed(image)',
     "engine alone": """
 import numpy, onnxruntime
 from numpy.typing import NDArray

@@ -6,6 +6,7 @@ import difflib
 import errno
 import io
 import sys
+import warnings
 from typing import Any
 
 import click
@@ -84,6 +85,8 @@ def main() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # a dash that a terminal cannot show is no reason to fail
+    # Pillow's warning of images past its limit: they are refused, or, as a JPEG, decoded at reduced scale.
+    warnings.filterwarnings("ignore", "Image size", RuntimeWarning)
     sys.exit(cli())
 
 

@@ -14,12 +14,13 @@ from numpy.typing import NDArray
 
 from ..models.network import embed_pixels
 from ..models.weights import WEIGHTS
-from ..runtime.bundle import BUNDLE, FORMAT_VERSION, GOLDEN, MANIFEST
+from ..runtime.bundle import BUNDLE, GOLDEN, MANIFEST
 from ..runtime.cpus import available_cpus
 from ..runtime.errors import FidelityError
 from ..runtime.fidelity import GATES, OWN_COSINE, Fidelity, compare, failed_gates
 from ..runtime.files import check_output, sha256, to_json, whole_folder
 from ..runtime.golden import PYTORCH
+from ..runtime.model_file import FORMAT_READER, FORMAT_VERSION
 from ..runtime.onnxruntime_backend import OnnxRuntimeBackend
 from ..runtime.openvino_backend import OpenVinoBackend
 from ..runtime.preprocessing import Pixels
@@ -145,6 +146,7 @@ def _manifest(
     contents = {name: (folder / name).read_bytes() for name in sorted(listed)}
     return {
         "format_version": FORMAT_VERSION,
+        "format_reader": FORMAT_READER,
         "network": {"backbone": source.spec.backbone, "stem": source.spec.stem},
         "embedding_size": source.spec.embedding_size,
         "preprocessing": source.spec.preprocessing.to_json(),

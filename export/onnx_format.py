@@ -22,8 +22,8 @@ from timm.utils import reparameterize_model  # pyright: ignore[reportPrivateImpo
 from torch import Tensor, nn
 
 from ..models.network import InferenceNetwork
-from ..runtime.bundle import METADATA_KEY
 from ..runtime.errors import RunError
+from ..runtime.model_file import METADATA_KEY
 
 # Old enough for engines of 2023, new enough for torch's exporter.
 OPSET = 18

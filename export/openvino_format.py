@@ -8,7 +8,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from ..runtime.bundle import METADATA_KEY
+from ..runtime.model_file import METADATA_KEY
 from ..runtime.openvino_backend import import_openvino
 from .onnx_format import Graph, quiet
 

@@ -10,10 +10,10 @@ from typing import Any
 
 import onnx
 
-from ..runtime.bundle import FORMAT_VERSION
 from ..runtime.cpus import available_cpus
 from ..runtime.fidelity import compare
 from ..runtime.files import sha256
+from ..runtime.model_file import FORMAT_READER, FORMAT_VERSION
 from ..runtime.onnxruntime_backend import OnnxRuntimeBackend
 from ..runtime.openvino_backend import OpenVinoBackend
 from . import onnx_int8, tuning
@@ -136,6 +136,7 @@ def _essentials(source: Source, variant: str) -> dict[str, Any]:
     """What a model file needs to work alone."""
     return {
         "format_version": FORMAT_VERSION,
+        "format_reader": FORMAT_READER,
         "variant": variant,
         "precision": variant.split(".")[0],
         "embedding_size": source.spec.embedding_size,

@@ -9,14 +9,11 @@ from typing import Any
 
 from .errors import BundleError, UsageError
 from .files import FolderKind, sha256
-from .onnx_file import has_external_data
+from .model_file import ModelFile, check_format, check_whole, read_metadata
 from .preprocessing import Preprocessing
 
 MANIFEST = "manifest.json"
 GOLDEN = "golden.npz"
-FORMAT_VERSION = 1
-# The key, in a model file's metadata, of what the manifest says about it.
-METADATA_KEY = "byol_edge"
 
 BUNDLE = FolderKind(
     "bundle",
@@ -44,24 +41,6 @@ class Variant:
     @property
     def format(self) -> str:
         return Path(self.name).suffix[1:]  # "onnx" or "xml"
-
-
-@dataclass(frozen=True)
-class ModelFile:
-    """A variant's bytes, hash already checked, and what it takes to feed them.
-
-    `name`: the variant's. `contents`: its files', the model first. `sha256s`: theirs.
-    """
-
-    name: str
-    contents: tuple[bytes, ...]
-    sha256s: tuple[str, ...]
-    preprocessing: Preprocessing
-    embedding_size: int
-
-    def digest(self) -> str:
-        """12 hexadecimal digits that tell this model from every other; part of `Encoder.id`."""
-        return sha256("".join(self.sha256s).encode())[:12]
 
 
 @dataclass(frozen=True)
@@ -145,25 +124,16 @@ class Bundle:
         return content
 
     def model(self, variant: Variant) -> ModelFile:
-        """The variant's bytes, checked. Raises BundleError."""
+        """The variant's bytes, checked: by their hashes, and by what they say of themselves. Raises BundleError."""
         contents = tuple(self.read(name) for name in variant.files)
         if variant.format == "onnx":
             check_whole(self.path / variant.name, contents[0])
+        _check_claims(self, variant.name, read_metadata(self.path / variant.name, contents[0]))
         sha256s = tuple(self.manifest["files"][name]["sha256"] for name in variant.files)
         return ModelFile(variant.name, contents, sha256s, self.preprocessing, self.embedding_size)
 
 
-def check_whole(file: Path, content: bytes) -> None:
-    """Raises BundleError if an .onnx file is none, or takes weights from other files, which nothing has hashed."""
-    try:
-        external = has_external_data(content)
-    except ValueError as error:
-        raise BundleError(f"{file}: not an .onnx file ({error})") from error
-    if external:
-        raise BundleError(f"{file}: takes weights from another file (external data); do not trust this model")
-
-
-def check_claims(bundle: Bundle, variant: str, metadata: dict[str, Any] | None) -> None:
+def _check_claims(bundle: Bundle, variant: str, metadata: dict[str, Any]) -> None:
     """Raises BundleError where a model file says otherwise of itself than the manifest does of `variant`."""
     manifest = bundle.manifest
     claims = {
@@ -174,7 +144,7 @@ def check_claims(bundle: Bundle, variant: str, metadata: dict[str, Any] | None) 
         "encoder_sha256": manifest["files"].get("encoder.safetensors", {}).get("sha256"),
     }
     for name, claimed in claims.items():
-        told = (metadata or {}).get(name, claimed)
+        told = metadata.get(name, claimed)
         if claimed is not None and told != claimed:
             what = (
                 "was made from other weights than encoder.safetensors"
@@ -187,12 +157,7 @@ def check_claims(bundle: Bundle, variant: str, metadata: dict[str, Any] | None) 
 def _check_manifest(manifest: Any, file: Path) -> None:
     """Refuses a manifest of a newer format, one that lacks what is read later, or one that points out of its folder."""
     try:
-        version = manifest["format_version"]
-        if int(version) > FORMAT_VERSION:
-            raise BundleError(
-                f"{file}: bundle format {version} is newer than this byol-edge reads ({FORMAT_VERSION}); "
-                "pip install --upgrade byol-edge"
-            )
+        check_format(file, manifest)
         Preprocessing.from_json(manifest["preprocessing"])
         int(manifest["embedding_size"])
         _ = manifest["network"]["backbone"].strip(), manifest["network"]["stem"].strip()

@@ -10,14 +10,14 @@ from typing import Any, overload
 
 import numpy as np
 
-from .bundle import FORMAT_VERSION, Bundle, ModelFile, Variant, check_claims, check_whole
+from .bundle import Bundle, Variant
 from .cpus import available_cpus
 from .errors import BundleError, EngineError, ImageError, UsageError
 from .fidelity import Vectors
-from .files import sha256
+from .model_file import read_alone
 from .onnxruntime_backend import OnnxRuntimeBackend
 from .openvino_backend import OpenVinoBackend
-from .preprocessing import Pixels, Preprocessing, Source, prepare
+from .preprocessing import Pixels, Source, prepare
 from .self_test import SelfTest, run_self_test
 from .stream import Chunk, stream_chunks
 
@@ -60,7 +60,7 @@ class Encoder:
             raise UsageError(f"threads={threads}: from 1 to {MOST_THREADS}")
         if Path(path).suffix == ".onnx" and not Path(path).is_dir():
             self.bundle = None
-            model = _read_model_file(Path(path))
+            model = read_alone(Path(path))
             engine = _find_engines(backend)[0]
             if variant not in ("auto", model.name, model.name.split(".")[0]):
                 raise UsageError(f"{path} is {model.name}, not {variant}")
@@ -72,8 +72,6 @@ class Encoder:
             self._backend: Any = engine.load(model.contents, threads, device.lower(), low_power)
         except EngineError as error:
             raise EngineError(f"{path}: {model.name}: {error}") from error
-        if self.bundle is not None:
-            check_claims(self.bundle, model.name, self._backend.metadata())
         self.variant = model.name
         """The variant's name: "int8.onnx"."""
         self.engine = engine.name
@@ -193,24 +191,3 @@ def _find_engines(backend: str) -> list[Backend]:
     if not engines:
         raise UsageError(f"no engine {backend!r}; there are {', '.join(engine.name for engine in BACKENDS)}")
     return engines
-
-
-def _read_model_file(path: Path) -> ModelFile:
-    """An .onnx file on its own: its metadata holds the manifest's essentials. Raises BundleError and EngineError."""
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise BundleError(f"{path}: cannot be read ({error.strerror})") from error
-    check_whole(path, content)
-    try:
-        essentials = OnnxRuntimeBackend.load((content,), threads=1).metadata()
-        version = essentials["format_version"]
-        if version > FORMAT_VERSION:
-            raise BundleError(f"format {version} is newer than this byol-edge reads; pip install --upgrade byol-edge")
-        preprocessing = Preprocessing.from_json(essentials["preprocessing"])
-        name, size = essentials["variant"], int(essentials["embedding_size"])
-        return ModelFile(name, (content,), (sha256(content),), preprocessing, size)
-    except (BundleError, EngineError) as error:
-        raise type(error)(f"{path}: {error}") from error
-    except (KeyError, TypeError, ValueError) as error:
-        raise BundleError(f"{path}: its metadata is not byol-edge's ({error}); export it again") from error

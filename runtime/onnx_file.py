@@ -1,4 +1,4 @@
-"""What an .onnx file must not do: take weights from other files. Read without the onnx package, which no device needs.
+"""An .onnx file read without the onnx package, which no device needs: its properties, and whether it is all there.
 
 External data has let a model read any file of the machine (onnx before 1.21: paths out of the folder, links); what this
 project exports is always one file. Only the tags and lengths of the protobuf messages are read, not the weights.
@@ -19,12 +19,23 @@ PATHS = {
     "SparseTensor": {1: "Tensor", 2: "Tensor"},
 }
 EXTERNAL_DATA, DATA_LOCATION = 13, 14
+PROPERTIES = 14  # of the model: entries of a key and a value
 MOST_NESTED = 50
 
 
 def has_external_data(content: bytes) -> bool:
     """Whether a tensor of the model lies in another file. Raises ValueError if this is no protobuf."""
     return _search(memoryview(content), "Model", 0)
+
+
+def read_properties(content: bytes) -> dict[str, str]:
+    """The model's metadata. Raises ValueError if this is no protobuf."""
+    found = {}
+    for field, value in _fields(memoryview(content)):
+        if field == PROPERTIES and isinstance(value, memoryview):
+            entry = {number: part.tobytes().decode() for number, part in _fields(value) if isinstance(part, memoryview)}
+            found[entry.get(1)] = entry.get(2, "")
+    return found
 
 
 def _search(message: memoryview, kind: str, depth: int) -> bool:

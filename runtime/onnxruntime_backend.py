@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -10,8 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .bundle import METADATA_KEY
-from .errors import BundleError, EngineError
+from .errors import EngineError
 from .preprocessing import Pixels
 
 if TYPE_CHECKING:
@@ -82,13 +80,6 @@ class OnnxRuntimeBackend:
         from concurrent.futures import ThreadPoolExecutor
 
         return self._start(1), ThreadPoolExecutor(self._threads, "byol-edge-embed")
-
-    def metadata(self) -> dict[str, Any]:
-        """What export wrote into the file of how to feed it. Raises BundleError where there is nothing."""
-        text = self._session.get_modelmeta().custom_metadata_map.get(METADATA_KEY)
-        if text is None:
-            raise BundleError("the .onnx file was not exported by byol-edge: its metadata does not say how to feed it")
-        return json.loads(text)
 
 
 def _run(session: Any, images: Pixels) -> NDArray[np.float32]:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import io
-import json
-import re
 import sys
 import threading
 from functools import cache
@@ -13,8 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .bundle import METADATA_KEY
-from .errors import BundleError, EngineError
+from .errors import EngineError
 from .preprocessing import Pixels
 
 # Static shapes are faster than a dynamic one, and INT8 with a dynamic one crashes on CPUs with AMX (openvino issue
@@ -55,17 +52,6 @@ class OpenVinoBackend:
             pieces.append(self._infer(images[:size], size))
             images = images[size:]
         return np.concatenate(pieces)
-
-    def metadata(self) -> dict[str, Any] | None:
-        """What export wrote into an IR of how to feed it; None for an .onnx file, whose metadata OpenVINO drops."""
-        if len(self._contents) == 1:
-            return None
-        import html
-
-        found = re.search(rf'<{METADATA_KEY} value="([^"]*)"'.encode(), self._contents[0])
-        if found is None:
-            raise BundleError("the IR was not exported by byol-edge: its rt_info does not say how to feed it")
-        return json.loads(html.unescape(found[1].decode()))
 
     def _infer(self, images: Pixels, size: int) -> NDArray[np.float32]:
         padded = np.zeros((size, *images.shape[1:]), np.uint8)

@@ -11,8 +11,8 @@ import numpy as np
 import onnx
 from byol_edge.export import onnx_format
 from byol_edge.models.weights import save_weights
-from byol_edge.runtime.bundle import METADATA_KEY
 from byol_edge.runtime.files import sha256
+from byol_edge.runtime.model_file import METADATA_KEY
 from onnx import numpy_helper
 from torch import nn
 

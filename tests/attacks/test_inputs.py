@@ -41,6 +41,15 @@ def test_a_decompression_bomb_is_refused_unopened(side: int):
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 50_000  # KiB
 
 
+def test_the_command_refuses_a_bomb_in_one_line(finished_bundle: Path, tmp_path: Path):
+    (tmp_path / "bomb.png").write_bytes(png(10_000, 10_000))
+    command = [sys.executable, "-m", "byol_edge.cli.main", "embed", finished_bundle, tmp_path, "-o", tmp_path / "v.npz"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 1
+    assert [line.split(": ")[0] for line in done.stderr.splitlines()] == ["left out", "byol-edge"]
+    assert "too large: 10000 × 10000 pixels" in done.stderr
+
+
 @pytest.mark.parametrize(("side", "decoded"), [(9_400, True), (9_600, False)])
 def test_the_largest_image_takes_bounded_memory_and_a_larger_one_is_refused(tmp_path: Path, side: int, decoded: bool):
     Image.new("RGBA", (side, side)).save(tmp_path / "large.png", compress_level=1)

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from byol_edge.runtime.bundle import METADATA_KEY
+from byol_edge.runtime.model_file import METADATA_KEY
 from byol_edge.runtime.openvino_backend import import_openvino
 
 

@@ -57,8 +57,8 @@ def test_what_is_no_bundle_is_said_to_be_none(tmp_path: Path, bundle: Path):
 
 
 def test_a_newer_format_says_what_to_install(bundle: Path):
-    change_manifest(bundle, lambda manifest: manifest.update(format_version=99))
-    with pytest.raises(BundleError, match=r"format 99 is newer .* pip install --upgrade byol-edge"):
+    change_manifest(bundle, lambda manifest: manifest.update(format_version=99, format_reader="byol-edge>=7.2"))
+    with pytest.raises(BundleError, match=r"manifest\.json: .*format 99 is newer .* pip install 'byol-edge>=7\.2'"):
         Bundle.open(bundle)
 
 
