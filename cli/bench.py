@@ -8,10 +8,10 @@ from pathlib import Path
 import click
 
 from ..runtime.bundle import Bundle
-from ..runtime.encoder import MOST_THREADS, Encoder
+from ..runtime.encoder import MOST_THREADS, Encoder, find_pairs
 from ..runtime.errors import EngineError
 from ..runtime.timing import time_in_turn
-from .output import note, print_json, print_table
+from .output import note, print_json, print_table, say
 
 
 @click.command(short_help="Time every variant and engine of a bundle, side by side, on this machine.")
@@ -29,12 +29,14 @@ def bench(bundle: Path, batch_size: int, seconds: float, threads: int | None, as
     """
     opened = Bundle.open(bundle)
     encoders = []
-    for variant in opened.variants.values():
-        if opened.holds(variant):
-            try:
-                encoders.append(Encoder(bundle, variant.name, threads=threads))
-            except EngineError as error:
-                note(f"left out: {error}")
+    left_out: dict[str, list[str]] = {}
+    for variant, engine in find_pairs(opened):
+        try:
+            encoders.append(Encoder(bundle, variant, engine, threads))
+        except EngineError as error:
+            left_out.setdefault(str(error.__cause__), []).append(f"{variant} on {engine}")
+    for why, names in left_out.items():
+        note(f"left out: {', '.join(names)}: {why}")
     if not encoders:
         raise EngineError(f"{bundle}: none of its variants can run here")
     side = opened.preprocessing.image_size
@@ -44,8 +46,15 @@ def bench(bundle: Path, batch_size: int, seconds: float, threads: int | None, as
         print_json({each.id: asdict(timing) for each, timing in results})
         return
     rows = [
-        (each.variant, each.engine, f"{timing.median:.2f}", f"{timing.lower:.2f} – {timing.upper:.2f}")
+        (
+            each.variant,
+            each.engine,
+            f"{timing.median:.2f}",
+            f"{timing.lower:.2f} – {timing.upper:.2f}",
+            "passed" if opened.variants[each.variant].passes else "missed",
+        )
         for each, timing in results
     ]
-    columns = ("variant", "engine", "ms/image", "quartiles")
+    columns = ("variant", "engine", "ms/image", "quartiles", "gates")
     print_table(f"{bundle}: batch {batch_size}, {side} px, decoding not counted", columns, rows, left=2)
+    say(f"The default is {opened.default.name}.")

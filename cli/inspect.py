@@ -32,7 +32,7 @@ def inspect(path: Path, as_json: bool) -> None:
             _inspect_run(path, as_json)
         elif path.suffix == ".onnx":
             _inspect_model(path, as_json)
-        elif path.suffix == ".npz":
+        elif path.suffix in (".npz", ".parquet"):
             _inspect_vectors(path, as_json)
         else:
             raise UsageError(f"{path} is not a run, a bundle, an .onnx file or a file of vectors")

@@ -13,8 +13,8 @@ from PIL import Image
 
 from ..models.network import InferenceNetwork, embed_pixels
 from ..runtime.bundle import Bundle
-from ..runtime.encoder import BACKENDS, BATCH_SIZE, Encoder
-from ..runtime.errors import BundleError, ImageError, UsageError
+from ..runtime.encoder import BATCH_SIZE, Encoder, find_pairs
+from ..runtime.errors import ImageError, UsageError
 from ..runtime.fidelity import (
     GATES,
     LEAST_FOR_OVERLAP,
@@ -108,7 +108,7 @@ def validate(
     limits = limits or Limits()
     bundle = Bundle.open(path)
     reference = load_reference(bundle, against)
-    encoders = _load_encoders(bundle, variant)
+    encoders = [Encoder(bundle.path, name, engine) for name, engine in find_pairs(bundle, variant)]
     paths = find_images(data)
     names = read_labels(labels, paths, data) if labels else folder_labels(paths, data)
     floors = _floors(bundle) if names else {}
@@ -134,19 +134,6 @@ def validate(
         around=(*([] if against else _check_golden(bundle, reference.network)), *tests[0].decoding),
         unreadable=tuple(embedded.unreadable),
     )
-
-
-def _load_encoders(bundle: Bundle, variant: str | None) -> list[Encoder]:
-    """Each variant that is here, or the ones meant by `variant`, on each engine that runs its format."""
-    wanted = bundle.choose(variant)
-    if not wanted:
-        raise BundleError(f"{bundle.path}: holds the files of none of its variants; copy them from the original bundle")
-    return [
-        Encoder(bundle.path, each.name, engine.name)
-        for each in wanted
-        for engine in BACKENDS
-        if each.format in engine.formats
-    ]
 
 
 @dataclass(frozen=True)

@@ -185,6 +185,17 @@ def choose(bundle: Bundle, variant: str, backend: str) -> tuple[Variant, Backend
     raise UsageError(f"{backend} does not run {names}; take backend='auto'")
 
 
+def find_pairs(bundle: Bundle, variant: str | None = None) -> list[tuple[str, str]]:
+    """The names of each variant that is here, or of those meant by `variant`, and of each engine that takes its format.
+
+    Raises BundleError if none is here.
+    """
+    wanted = bundle.choose(variant)
+    if not wanted:
+        raise BundleError(f"{bundle.path}: holds the files of none of its variants; copy them from the original bundle")
+    return [(each.name, engine.name) for each in wanted for engine in BACKENDS if each.format in engine.formats]
+
+
 def _find_engines(backend: str) -> list[Backend]:
     """The engines that "auto" or a name means. Raises UsageError if there is none."""
     engines = [engine for engine in BACKENDS if backend in ("auto", engine.name)]

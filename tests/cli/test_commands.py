@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from byol_edge.cli.main import COMMANDS
 from byol_edge.runtime import Encoder, load_vectors
+from byol_edge.runtime.vectors import VectorFile, save_vectors
 from commands import call, fails
 from PIL import Image
 
@@ -103,6 +104,14 @@ def test_json_is_json_and_nothing_else(
     result = call(command, *arguments, "--json")
     assert result.exit_code == 0
     assert isinstance(json.loads(result.stdout), dict)
+
+
+def test_bench_times_every_variant_on_every_engine(finished_bundle: Path):
+    result = json.loads(call("bench", finished_bundle, "--seconds", 0.1, "--json").stdout)
+    assert {name.split(":", 1)[1] for name in result} == {
+        *(f"{name}.onnx:{engine}" for name in ("fp32", "int8") for engine in ("onnxruntime", "openvino")),
+        *(f"{name}.xml:openvino" for name in ("fp32", "int8")),
+    }
 
 
 def test_bad_input_to_train(photos: Path, finished_run: Path, tmp_path: Path):
@@ -205,6 +214,15 @@ def test_a_folder_of_somebody_elses_is_never_overwritten(finished_run: Path, tmp
 def test_inspect_of_a_damaged_run_is_one_line(run: Path, content: str):
     (run / "config.json").write_text(content)
     assert "damaged" in fails(1, "inspect", run)
+
+
+@pytest.mark.parametrize("name", ["v.npz", "v.parquet"])
+def test_inspect_of_vectors_says_who_made_them(tmp_path: Path, name: str):
+    content = VectorFile(np.ones((3, 4), np.float32), ["a", "b", "c"], "3f9a:int8.onnx:onnxruntime")
+    save_vectors(tmp_path / name, content)
+    shown = call("inspect", tmp_path / name).stdout
+    assert "3, of 4 numbers each" in shown
+    assert content.model in shown
 
 
 def test_inspect_of_damaged_vectors_is_one_line(tmp_path: Path):
