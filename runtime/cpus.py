@@ -1,15 +1,52 @@
 """How many CPUs this process may use."""
 
+from __future__ import annotations
+
 import math
 import os
+from collections.abc import Iterator
 from pathlib import Path
+
+CONTROL_GROUPS = Path("/sys/fs/cgroup")
+OWN_GROUPS = Path("/proc/self/cgroup")
 
 
 def available_cpus() -> int:
-    """CPUs by affinity mask and container limit, at least 1 (`os.cpu_count()` ignores both)."""
+    """CPUs by affinity mask and by control groups, at least 1 (`os.cpu_count()` ignores both).
+
+    Containers limit by a control group, and so does systemd (`CPUQuota=`).
+    """
     cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    quotas = [quota for folder in _find_groups() for quota in _read_quota(folder)]
+    return max(1, min(cpus, *(math.ceil(quota) for quota in quotas)) if quotas else cpus)
+
+
+def _find_groups() -> Iterator[Path]:
+    """The folders of this process's control groups and of those above: the tightest limit holds.
+
+    A container may see its own group as the root, whatever its name is outside: folders that are not there are none.
+    """
     try:
-        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
-    except (OSError, ValueError):
-        return cpus
-    return cpus if quota == "max" else max(1, min(cpus, math.ceil(int(quota) / int(period))))
+        lines = OWN_GROUPS.read_text().splitlines()
+    except OSError:
+        return
+    for line in lines:  # "0::/group" in version 2, "4:cpu,cpuacct:/group" in version 1
+        _, controllers, group = line.split(":", 2)
+        if controllers and "cpu" not in controllers.split(","):
+            continue
+        root = CONTROL_GROUPS / "cpu" if controllers else CONTROL_GROUPS
+        inside = Path(group.lstrip("/"))
+        yield from (root / folder for folder in (inside, *inside.parents))
+
+
+def _read_quota(folder: Path) -> Iterator[float]:
+    """The CPUs that a control group allows, if it limits them."""
+    try:
+        if (folder / "cpu.max").exists():
+            quota, period = (folder / "cpu.max").read_text().split()
+        else:
+            quota, period = ((folder / f"cpu.cfs_{name}_us").read_text() for name in ("quota", "period"))
+        if quota != "max" and int(quota) > 0:  # "max", and -1 in version 1: no limit
+            yield int(quota) / int(period)
+    except (OSError, ValueError, ZeroDivisionError):
+        return
