@@ -9,8 +9,9 @@ from typing import Any
 import click
 
 from ..runtime.encoder import BATCH_SIZE, MOST_THREADS, Encoder
+from ..runtime.errors import UsageError
 from ..runtime.images import find_images
-from ..runtime.pieces import check_free, discard_pieces, embed_files, is_finished
+from ..runtime.pieces import check_free, count_missing, discard_pieces, embed_files, is_finished
 from .output import Bar, note, say
 
 
@@ -56,13 +57,16 @@ def embed(
 
     Example: byol-edge embed bundles/photos photos/test -o vectors.npz
     """
-    if not resume:
-        check_free(out, overwrite)
-    elif is_finished(out):
-        say(f"{out} is finished already")
-        return
+    if resume and overwrite:
+        raise UsageError("--resume goes on with what is there, --overwrite begins again: give one of them")
+    check_free(out, resume, overwrite)
     with Encoder(bundle, variant, backend, threads) as encoder:
         paths = find_images(images)
+        if resume and is_finished(out):
+            missing = count_missing(out, encoder.id, paths)
+            hint = f"; {missing} of {len(paths)} images are not in it: --overwrite embeds all again" if missing else ""
+            say(f"{out} is finished already{hint}")
+            return
         if not resume:
             discard_pieces(out)
         with Bar("embedding", len(paths)) as bar:

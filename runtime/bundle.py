@@ -173,7 +173,7 @@ def _check_manifest(manifest: Any, file: Path) -> None:
         if manifest["default"] not in manifest["variants"] or not names <= manifest["files"].keys():
             raise KeyError("default or files")
         unsafe = [name for name in (*manifest["files"], *names) if _leaves_folder(name)]
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError, AttributeError) as error:
         raise BundleError(f"{file}: not a manifest of this project ({error}); export the bundle again") from error
     if unsafe:
         raise BundleError(f"{file}: {unsafe[0]!r} points out of the bundle; do not trust this bundle")

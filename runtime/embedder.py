@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, Transfo
 
 from .encoder import Encoder
 from .fidelity import Vectors
+from .stream import check_many
 
 
 class BundleEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
@@ -37,14 +39,16 @@ class BundleEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
 
     def transform(self, images: Iterable[Any]) -> Vectors:
         """Embeddings float32 `[N, D]` of N images. Raises ImageError at the first that cannot be read."""
+        check_many(images)
         return self._open().embed(list(images))
 
     def _open(self) -> Encoder:
         wanted = (str(self.bundle), self.variant, self.backend, self.threads)
         opened = self.__dict__.get("_opened")
-        if opened is None or opened[0] != wanted:  # parameters may be set again
-            self._opened = opened = (wanted, Encoder(*wanted))
-        return opened[1]
+        process = os.getpid()
+        if opened is None or opened[:2] != (wanted, process):  # parameters may be set again; an engine does not fork
+            self._opened = opened = (wanted, process, Encoder(*wanted))
+        return opened[2]
 
     @property
     def _n_features_out(self) -> int:  # scikit-learn names the columns by it

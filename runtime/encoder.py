@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Any, overload
+from weakref import WeakSet
 
 import numpy as np
 
@@ -14,7 +15,7 @@ from .bundle import Bundle, Variant
 from .cpus import available_cpus
 from .errors import BundleError, EngineError, ImageError, UsageError
 from .fidelity import Vectors
-from .model_file import read_alone
+from .model_file import is_model_file, read_alone
 from .onnxruntime_backend import OnnxRuntimeBackend
 from .openvino_backend import OpenVinoBackend
 from .preprocessing import Pixels, Source, prepare
@@ -26,6 +27,19 @@ Backend = type[OnnxRuntimeBackend | OpenVinoBackend]
 BACKENDS: tuple[Backend, ...] = (OnnxRuntimeBackend, OpenVinoBackend)
 BATCH_SIZE = 32
 MOST_THREADS = 512
+
+
+_OPEN: WeakSet[Encoder] = WeakSet()
+_KEPT: list[Any] = []
+
+
+def _keep_engines() -> None:
+    """In a forked child the end of an engine would wait for threads that stayed in the parent, so it never ends."""
+    _KEPT.extend(encoder._backend for encoder in _OPEN)
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_keep_engines)
 
 
 class Encoder:
@@ -58,7 +72,7 @@ class Encoder:
         threads = available_cpus() if threads is None else threads
         if not 1 <= threads <= MOST_THREADS:
             raise UsageError(f"threads={threads}: from 1 to {MOST_THREADS}")
-        if Path(path).suffix == ".onnx" and not Path(path).is_dir():
+        if is_model_file(Path(path)):
             self.bundle = None
             model = read_alone(Path(path))
             engine = _find_engines(backend)[0]
@@ -84,6 +98,7 @@ class Encoder:
         self.id = f"{model.digest()}:{self.variant}:{self.engine}{place}"
         """What made these vectors: "3f9a1c0d2b4e:int8.onnx:onnxruntime". Vectors of different ids do not mix."""
         self._process = os.getpid()
+        _OPEN.add(self)
 
     @overload
     def embed(self, images: Source) -> Vectors: ...

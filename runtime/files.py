@@ -7,8 +7,8 @@ import io
 import json
 import os
 import shutil
-import zipfile
-from collections.abc import Iterator
+import threading
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
@@ -42,7 +42,7 @@ def whole_file(path: Path) -> Iterator[Path]:
     path.parent.mkdir(parents=True, exist_ok=True)
     _clear_left_over(path)
     # The suffix stays, since writers such as matplotlib's choose the format by it.
-    part = path.with_name(f".{path.name}.{os.getpid()}.part{path.suffix}")
+    part = path.with_name(f"{_prefix(path)}{os.getpid()}-{threading.get_ident()}.part{path.suffix}")
     try:
         yield part
         _flush(part)
@@ -52,13 +52,15 @@ def whole_file(path: Path) -> Iterator[Path]:
         part.unlink(missing_ok=True)
 
 
-def load_arrays(source: Path | bytes) -> dict[str, NDArray[Any]]:
-    """All arrays of an .npz file or of its bytes. Raises ValueError, with a reason, for anything that is not one."""
+def load_arrays(source: Path | bytes, names: Collection[str] = ()) -> dict[str, NDArray[Any]]:
+    """The arrays of an .npz file, or of its bytes: all, or those of these names.
+
+    Raises ValueError, with a reason, for anything that is not one.
+    """
     try:
-        content = source.read_bytes() if isinstance(source, Path) else source
-        with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
-            return {name: arrays[name] for name in arrays.files}
-    except (OSError, EOFError, KeyError, TypeError, AttributeError, ValueError, zipfile.BadZipFile) as error:
+        with np.load(io.BytesIO(source) if isinstance(source, bytes) else source, allow_pickle=False) as arrays:
+            return {name: arrays[name] for name in names or arrays.files}
+    except Exception as error:  # a damaged file makes zipfile, zlib and numpy raise almost anything
         raise ValueError(str(error) or "it is empty") from error
 
 
@@ -89,7 +91,7 @@ def whole_folder(path: Path, overwrite: bool, kind: FolderKind) -> Iterator[Path
     check_output(path, overwrite, kind)
     path.parent.mkdir(parents=True, exist_ok=True)
     _clear_left_over(path)
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    part = path.with_name(f"{_prefix(path)}{os.getpid()}.part")
     part.mkdir()
     try:
         yield part
@@ -122,7 +124,7 @@ def check_output(path: Path, overwrite: bool, kind: FolderKind) -> None:
 
 def _replace_folder(part: Path, path: Path) -> None:
     """Renames `part` to `path`; what was there is put aside first and deleted last."""
-    aside = path.with_name(f".{path.name}.{os.getpid()}.old")
+    aside = path.with_name(f"{_prefix(path)}{os.getpid()}.old")
     if path.exists():
         path.rename(aside)
     try:
@@ -135,10 +137,15 @@ def _replace_folder(part: Path, path: Path) -> None:
     shutil.rmtree(aside, ignore_errors=True)
 
 
+def _prefix(path: Path) -> str:
+    """How the names of temporary files for `path` begin; a long name is cut, so that there is room for the rest."""
+    return f".{os.fsdecode(os.fsencode(path.name)[:150])}."
+
+
 def _clear_left_over(path: Path) -> None:
     """Deletes what a killed process left beside `path`: parts whose process is no more."""
-    for part in path.parent.glob(f".{glob.escape(path.name)}.*.part*"):
-        process = part.name.removeprefix(f".{path.name}.").split(".")[0]
+    for part in path.parent.glob(f"{glob.escape(_prefix(path))}*.part*"):
+        process = part.name.removeprefix(_prefix(path)).split(".")[0].split("-")[0]
         if process.isdigit() and not _is_alive(int(process)):
             shutil.rmtree(part) if part.is_dir() else part.unlink(missing_ok=True)
 

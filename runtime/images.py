@@ -16,10 +16,13 @@ def find_images(folder: str | Path) -> list[Path]:
     once. A path to a single file gives that file. Raises ImageError where there is nothing to find, or no permission.
     """
     root = Path(folder)
-    if root.is_file():
-        return [root]
-    if not root.is_dir():
-        raise ImageError(f"{root}: no such folder")
+    try:
+        if root.is_file():
+            return [root]
+        if not root.is_dir():
+            raise ImageError(f"{root}: no such folder")
+    except OSError as error:  # of a folder above
+        raise ImageError(f"{root}: cannot be read ({error.strerror})") from error
     found = []
     seen = set()
     for parent, folders, names in os.walk(root, followlinks=True, onerror=_refuse):
@@ -27,7 +30,8 @@ def find_images(folder: str | Path) -> list[Path]:
             folders.clear()
             continue
         seen.add(real)
-        folders[:] = [name for name in folders if not name.startswith(".")]
+        # In order, since which of two links to a folder comes first decides on its images' names.
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
         visible = (name for name in names if not name.startswith("."))
         found += [Path(parent, name) for name in visible if Path(name).suffix.lower() in SUFFIXES]
     if not found:

@@ -38,6 +38,14 @@ class ModelFile:
         return sha256("".join(self.sha256s).encode())[:12]
 
 
+def is_model_file(path: Path) -> bool:
+    """Whether this names an .onnx file rather than a bundle. Raises BundleError where that cannot be seen."""
+    try:
+        return path.suffix == ".onnx" and not path.is_dir()
+    except OSError as error:
+        raise BundleError(f"{path}: cannot be read ({error.strerror})") from error
+
+
 def read_alone(path: Path) -> ModelFile:
     """An .onnx file without its bundle: its metadata holds the manifest's essentials. Raises BundleError."""
     try:
@@ -50,7 +58,7 @@ def read_alone(path: Path) -> ModelFile:
         check_format(path, essentials)
         preprocessing = Preprocessing.from_json(essentials["preprocessing"])
         name, size = essentials["variant"], int(essentials["embedding_size"])
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise BundleError(f"{path}: its metadata is not byol-edge's ({error}); export it again") from error
     return ModelFile(name, (content,), (sha256(content),), preprocessing, size)
 

@@ -5,9 +5,11 @@ The pieces of F lie in the folder F.parts, each renamed into place when it is wh
 
 from __future__ import annotations
 
+import fcntl
 import json
-import shutil
+import os
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,22 +18,24 @@ import numpy as np
 from .encoder import Encoder
 from .errors import ByolEdgeError, ImageError, OutputExistsError
 from .fidelity import Vectors
-from .files import load_arrays, to_json, whole_file, write_text
+from .files import FolderKind, check_output, load_arrays, to_json, whole_file
 from .stream import Chunk
-from .vectors import VectorFile, check_format, write_vectors
+from .vectors import VectorFile, check_format, load_names, write_vectors
 
 # Images in a piece, or a few more: whole batches.
 PIECE = 1024
 MARKER = "parts.json"
+PARTS = FolderKind("half-done embedding", MARKER, (MARKER, "*.npz"))
 
 
 @dataclass(frozen=True)
 class Piece:
-    """Vectors float32 `[N, D]` of N `sources`; `failed`: why each of the others could not be read."""
+    """Vectors float32 `[N, D]` of N `sources`, `stamps`: what the files were then; `failed`: sources without any."""
 
     vectors: Vectors
     sources: list[str]
-    failed: dict[str, str]
+    stamps: list[str]
+    failed: list[str]
 
 
 @dataclass(frozen=True)
@@ -42,29 +46,39 @@ class Embedded:
     errors: list[str]
 
 
-def check_free(out: Path, overwrite: bool) -> None:
-    """Raises OutputExistsError if `out` is taken, or an earlier embedding of that name was left unfinished."""
+def check_free(out: Path, resume: bool, overwrite: bool) -> None:
+    """Raises UsageError or OutputExistsError if `out` cannot be written, or must not without a word from the user."""
     check_format(out)
+    parts = parts_of(out)
     if out.is_dir():
         raise OutputExistsError(f"{out} is a folder; choose another --out")
-    if out.exists() and not overwrite:
+    check_output(parts, True, PARTS)
+    if resume or overwrite:
+        return
+    if out.exists():
         raise OutputExistsError(f"{out} exists already; choose another --out, or replace it with --overwrite")
-    parts = parts_of(out)
-    if parts.exists() and not (parts / MARKER).exists() and any(parts.iterdir()):
-        raise OutputExistsError(f"{parts} is in the way, and was not made by `byol-edge embed`; choose another --out")
-    if parts.exists() and not overwrite:
+    if (parts / MARKER).exists():
         raise OutputExistsError(f"{parts} is unfinished: go on with --resume, or begin again with --overwrite")
 
 
 def is_finished(out: Path) -> bool:
     """Whether `out` is there and nothing is left to be joined into it."""
-    return out.is_file() and not parts_of(out).exists()
+    return out.is_file() and not (parts_of(out) / MARKER).exists()
+
+
+def count_missing(out: Path, model: str, paths: list[Path]) -> int:
+    """How many images a finished file does not hold. Raises ByolEdgeError if its vectors are of another model."""
+    sources, made_by = load_names(out)
+    _check_model(out, made_by, model)
+    return len({str(path) for path in paths} - set(sources))
 
 
 def discard_pieces(out: Path) -> None:
-    """Deletes what an earlier embedding left."""
-    if parts_of(out).exists():
-        shutil.rmtree(parts_of(out))
+    """Deletes what an earlier embedding left. Raises ByolEdgeError if it is still at work."""
+    parts = parts_of(out)
+    if (parts / MARKER).exists():
+        with _hold(parts):
+            _delete(parts)
 
 
 def parts_of(out: Path) -> Path:
@@ -82,82 +96,146 @@ def embed_files(
     """Embeds what no piece of `out` holds yet, and joins the pieces into `out`.
 
     `watch` is told, batch by batch, how many images are done, and why some of these could not be read. The file is the
-    same, byte for byte, however often it was interrupted. Images that cannot be read are left out; with `strict`,
-    nothing is written then. Raises ByolEdgeError: also if the pieces are of another model.
+    same, byte for byte, however often it was interrupted; an image that was replaced meanwhile is embedded again, and
+    one that could not be read is tried again, last. Images that cannot be read are left out; with `strict`, nothing is
+    written then. Raises ByolEdgeError: also if the pieces are of another model, or another process is at work on them.
     """
     parts = parts_of(out)
-    number = _claim(parts, encoder.id)
-    done = {source for piece in _read_pieces(parts) for source in (*piece.sources, *piece.failed)}
-    rest = [path for path in paths if str(path) not in done]
-    finished = len(paths) - len(rest)
+    with _hold(parts) as marker:
+        _claim(marker, encoder.id)
+        stamps = {str(path): _stamp(path) for path in paths}
+        errors = _embed_rest(encoder, paths, stamps, parts, batch_size, watch)
+        count = sum(len(rows) for _, rows in _find_rows(parts, stamps))
+        if not count or (errors and strict):
+            if not count:
+                _delete(parts)
+            hint = "; --resume, without --strict, writes the others" if count else ""
+            raise ImageError(f"{len(errors)} of {len(paths)} images cannot be read; {out} was not written{hint}")
+        _join(parts, stamps, out, (count, encoder.embedding_size), encoder.id)
+        _delete(parts)
+    return Embedded(count, errors)
+
+
+def _embed_rest(
+    encoder: Encoder,
+    paths: list[Path],
+    stamps: dict[str, str],
+    parts: Path,
+    batch_size: int,
+    watch: Callable[[int, list[str]], None],
+) -> list[str]:
+    """Adds pieces until every image is in one, or failed in this very run: why, is returned."""
+    done: set[str] = set()
+    failed: set[str] = set()
+    for piece, rows in _find_rows(parts, stamps):
+        done.update(piece.sources[row] for row in rows)
+        failed.update(piece.failed)
+    # Those that failed come last, so that the others stand in the same batches as in a run without a stop.
+    rest = [path for path in paths if str(path) not in done and str(path) not in failed]
+    rest += [path for path in paths if str(path) not in done and str(path) in failed]
+    number = max((int(file.stem) for file in _list_pieces(parts)), default=-1) + 1
+    finished, errors = len(paths) - len(rest), []
     watch(finished, [])
     group: list[Chunk] = []
     for chunk in encoder.stream(rest, batch_size):
         group.append(chunk)
         finished += len(chunk.sources) + len(chunk.errors)
+        errors += [str(error) for _, error in chunk.errors]
         watch(finished, [str(error) for _, error in chunk.errors])
         if len(group) * batch_size >= PIECE or finished == len(paths):
-            _save_piece(parts / f"{number:06}.npz", _to_piece(group))
+            _save_piece(parts / f"{number:06}.npz", _to_piece(group, stamps))
             number += 1
             group = []
-    return _join(parts, out, encoder, {str(path) for path in paths}, strict)
+    return errors
 
 
-def _join(parts: Path, out: Path, encoder: Encoder, wanted: set[str], strict: bool) -> Embedded:
-    """Writes `out` from its pieces, without those images that were deleted between two starts, and removes these."""
-    count, errors = 0, []
+def _find_rows(parts: Path, stamps: dict[str, str]) -> Iterator[tuple[Piece, list[int]]]:
+    """Each piece, with its rows of images that are still there, and the same as they were."""
     for piece in _read_pieces(parts):
-        count += sum(source in wanted for source in piece.sources)
-        errors += [why for source, why in piece.failed.items() if source in wanted]
-    if not count or (errors and strict):
-        hint = ""
-        if count:
-            hint = "; --resume, without --strict, writes the others"
-        else:
-            shutil.rmtree(parts)
-        raise ImageError(f"{len(errors)} of {len(wanted)} images cannot be read; {out} was not written{hint}")
-    files = (_choose(piece, wanted, encoder.id) for piece in _read_pieces(parts))
-    write_vectors(out, files, (count, encoder.embedding_size), encoder.id)
-    shutil.rmtree(parts)
-    return Embedded(count, errors)
+        known = enumerate(zip(piece.sources, piece.stamps, strict=True))
+        yield piece, [row for row, (source, stamp) in known if stamps.get(source) == stamp]
 
 
-def _choose(piece: Piece, wanted: set[str], model: str) -> VectorFile:
-    rows = [row for row, source in enumerate(piece.sources) if source in wanted]
-    return VectorFile(piece.vectors[rows], [piece.sources[row] for row in rows], model)
+def _join(parts: Path, stamps: dict[str, str], out: Path, shape: tuple[int, int], model: str) -> None:
+    files = (
+        VectorFile(piece.vectors[rows], [piece.sources[row] for row in rows], model)
+        for piece, rows in _find_rows(parts, stamps)
+        if rows
+    )
+    write_vectors(out, files, shape, model)
 
 
-def _claim(parts: Path, model: str) -> int:
-    """Makes the folder, or makes sure that its pieces are of this model; returns the next piece's number."""
-    marker = parts / MARKER
-    if not marker.exists():
-        parts.mkdir(parents=True, exist_ok=True)
-        write_text(marker, to_json({"model": model}))
+def _stamp(path: Path) -> str:
+    """What tells a file from the one that takes its place: when it was written, and its size."""
     try:
-        made_by = json.loads(marker.read_text(encoding="utf-8"))["model"]
+        status = path.stat()
+    except OSError:  # gone since it was found
+        return ""
+    return f"{status.st_mtime_ns}:{status.st_size}"
+
+
+@contextmanager
+def _hold(parts: Path) -> Iterator[Path]:
+    """Keeps other processes off the folder, which is made if need be; gives its marker. Raises ByolEdgeError."""
+    parts.mkdir(parents=True, exist_ok=True)
+    marker = parts / MARKER
+    busy = ByolEdgeError(f"another `byol-edge embed` is at work on {parts}; wait for it, or choose another --out")
+    with marker.open("a") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise busy from None
+        except OSError:  # a file system without locks
+            pass
+        if not marker.exists() or not os.path.samestat(marker.stat(), os.fstat(file.fileno())):
+            raise busy  # it has just finished, and deleted the folder
+        yield marker
+
+
+def _claim(marker: Path, model: str) -> None:
+    """Writes whose pieces these will be, or makes sure that those here are of this model."""
+    text = marker.read_text(encoding="utf-8")
+    if not text:
+        marker.write_text(to_json({"model": model}), encoding="utf-8")
+        return
+    try:
+        made_by = json.loads(text)["model"]
     except (ValueError, KeyError, TypeError) as error:
         raise ByolEdgeError(f"{marker}: damaged ({error}); begin again with --overwrite") from error
+    _check_model(marker.parent, made_by, model)
+
+
+def _check_model(path: Path, made_by: str, model: str) -> None:
     if made_by != model:
         raise ByolEdgeError(
-            f"{parts} holds vectors of {made_by}, and these would be of {model}: they do not mix; choose another "
+            f"{path} holds vectors of {made_by}, and these would be of {model}: they do not mix; choose another "
             "--out, or begin again with --overwrite"
         )
-    return max((int(file.stem) for file in _list_pieces(parts)), default=-1) + 1
 
 
-def _to_piece(chunks: list[Chunk]) -> Piece:
+def _delete(parts: Path) -> None:
+    """Deletes the pieces, the last one first and the marker last: whatever a kill leaves can be gone on with."""
+    for file in sorted(parts.glob("*.npz"), reverse=True):
+        file.unlink()
+    (parts / MARKER).unlink()
+    with suppress(OSError):  # somebody put something else into it
+        parts.rmdir()
+
+
+def _to_piece(chunks: list[Chunk], stamps: dict[str, str]) -> Piece:
+    sources = [str(source) for chunk in chunks for source in chunk.sources]
     return Piece(
         np.concatenate([chunk.vectors for chunk in chunks]),
-        [str(source) for chunk in chunks for source in chunk.sources],
-        {str(source): str(error) for chunk in chunks for source, error in chunk.errors},
+        sources,
+        [stamps[source] for source in sources],
+        [str(source) for chunk in chunks for source, _ in chunk.errors],
     )
 
 
 def _save_piece(file: Path, piece: Piece) -> None:
-    names = (piece.sources, list(piece.failed), list(piece.failed.values()))
-    sources, failed, why = (np.asarray(each, np.str_) for each in names)
+    sources, stamps, failed = (np.asarray(each, np.str_) for each in (piece.sources, piece.stamps, piece.failed))
     with whole_file(file) as part, part.open("wb") as open_file:
-        np.savez(open_file, vectors=piece.vectors, sources=sources, failed=failed, why=why)
+        np.savez(open_file, vectors=piece.vectors, sources=sources, stamps=stamps, failed=failed)
 
 
 def _list_pieces(parts: Path) -> list[Path]:
@@ -170,7 +248,9 @@ def _read_pieces(parts: Path) -> Iterator[Piece]:
     for file in _list_pieces(parts):
         try:
             arrays = load_arrays(file)
-            sources, failed, why = ([str(each) for each in arrays[key]] for key in ("sources", "failed", "why"))
-            yield Piece(arrays["vectors"], sources, dict(zip(failed, why, strict=True)))
+            sources, stamps, failed = ([str(each) for each in arrays[key]] for key in ("sources", "stamps", "failed"))
+            if not len(arrays["vectors"]) == len(sources) == len(stamps):
+                raise ValueError(f"{len(arrays['vectors'])} vectors of {len(sources)} images")
         except (KeyError, ValueError) as error:
             raise ByolEdgeError(f"{file}: damaged ({error}); delete it, and --resume makes it again") from error
+        yield Piece(arrays["vectors"], sources, stamps, failed)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 import os
 import stat
+import threading
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -30,6 +31,9 @@ FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF")
 # photographs, embeddings then keep a cosine of .997 or more to those of whole decoding, .9998 in the mean; with twice
 # the pixels .986 and .9987, with once .967 and .9967 (docs/runtime.md).
 REDUCED_MARGIN = 3
+
+# A lock for every so many PIL images.
+_LOADING = tuple(threading.Lock() for _ in range(16))
 
 # What becomes of an image that is not square.
 FITS = ("crop", "squash", "pad")
@@ -94,13 +98,12 @@ def open_image(source: Source, enough: int | None = None) -> Image.Image:
     """
     if isinstance(source, np.ndarray):
         return to_rgb(_from_array(source))
-    if not isinstance(source, (str, os.PathLike, bytes, bytearray, memoryview, Image.Image)) and not _is_file(source):
+    if not is_image(source):
         raise ImageError(
             f"{type(source).__name__} is not an image: give a path, bytes, an open file, a PIL image or a uint8 array"
         )
     try:
-        image = source if isinstance(source, Image.Image) else _decode(source, enough)
-        return to_rgb(_upright(image))
+        return to_rgb(_load(source) if isinstance(source, Image.Image) else _upright(_decode(source, enough)))
     except ImageError as error:
         raise ImageError(f"{describe(source)}: {error}") from None
     except FileNotFoundError:
@@ -108,6 +111,13 @@ def open_image(source: Source, enough: int | None = None) -> Image.Image:
     # A broken file can make a decoder raise almost anything; whatever it is, the file is unreadable.
     except Exception as error:
         raise ImageError(f"{describe(source)}: unreadable image ({_reason(error)})") from error
+
+
+def is_image(source: object) -> bool:
+    """Whether this is one image, or the name of one, rather than many of them."""
+    if isinstance(source, np.ndarray):
+        return source.ndim < 4 and source.dtype.kind not in "OSU"
+    return isinstance(source, (str, os.PathLike, bytes, bytearray, memoryview, Image.Image)) or _is_file(source)
 
 
 def describe(source: object) -> str:
@@ -158,6 +168,13 @@ def _decode(source: str | Path | bytes | BinaryIO, enough: int | None) -> Image.
             )
         image.load()
         return image
+
+
+def _load(image: Image.Image) -> Image.Image:
+    """A PIL image upright, its pixels read. It may be given several times, and Pillow reads one in one thread only."""
+    with _LOADING[id(image) // 64 % len(_LOADING)]:
+        image.load()
+        return _upright(image)
 
 
 def _upright(image: Image.Image) -> Image.Image:

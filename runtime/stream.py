@@ -11,7 +11,7 @@ import numpy as np
 
 from .errors import ImageError, UsageError
 from .fidelity import Vectors
-from .preprocessing import Pixels, Preprocessing, prepare
+from .preprocessing import Pixels, Preprocessing, is_image, prepare
 
 if TYPE_CHECKING:
     from concurrent.futures import Future
@@ -39,14 +39,19 @@ def stream_chunks(
     run: Run, preprocessing: Preprocessing, sources: Iterable[Any], batch_size: int, workers: int, errors: str
 ) -> Iterator[Chunk]:
     """`Encoder.stream`, for any `run` of prepared pixels. Two batches are held at a time: one decoded, one embedded."""
-    if isinstance(sources, (str, bytes)):
-        raise UsageError("stream takes many sources (find_images lists a folder's); embed takes one")
+    check_many(sources)
     if batch_size < 1 or workers < 1 or errors not in ERRORS:
         raise UsageError(
             f"stream(batch_size={batch_size}, workers={workers}, errors={errors!r}): the numbers are 1 or more, errors "
             f"is one of {', '.join(ERRORS)}"
         )
     return _stream(run, preprocessing, sources, batch_size, workers, errors)
+
+
+def check_many(sources: object) -> None:
+    """Raises UsageError for one image, whose rows, bytes or letters would be taken for images."""
+    if is_image(sources):
+        raise UsageError(f"a {type(sources).__name__} is one image: give a list (find_images lists a folder's)")
 
 
 def _stream(
@@ -76,7 +81,8 @@ def _decode(sources: tuple[Any, ...], preprocessing: Preprocessing) -> list[Pixe
         try:
             found.append(prepare(source, preprocessing))
         except ImageError as error:
-            found.append(error)
+            # A new one: an error that was raised holds on to what was decoded by then.
+            found.append(ImageError(str(error)))
     return found
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import zipfile
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,7 +31,12 @@ class VectorFile:
 
 
 def save_vectors(path: str | Path, content: VectorFile) -> None:
-    """Writes an .npz (no pickles) or a .parquet file, whole or not at all. Raises UsageError for another ending."""
+    """Writes an .npz (no pickles) or a .parquet file, whole or not at all.
+
+    Raises UsageError for another ending, and for vectors that are not one a source.
+    """
+    if content.vectors.ndim != 2 or len(content.vectors) != len(content.sources):
+        raise UsageError(f"{path}: vectors {list(content.vectors.shape)} of {len(content.sources)} sources")
     write_vectors(Path(path), [content], content.vectors.shape, content.model)
 
 
@@ -53,8 +59,24 @@ def check_format(path: Path) -> Callable[[Path, Iterable[VectorFile], tuple[int,
 
 def load_vectors(path: str | Path) -> VectorFile:
     """Reads a file of vectors. Raises ByolEdgeError, naming the file."""
-    try:
+    with _reading(path):
         return _read_parquet(Path(path)) if Path(path).suffix == ".parquet" else _read_npz(Path(path))
+
+
+def load_names(path: str | Path) -> tuple[list[str], str]:
+    """The sources and the model of a file of vectors, which itself stay on the disk. Raises ByolEdgeError."""
+    with _reading(path):
+        if Path(path).suffix == ".parquet":
+            table = _read_table(Path(path), ["source"])
+            return table.column("source").to_pylist(), _model_of(table)
+        arrays = load_arrays(Path(path), ("sources", "model"))
+        return [str(name) for name in arrays["sources"]], str(arrays["model"])
+
+
+@contextmanager
+def _reading(path: str | Path) -> Iterator[None]:
+    try:
+        yield
     except (KeyError, TypeError, ValueError, AttributeError, OSError) as error:
         raise ByolEdgeError(f"{path}: not a file of vectors written by `byol-edge embed` ({error})") from error
 
@@ -70,7 +92,9 @@ def _write_npz(part: Path, pieces: Iterable[VectorFile], shape: tuple[int, ...],
                 file.write(np.ascontiguousarray(piece.vectors, "<f4").tobytes())
                 sources += piece.sources
         for name, array in (("sources", np.asarray(sources, np.str_)), ("model", np.asarray(model))):
-            with archive.open(f"{name}.npy", "w", force_zip64=True) as file:
+            entry = zipfile.ZipInfo(f"{name}.npy")
+            entry.compress_type = zipfile.ZIP_DEFLATED  # numpy gives every name the room of the longest
+            with archive.open(entry, "w", force_zip64=True) as file:
                 np.lib.format.write_array(file, array, allow_pickle=False)
 
 
@@ -87,7 +111,8 @@ def _write_parquet(part: Path, pieces: Iterable[VectorFile], shape: tuple[int, .
     arrow, parquet = _import_parquet(part)
     kinds = [("source", arrow.string()), ("vector", arrow.list_(arrow.float32(), shape[1]))]
     schema = arrow.schema(kinds, metadata={MODEL_KEY: model})
-    with parquet.ParquetWriter(part, schema) as writer:
+    # An open file: Arrow takes some names for addresses, and refuses others.
+    with part.open("wb") as file, parquet.ParquetWriter(file, schema) as writer:
         for piece in pieces:
             values = arrow.array(piece.vectors.ravel(), arrow.float32())
             vectors = arrow.FixedSizeListArray.from_arrays(values, shape[1])
@@ -97,15 +122,23 @@ def _write_parquet(part: Path, pieces: Iterable[VectorFile], shape: tuple[int, .
 
 
 def _read_parquet(path: Path) -> VectorFile:
-    arrow, parquet = _import_parquet(path)
-    try:
-        table = parquet.read_table(path)
-    except arrow.ArrowException as error:
-        raise ValueError(str(error).splitlines()[0]) from error
+    table = _read_table(path, None)
     size = table.schema.field("vector").type.list_size
     values = table.column("vector").combine_chunks().flatten().to_numpy(zero_copy_only=False)
-    model = (table.schema.metadata or {})[MODEL_KEY.encode()].decode()
-    return VectorFile(values.astype(np.float32).reshape(-1, size), table.column("source").to_pylist(), model)
+    return VectorFile(values.astype(np.float32).reshape(-1, size), table.column("source").to_pylist(), _model_of(table))
+
+
+def _read_table(path: Path, columns: list[str] | None) -> Any:
+    arrow, parquet = _import_parquet(path)
+    try:
+        with path.open("rb") as file:
+            return parquet.read_table(file, columns=columns)
+    except arrow.ArrowException as error:
+        raise ValueError(str(error).splitlines()[0]) from error
+
+
+def _model_of(table: Any) -> str:
+    return (table.schema.metadata or {})[MODEL_KEY.encode()].decode()
 
 
 def _import_parquet(path: Path) -> tuple[Any, Any]:

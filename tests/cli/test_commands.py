@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -68,6 +69,21 @@ def test_embed_writes_what_the_encoder_gives(finished_bundle: Path, photos: Path
     assert content.model == encoder.id
     assert content.sources[0] == str(photos / "disc" / "00.png")
     np.testing.assert_allclose(content.vectors, encoder.embed(content.sources), atol=1e-6)
+
+
+def test_embed_resumed_or_begun_again(finished_bundle: Path, photos: Path, tmp_path: Path):
+    command = ("embed", finished_bundle, photos, "-o", tmp_path / "v.npz")
+    (tmp_path / "v.npz.parts").mkdir()
+    (tmp_path / "v.npz.parts" / "thesis.txt").write_text("mine")
+    assert "is not a half-done embedding" in fails(2, *command, "--resume")
+    (tmp_path / "v.npz.parts" / "thesis.txt").unlink()
+    assert "give one of them" in fails(2, *command, "--resume", "--overwrite")
+    assert call(*command, "--resume").exit_code == 0
+    assert "is finished already\n" in call(*command, "--resume").stdout
+    content = load_vectors(tmp_path / "v.npz")
+    save_vectors(tmp_path / "v.npz", replace(content, sources=["gone", *content.sources[1:]]))
+    assert "is finished already; 1 of 120 images are not in it" in call(*command, "--resume").stdout
+    assert "do not mix" in fails(1, *command, "--resume", "--backend", "openvino")
 
 
 def test_embed_leaves_unreadable_images_out_and_strict_does_not(finished_bundle: Path, photos: Path, tmp_path: Path):

@@ -1,10 +1,12 @@
 import pickle
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from byol_edge.runtime import BundleError, Encoder, find_images
+from byol_edge.runtime import BundleError, Encoder, UsageError, find_images
 from byol_edge.runtime.embedder import BundleEmbedder
 from sklearn.base import clone
 from sklearn.model_selection import cross_val_score
@@ -38,6 +40,30 @@ def test_it_is_cloned_pickled_and_set_like_others(finished_bundle: Path, photos:
         assert same.get_params() == embedder.get_params()
         assert np.array_equal(same.transform(paths), expected)
     assert not np.array_equal(embedder.set_params(variant="int8").transform(paths), expected)
+
+
+def test_one_image_is_not_taken_for_many(finished_bundle: Path):
+    for one in ("mug.jpg", np.zeros((9, 9, 3), np.uint8)):
+        with pytest.raises(UsageError, match="is one image"):
+            BundleEmbedder(finished_bundle).transform(one)
+
+
+@pytest.mark.parametrize("backend", ["onnxruntime", "openvino"])
+def test_a_forked_process_opens_the_bundle_again(finished_bundle: Path, photos: Path, backend: str):
+    code = f"""
+import os, signal
+from byol_edge.runtime import find_images
+from byol_edge.runtime.embedder import BundleEmbedder
+paths = find_images({str(photos)!r})
+embedder = BundleEmbedder({str(finished_bundle)!r}, "fp32", {backend!r})
+expected = embedder.transform(paths).tobytes()
+child = os.fork()
+if not child:
+    signal.alarm(30)
+    os._exit(0 if embedder.transform(paths).tobytes() == expected else 3)
+assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+"""
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
 
 
 def test_a_wrong_bundle_is_told_by_fit(tmp_path: Path):

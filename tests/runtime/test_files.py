@@ -1,6 +1,9 @@
 import errno
+import io
 import os
 import subprocess
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -92,6 +95,28 @@ def test_what_is_no_npz_is_a_value_error_with_a_reason(tmp_path: Path):
     for content in (b"", b"junk", whole[: len(whole) // 2], whole[:-30], (tmp_path / "b.npy").read_bytes()):
         with pytest.raises(ValueError, match=r"\w"):
             load_arrays(content)
+
+
+def test_a_damaged_npz_is_a_value_error_whatever_the_damage(random: np.random.Generator):
+    content = io.BytesIO()
+    np.savez_compressed(content, x=np.arange(300), names=np.array(["a", "b"]))
+    whole = content.getvalue()
+    for place in random.integers(0, len(whole), 500):
+        damaged = bytearray(whole)
+        damaged[place] ^= 1 << random.integers(8)
+        with suppress(ValueError):
+            load_arrays(bytes(damaged))
+
+
+def test_two_threads_may_write_one_file(tmp_path: Path):
+    def write(letter: str) -> None:
+        for _ in range(50):
+            write_text(tmp_path / "a.txt", letter * 100_000)
+
+    with ThreadPoolExecutor(2) as pool:
+        list(pool.map(write, "ab"))
+    assert (tmp_path / "a.txt").read_text() in ("a" * 100_000, "b" * 100_000)
+    assert [path.name for path in tmp_path.iterdir()] == ["a.txt"]
 
 
 def test_an_empty_folder_may_be_written_to(tmp_path: Path):

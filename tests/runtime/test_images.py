@@ -37,6 +37,19 @@ def test_links_are_followed_and_circles_left(folder: Path, tmp_path_factory: pyt
     assert [path.name for path in find_images(linked)] == ["1.png", "2.JPG", "3.tiff", "deep.webp"]
 
 
+def test_of_two_links_to_a_folder_the_first_by_name_counts(tmp_path: Path):
+    (tmp_path / "m").mkdir()
+    (tmp_path / "m" / "1.png").touch()
+    for name in ("z", "b", "q", "a"):
+        (tmp_path / name).symlink_to(tmp_path / "m")
+    assert find_images(tmp_path) == [tmp_path / "a" / "1.png"]
+
+
+def test_a_name_beyond_all_limits_is_an_image_error():
+    with pytest.raises(ImageError, match="cannot be read"):
+        find_images("x" * 5000)
+
+
 def test_labels_are_the_first_folders(folder: Path):
     assert folder_labels(find_images(folder), folder) == ["a", "b", "b", "b"]
 

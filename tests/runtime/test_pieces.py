@@ -1,10 +1,28 @@
+import os
 import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
-from byol_edge.runtime import ByolEdgeError, Encoder, ImageError, OutputExistsError, find_images, load_vectors, pieces
-from byol_edge.runtime.pieces import Embedded, check_free, embed_files, is_finished, parts_of
+from byol_edge.runtime import (
+    ByolEdgeError,
+    Encoder,
+    ImageError,
+    OutputExistsError,
+    UsageError,
+    find_images,
+    load_vectors,
+    pieces,
+)
+from byol_edge.runtime.pieces import (
+    Embedded,
+    check_free,
+    count_missing,
+    discard_pieces,
+    embed_files,
+    is_finished,
+    parts_of,
+)
 
 
 class Stopped(Exception):
@@ -118,10 +136,86 @@ def test_what_is_in_the_way_is_said(encoder: Encoder, images: Path, tmp_path: Pa
     with pytest.raises(Stopped):
         embed(encoder, images, out, 64)
     with pytest.raises(OutputExistsError, match=r"v\.npz\.parts is unfinished: go on with --resume"):
-        check_free(out, overwrite=False)
-    check_free(out, overwrite=True)
+        check_free(out, resume=False, overwrite=False)
+    check_free(out, resume=False, overwrite=True)
+    check_free(out, resume=True, overwrite=False)
     shutil.rmtree(parts_of(out))
     parts_of(out).mkdir()
     (parts_of(out) / "holiday.jpg").write_bytes(b"mine")
-    with pytest.raises(OutputExistsError, match="was not made by"):
-        check_free(out, overwrite=True)
+    for resume in (True, False):
+        with pytest.raises(OutputExistsError, match=r"v\.npz\.parts is not a half-done embedding"):
+            check_free(out, resume, overwrite=not resume)
+    assert (parts_of(out) / "holiday.jpg").read_bytes() == b"mine"
+
+
+def test_what_is_no_file_to_write_is_said_before_the_work(tmp_path: Path):
+    (tmp_path / "v.npz").mkdir()
+    for name, error in (("v.npz", OutputExistsError), ("v.npy", UsageError)):
+        with pytest.raises(error):
+            check_free(tmp_path / name, resume=True, overwrite=False)
+
+
+def test_two_at_once_are_refused(encoder: Encoder, images: Path, tmp_path: Path):
+    out = tmp_path / "v.npz"
+    with pieces._hold(parts_of(out)):
+        for again in (lambda: embed(encoder, images, out), lambda: discard_pieces(out)):
+            with pytest.raises(ByolEdgeError, match=r"another `byol-edge embed` is at work on .*v\.npz\.parts"):
+                again()
+    assert embed(encoder, images, out).count == 120
+
+
+def test_an_image_that_failed_is_tried_again(encoder: Encoder, images: Path, tmp_path: Path):
+    out, broken = tmp_path / "v.npz", images / "disc" / "20a.jpg"
+    with pytest.raises(ImageError, match="1 of 121"):
+        embed(encoder, images, out, strict=True)
+    shutil.copy(images / "disc" / "00.png", broken)
+    assert embed(encoder, images, out, strict=True) == Embedded(121, [])
+    assert load_vectors(out).sources[-1] == str(broken)
+
+
+def test_an_image_that_was_replaced_is_embedded_again(encoder: Encoder, images: Path, tmp_path: Path):
+    out, replaced = tmp_path / "v.npz", images / "disc" / "00.png"
+    with pytest.raises(Stopped):
+        embed(encoder, images, out, 64)
+    shutil.copyfile(find_images(images)[-1], replaced)
+    os.utime(replaced, ns=(1, 1))
+    assert embed(encoder, images, out).count == 120
+    content = load_vectors(out)
+    assert sorted(content.sources) == sorted(str(path) for path in find_images(images) if path.name != "20a.jpg")
+    np.testing.assert_allclose(content.vectors, encoder.embed(content.sources), atol=1e-6)
+
+
+def test_a_kill_while_the_pieces_are_deleted_loses_nothing(
+    encoder: Encoder, images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    whole, out = tmp_path / "whole.npz", tmp_path / "v.npz"
+    embed(encoder, images, whole)
+    unlink = Path.unlink
+
+    def stop_at_the_third(file: Path, missing_ok: bool = False) -> None:
+        if file.name == "000003.npz":
+            raise Stopped
+        unlink(file, missing_ok)
+
+    monkeypatch.setattr(Path, "unlink", stop_at_the_third)
+    with pytest.raises(Stopped):
+        embed(encoder, images, out)
+    monkeypatch.undo()
+    assert not is_finished(out)
+    embed(encoder, images, out)
+    assert out.read_bytes() == whole.read_bytes()
+    assert not parts_of(out).exists()
+
+
+@pytest.mark.parametrize("name", ["v.npz", "v.parquet"])
+def test_a_finished_file_says_what_it_lacks_and_who_made_it(encoder: Encoder, images: Path, tmp_path: Path, name: str):
+    embed(encoder, images, tmp_path / name)
+    assert count_missing(tmp_path / name, encoder.id, find_images(images)) == 1
+    with pytest.raises(ByolEdgeError, match=rf"{name} holds vectors of .*do not mix"):
+        count_missing(tmp_path / name, "another", [])
+
+
+@pytest.mark.parametrize("name", ["n" * 245 + ".npz", "run:1/v.parquet", "x\udcff.parquet", "source=cam/v.parquet"])
+def test_odd_names(encoder: Encoder, images: Path, tmp_path: Path, name: str):
+    embed(encoder, images, tmp_path / name)
+    assert len(load_vectors(tmp_path / name).sources) == 120

@@ -1,5 +1,6 @@
 import io
 import os
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -191,6 +192,36 @@ def test_a_float_image_is_refused_and_something_else_too():
         open_image(3)  # type: ignore[arg-type]
     with pytest.raises(ImageError, match="opened as text"):
         open_image(io.StringIO("x"))  # type: ignore[arg-type]
+
+
+def lazy(content: bytes) -> Image.Image:
+    return Image.open(io.BytesIO(content))
+
+
+def noise(form: str) -> bytes:
+    content = io.BytesIO()
+    Image.effect_noise((200, 200), 50).convert("RGB").save(content, form)
+    return content.getvalue()
+
+
+def test_a_pil_image_that_cannot_be_read_any_more_is_an_image_error():
+    cut, loaded, closed = lazy(noise("JPEG")[:3000]), lazy(noise("JPEG")), lazy(noise("PNG"))
+    loaded.load()
+    loaded.close()
+    closed.fp.close()  # type: ignore[union-attr]
+    for image in (cut, loaded, closed):
+        with pytest.raises(ImageError, match=r"given as \w+: unreadable image"):
+            prepare(image, Preprocessing(32))
+
+
+def test_an_image_not_read_yet_may_be_given_to_many_threads_at_once():
+    content = noise("PNG")
+    expected = prepare(content, Preprocessing(32))
+    with ThreadPoolExecutor(8) as pool:
+        for _ in range(20):
+            image = lazy(content)
+            for pixels in pool.map(lambda image: prepare(image, Preprocessing(32)), [image] * 8):
+                assert np.array_equal(pixels, expected)
 
 
 def test_preprocessing_survives_json():

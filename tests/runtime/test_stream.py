@@ -1,3 +1,4 @@
+import io
 import threading
 import weakref
 from collections.abc import Iterator
@@ -9,6 +10,7 @@ from byol_edge.runtime import Encoder, ImageError, UsageError, find_images
 from byol_edge.runtime.preprocessing import Pixels, Preprocessing
 from byol_edge.runtime.stream import Chunk, stream_chunks
 from numpy.typing import NDArray
+from PIL import Image
 
 SIDE = 8
 
@@ -65,6 +67,40 @@ def test_it_takes_no_more_than_the_next_batch_and_holds_no_more_than_two():
     assert 4 <= most <= 3 * 4  # those decoded, those embedded, and those that the loop here holds
 
 
+def test_an_error_holds_on_to_nothing_that_was_decoded():
+    content = io.BytesIO()
+    Image.effect_noise((64, 64), 50).save(content, "PNG")
+    (chunk,) = stream([content.getvalue()[:2000]])
+    ((_, error),) = chunk.errors
+    assert "truncated" in str(error)
+    assert error.__traceback__ is error.__context__ is error.__cause__ is None
+
+
+@pytest.mark.parametrize(
+    "one",
+    [
+        Path("a.jpg"),
+        io.BytesIO(),
+        bytearray(9),
+        memoryview(b"x"),
+        Image.new("RGB", (3, 3)),
+        np.zeros((9, 9, 3), np.uint8),
+        np.zeros((9, 9), np.uint8),
+    ],
+)
+def test_one_image_is_not_taken_for_many(one: object):
+    with pytest.raises(UsageError, match="is one image: give a list"):
+        stream(one)
+
+
+@pytest.mark.parametrize(
+    "many", [np.zeros((2, SIDE, SIDE, 3), np.uint8), np.array(["a.jpg", "b.jpg"]), np.array([b"x", b"y"], object)]
+)
+def test_an_array_of_images_or_of_names_is_many(many: NDArray[np.generic]):
+    (chunk,) = stream(many)
+    assert len(chunk.sources) + len(chunk.errors) == 2
+
+
 def test_who_stops_asking_leaves_no_thread_behind():
     before = threading.active_count()
     chunks = stream(numbered(number) for number in range(100))
@@ -89,7 +125,7 @@ def test_nothing_and_nothing_readable():
 
 
 def test_what_it_would_misread_is_refused_at_once():
-    with pytest.raises(UsageError, match="many sources"):
+    with pytest.raises(UsageError, match="is one image"):
         stream("photos")
     with pytest.raises(UsageError, match=r"stream\(batch_size=0"):
         stream([], batch_size=0)

@@ -49,6 +49,20 @@ def test_without_pyarrow_parquet_says_what_to_install(tmp_path: Path, monkeypatc
         save_vectors(tmp_path / "v.csv", CONTENT)
 
 
+def test_one_long_name_does_not_give_all_of_them_its_room(tmp_path: Path):
+    names = [f"{number:06}.jpg" for number in range(20_000)] + ["x" * 400]
+    save_vectors(tmp_path / "v.npz", VectorFile(np.zeros((20_001, 1), np.float32), names, "m"))
+    assert (tmp_path / "v.npz").stat().st_size < 1_000_000
+    assert load_vectors(tmp_path / "v.npz").sources == names
+
+
+@pytest.mark.parametrize("shape", [(3,), (2, 4)])
+def test_vectors_that_are_not_one_a_source_are_refused(tmp_path: Path, shape: tuple[int, ...]):
+    with pytest.raises(UsageError, match="of 3 sources"):
+        save_vectors(tmp_path / "v.npz", VectorFile(np.zeros(shape, np.float32), ["a", "b", "c"], "m"))
+    assert not list(tmp_path.iterdir())
+
+
 def test_pieces_make_the_same_file_as_the_whole(tmp_path: Path):
     save_vectors(tmp_path / "whole.npz", CONTENT)
     pieces = [VectorFile(CONTENT.vectors[row : row + 1], CONTENT.sources[row : row + 1], "") for row in range(3)]
