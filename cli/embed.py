@@ -12,7 +12,7 @@ from ..runtime.encoder import BATCH_SIZE, MOST_THREADS, Encoder
 from ..runtime.errors import UsageError
 from ..runtime.images import find_images
 from ..runtime.pieces import check_free, count_missing, discard_pieces, embed_files, is_finished
-from .output import Bar, note, say
+from .output import Bar, note, note_unread, say
 
 
 def engine_options(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -62,6 +62,7 @@ def embed(
     check_free(out, resume, overwrite)
     with Encoder(bundle, variant, backend, threads) as encoder:
         paths = find_images(images)
+        note_unread(images)
         if resume and is_finished(out):
             missing = count_missing(out, encoder.id, paths)
             hint = f"; {missing} of {len(paths)} images are not in it: --overwrite embeds all again" if missing else ""

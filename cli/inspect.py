@@ -75,9 +75,10 @@ def _inspect_bundle(bundle: Bundle, as_json: bool) -> None:
                 "passed" if variant.passes else "missed",
                 f"{speed['median']:.2f}" if speed else "–",
                 "yes" if bundle.holds(variant) else "no",
+                bundle.digest(variant),
             )
         )
-    columns = ("variant", "size", "cosine", "overlap@10", "gates", "ms/image", "here")
+    columns = ("variant", "size", "cosine", "overlap@10", "gates", "ms/image", "files here", "id")
     print_table("against PyTorch, and speed, as measured at export:", columns, rows)
 
 

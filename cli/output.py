@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
+from pathlib import Path
 from types import TracebackType
 from typing import Any
 
@@ -17,6 +18,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from ..runtime.errors import ByolEdgeError
+from ..runtime.images import count_unread
 
 PLAIN_LINE_EVERY = 10.0  # seconds, where standard error is no terminal
 
@@ -42,6 +44,13 @@ def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]
     if title:
         say(title)
     standard_output().print(table)
+
+
+def note_unread(folder: Path) -> None:
+    """Says which pictures of a folder are passed over, if any."""
+    if found := count_unread(folder):
+        kinds = ", ".join(f"{count} {ending}" for ending, count in found.items())
+        note(f"passed over: {kinds} in {folder}; convert them to JPEG or PNG")
 
 
 def say(line: str) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ..runtime.errors import RunError
-from .output import Bar, needs, note, say
+from .output import Bar, needs, note, note_unread, say
 
 if TYPE_CHECKING:
     from ..train.monitor import Metrics
@@ -164,6 +164,7 @@ def train(
         from ..train.recipe import Dials
     given = {name: value for name, value in dials.items() if value is not None}
     settings = Dials(**{**(read_config(config) if config else {}), **given})
+    note_unread(images)
     with TrainingDisplay() as display:
         verdict = run_training(images, out, settings, display, device, labels, evaluation, resume, overwrite)
     if verdict.kind == "collapsed":

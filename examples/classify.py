@@ -1,6 +1,6 @@
 """A classifier from ten labelled images a class: k nearest neighbours on embeddings.
 
-    pip install 'byol-edge[sklearn]'
+    pip install '.[sklearn]'
     python examples/classify.py bundles/photos labelled/
 
 `labelled/` holds a folder a class. Ten images of each are learnt from, the others are what the accuracy is measured on.
@@ -17,7 +17,9 @@ from sklearn.pipeline import make_pipeline
 
 A_CLASS = 10
 
-bundle, folder = sys.argv[1:3]
+if len(sys.argv) != 3:
+    sys.exit(__doc__)
+bundle, folder = sys.argv[1:]
 paths = find_images(folder)
 labels = [path.parent.name for path in paths]
 classes = Counter(labels)

@@ -1,8 +1,9 @@
-"""Images of a folder that are nearly the same: resized, recompressed or slightly cropped copies.
+"""Images of a folder that are nearly the same: resized or recompressed copies.
 
     python examples/duplicates.py bundles/photos photos/ 0.99
 
-The last number is the least cosine of a pair: look at what it finds among your own images before you delete any.
+The last number is the least cosine of a pair. Which one is right depends on the network, and cropped copies take a
+lower one: look at what it finds among your own images before you delete any.
 """
 
 import sys
@@ -10,13 +11,15 @@ import sys
 import numpy as np
 from byol_edge.runtime import Encoder, find_images
 
+if len(sys.argv) not in (3, 4):
+    sys.exit(__doc__)
 bundle, folder = sys.argv[1:3]
 least = float(sys.argv[3]) if len(sys.argv) > 3 else 0.99
 
 sources, pieces = [], []
 for chunk in Encoder(bundle).stream(find_images(folder)):
-    for source, error in chunk.errors:
-        print(f"left out: {source}: {error}", file=sys.stderr)
+    for _, error in chunk.errors:
+        print(f"left out: {error}", file=sys.stderr)
     sources += chunk.sources
     pieces.append(chunk.vectors)
 vectors = np.concatenate(pieces)

@@ -8,11 +8,14 @@ import sys
 import numpy as np
 from byol_edge.runtime import Encoder, find_images
 
-bundle, folder, query = sys.argv[1:4]
+if len(sys.argv) != 4:
+    sys.exit(__doc__)
+bundle, folder, query = sys.argv[1:]
 encoder = Encoder(bundle)
-paths = find_images(folder)
-vectors = encoder.embed(paths)
+chunks = list(encoder.stream(find_images(folder), errors="skip"))  # images that cannot be read are left out
+sources = [source for chunk in chunks for source in chunk.sources]
+vectors = np.concatenate([chunk.vectors for chunk in chunks])
 
 cosines = vectors @ encoder.embed(query)  # vectors have unit length
 for row in np.argsort(-cosines)[:10]:
-    print(f"{cosines[row]:.3f}  {paths[row]}")
+    print(f"{cosines[row]:.3f}  {sources[row]}")

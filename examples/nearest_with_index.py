@@ -11,7 +11,9 @@ from pathlib import Path
 import faiss
 from byol_edge.runtime import Encoder, load_vectors
 
-bundle, file, query = sys.argv[1:4]
+if len(sys.argv) != 4:
+    sys.exit(__doc__)
+bundle, file, query = sys.argv[1:]
 encoder = Encoder(bundle)
 content = load_vectors(file)
 if content.model != encoder.id:

@@ -4,7 +4,8 @@
     byol-edge export runs/paintings --int8 --out bundles/paintings
     python examples/style_search.py bundles/paintings paintings/ neighbours.png
 
-Each row of the sheet is a picture (first, framed) and the seven most like it, with their cosines.
+Each row of the sheet is a picture (first, framed) and the seven most like it, with their cosines. What "like" means is
+what the network learnt: where `byol-edge inspect` calls its run doubtful, mostly colour and background.
 """
 
 import sys
@@ -16,13 +17,17 @@ from PIL import Image, ImageDraw, ImageOps
 
 ROWS, NEIGHBOURS, SIDE, GAP, LINE = 8, 7, 128, 6, 14
 
-bundle, folder, sheet_file = sys.argv[1:4]
+if len(sys.argv) != 4:
+    sys.exit(__doc__)
+bundle, folder, sheet_file = sys.argv[1:]
 encoder = Encoder(bundle)
 sources, pieces = [], []
 for chunk in encoder.stream(find_images(folder), errors="skip"):
     sources += chunk.sources
     pieces.append(chunk.vectors)
 vectors = np.concatenate(pieces)
+if len(sources) <= NEIGHBOURS:
+    sys.exit(f"{folder}: {len(sources)} pictures that can be read; it takes more than {NEIGHBOURS}")
 
 queries = np.random.default_rng(0).permutation(len(sources))[:ROWS]
 width, height = (NEIGHBOURS + 1) * (SIDE + GAP) + GAP, len(queries) * (SIDE + LINE + GAP) + GAP

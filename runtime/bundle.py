@@ -9,7 +9,7 @@ from typing import Any
 
 from .errors import BundleError, UsageError
 from .files import FolderKind, sha256
-from .model_file import ModelFile, check_format, check_whole, read_metadata
+from .model_file import ModelFile, check_format, check_whole, digest, read_metadata
 from .preprocessing import Preprocessing
 
 MANIFEST = "manifest.json"
@@ -60,7 +60,9 @@ class Bundle:
             what = "no such folder" if not folder.exists() else f"not a bundle: it holds no {MANIFEST}"
             raise BundleError(f"{folder}: {what}; `byol-edge export RUN --out BUNDLE` makes one") from None
         except NotADirectoryError:
-            raise BundleError(f"{folder}: a bundle is a folder; of its files, only an .onnx file works alone") from None
+            raise BundleError(
+                f"{folder}: a bundle is a folder; of its files, embed and inspect take an .onnx file, this does not"
+            ) from None
         except (OSError, ValueError, RecursionError) as error:
             raise BundleError(f"{folder / MANIFEST}: unreadable ({error}); export the bundle again") from error
         _check_manifest(manifest, folder / MANIFEST)
@@ -109,6 +111,13 @@ class Bundle:
         """Bytes of the variant's files, as the manifest records them."""
         return sum(self.manifest["files"][name]["size"] for name in variant.files)
 
+    def digest(self, variant: Variant) -> str:
+        """What begins the `Encoder.id` of a variant, by the manifest alone."""
+        return digest(self._sha256s(variant))
+
+    def _sha256s(self, variant: Variant) -> tuple[str, ...]:
+        return tuple(self.manifest["files"][name]["sha256"] for name in variant.files)
+
     def read(self, name: str) -> bytes:
         """A file's bytes, once they have the hash that the manifest records. Raises BundleError, naming the file."""
         file = self.path / name
@@ -129,8 +138,7 @@ class Bundle:
         if variant.format == "onnx":
             check_whole(self.path / variant.name, contents[0])
         _check_claims(self, variant.name, read_metadata(self.path / variant.name, contents[0]))
-        sha256s = tuple(self.manifest["files"][name]["sha256"] for name in variant.files)
-        return ModelFile(variant.name, contents, sha256s, self.preprocessing, self.embedding_size)
+        return ModelFile(variant.name, contents, self._sha256s(variant), self.preprocessing, self.embedding_size)
 
 
 def _check_claims(bundle: Bundle, variant: str, metadata: dict[str, Any]) -> None:

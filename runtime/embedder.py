@@ -7,7 +7,10 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
+try:
+    from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
+except ImportError as error:
+    raise ImportError("BundleEmbedder takes scikit-learn: pip install 'byol-edge[sklearn]'") from error
 
 from .encoder import Encoder
 from .fidelity import Vectors

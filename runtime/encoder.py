@@ -108,7 +108,8 @@ class Encoder:
         """Embeddings, float32, each of unit length: `[D]` for one image, `[N, D]` for a list of N.
 
         An image is a path, encoded bytes, a file opened for reading bytes, a PIL image or a uint8 array
-        `[H, W(, 1|3|4)]`. Raises ImageError at the first unreadable one; `stream` goes on instead.
+        `[H, W(, 1|3|4)]`. A large JPEG given as a path, bytes or a file may be decoded at reduced scale, which moves
+        its vector a little (docs/runtime.md). Raises ImageError at the first unreadable one; `stream` goes on instead.
         """
         if not isinstance(images, (list, tuple)):
             return self.run(prepare(images, self.preprocessing)[None])[0]
@@ -164,6 +165,9 @@ class Encoder:
         """Gives the engine's memory back; embedding is over then."""
         self._backend = None
 
+    def __repr__(self) -> str:
+        return f"Encoder({self.id})"
+
     def __enter__(self) -> Encoder:
         return self
 
@@ -196,7 +200,9 @@ def choose(bundle: Bundle, variant: str, backend: str) -> tuple[Variant, Backend
     names = " or ".join(each.name for each in wanted)
     if not any(bundle.holds(each) for each in wanted):
         here = ", ".join(each.name for each in bundle.variants.values() if bundle.holds(each)) or "none"
-        raise BundleError(f"{bundle.path}: the files of {names} are not here (variants that are: {here})")
+        raise BundleError(
+            f"{bundle.path}: the files of {names} are not here; name another as the variant (here: {here})"
+        )
     raise UsageError(f"{backend} does not run {names}; take backend='auto'")
 
 

@@ -8,6 +8,7 @@ import json
 import os
 import shutil
 import threading
+import zipfile
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -58,10 +59,14 @@ def load_arrays(source: Path | bytes, names: Collection[str] = ()) -> dict[str, 
     Raises ValueError, with a reason, for anything that is not one.
     """
     try:
-        with np.load(io.BytesIO(source) if isinstance(source, bytes) else source, allow_pickle=False) as arrays:
-            return {name: arrays[name] for name in names or arrays.files}
+        with source.open("rb") if isinstance(source, Path) else io.BytesIO(source) as file:
+            if not zipfile.is_zipfile(file):
+                raise ValueError("no .npz file")
+            file.seek(0)
+            with np.load(file, allow_pickle=False) as arrays:
+                return {name: arrays[name] for name in names or arrays.files}
     except Exception as error:  # a damaged file makes zipfile, zlib and numpy raise almost anything
-        raise ValueError(str(error) or "it is empty") from error
+        raise ValueError(error.strerror if isinstance(error, OSError) and error.strerror else str(error)) from error
 
 
 def write_text(path: Path, text: str) -> None:

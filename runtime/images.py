@@ -2,11 +2,17 @@
 
 import csv
 import os
+from collections import Counter
 from pathlib import Path
 
 from .errors import ImageError, UsageError
 
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif"})
+
+# Pictures all the same: whoever has them wants to know that they are passed over.
+UNREAD = frozenset(
+    {".heic", ".heif", ".avif", ".jxl", ".jp2", ".dng", ".cr2", ".cr3", ".nef", ".arw", ".orf", ".raf", ".rw2", ".psd"}
+)
 
 
 def find_images(folder: str | Path) -> list[Path]:
@@ -38,6 +44,12 @@ def find_images(folder: str | Path) -> list[Path]:
         kinds = " ".join(sorted(suffix[1:] for suffix in SUFFIXES))
         raise ImageError(f"{root}: no images in it or below it (looked for {kinds})")
     return sorted(found, key=lambda path: path.relative_to(root).parts)
+
+
+def count_unread(folder: str | Path) -> dict[str, int]:
+    """How many pictures of kinds that cannot be read lie under `folder`, by their ending: {".heic": 12}."""
+    endings = (Path(name).suffix.lower() for _, _, names in os.walk(folder, followlinks=False) for name in names)
+    return dict(sorted(Counter(ending for ending in endings if ending in UNREAD).items()))
 
 
 def _refuse(error: OSError) -> None:

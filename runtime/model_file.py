@@ -35,7 +35,11 @@ class ModelFile:
 
     def digest(self) -> str:
         """12 hexadecimal digits that tell this model from every other; part of `Encoder.id`."""
-        return sha256("".join(self.sha256s).encode())[:12]
+        return digest(self.sha256s)
+
+
+def digest(sha256s: tuple[str, ...]) -> str:
+    return sha256("".join(sha256s).encode())[:12]
 
 
 def is_model_file(path: Path) -> bool:

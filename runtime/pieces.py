@@ -8,6 +8,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -22,8 +23,9 @@ from .files import FolderKind, check_output, load_arrays, to_json, whole_file
 from .stream import Chunk
 from .vectors import VectorFile, check_format, load_names, write_vectors
 
-# Images in a piece, or a few more: whole batches.
+# A piece is whole batches: of about so many images, or of so many seconds on a slow device.
 PIECE = 1024
+SECONDS = 10.0
 MARKER = "parts.json"
 PARTS = FolderKind("half-done embedding", MARKER, (MARKER, "*.npz"))
 
@@ -137,15 +139,21 @@ def _embed_rest(
     finished, errors = len(paths) - len(rest), []
     watch(finished, [])
     group: list[Chunk] = []
-    for chunk in encoder.stream(rest, batch_size):
-        group.append(chunk)
-        finished += len(chunk.sources) + len(chunk.errors)
-        errors += [str(error) for _, error in chunk.errors]
-        watch(finished, [str(error) for _, error in chunk.errors])
-        if len(group) * batch_size >= PIECE or finished == len(paths):
+    saved = time.monotonic()
+    try:
+        for chunk in encoder.stream(rest, batch_size):
+            group.append(chunk)
+            finished += len(chunk.sources) + len(chunk.errors)
+            errors += [str(error) for _, error in chunk.errors]
+            watch(finished, [str(error) for _, error in chunk.errors])
+            is_enough = len(group) * batch_size >= PIECE or time.monotonic() - saved >= SECONDS
+            if is_enough or finished == len(paths):
+                _save_piece(parts / f"{number:06}.npz", _to_piece(group, stamps))
+                number, group, saved = number + 1, [], time.monotonic()
+    except KeyboardInterrupt:
+        if group:
             _save_piece(parts / f"{number:06}.npz", _to_piece(group, stamps))
-            number += 1
-            group = []
+        raise
     return errors
 
 

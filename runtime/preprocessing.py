@@ -17,20 +17,21 @@ from typing import Any, BinaryIO, TypeGuard, cast
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
+from PIL import ExifTags, Image, ImageOps
 
 from .errors import ImageError
 
 Pixels = NDArray[np.uint8]
+Box = tuple[float, float, float, float]  # left, top, right, bottom
 Source = str | Path | bytes | BinaryIO | Image.Image | Pixels
 
 # What may be decoded. Pillow knows many more formats, each of them more surface for a broken or hostile file.
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF")
 
 # A JPEG is decoded at a half, a quarter or an eighth where that leaves this many times the pixels needed a side. On
-# photographs, embeddings then keep a cosine of .997 or more to those of whole decoding, .9998 in the mean; with twice
-# the pixels .986 and .9987, with once .967 and .9967 (docs/runtime.md).
-REDUCED_MARGIN = 3
+# photographs, embeddings then keep a cosine of .994 or more to those of whole decoding, .9997 in the mean, less than
+# INT8 costs; with once the pixels .939 and .996 (docs/runtime.md).
+REDUCED_MARGIN = 2
 
 # A lock for every so many PIL images.
 _LOADING = tuple(threading.Lock() for _ in range(16))
@@ -79,9 +80,9 @@ def prepare(source: Source, preprocessing: Preprocessing) -> Pixels:
     side = preprocessing.image_size
     if isinstance(source, np.ndarray) and source.dtype == np.uint8 and source.shape == (side, side, 3):
         return source
-    image = open_image(source, REDUCED_MARGIN * side)
+    image, box = _open(source, REDUCED_MARGIN * side)
     if image.size != (side, side):
-        image = _resize(image, preprocessing, describe(source))
+        image = _resize(image, box, preprocessing, describe(source))
     return np.asarray(image)
 
 
@@ -90,20 +91,32 @@ def prepare_all(sources: Sequence[Any], preprocessing: Preprocessing) -> Pixels:
     return np.stack([prepare(source, preprocessing) for source in sources])
 
 
-def open_image(source: Source, enough: int | None = None) -> Image.Image:
+def open_image(source: Source) -> Image.Image:
     """An upright 8-bit RGB image from a path, encoded bytes, an open file, a PIL image or an array (see Encoder.embed).
 
+    Raises ImageError, which names the file.
+    """
+    return _open(source)[0]
+
+
+def _open(source: Source, enough: int | None = None) -> tuple[Image.Image, Box]:
+    """open_image, and the box that the picture fills.
+
     Where a short side of `enough` pixels is, a larger JPEG may be decoded at reduced scale, which takes a fraction of
-    the time. Raises ImageError, which names the file.
+    the time, and gives a part of a pixel too many where the scale does not divide its size.
     """
     if isinstance(source, np.ndarray):
-        return to_rgb(_from_array(source))
+        return _whole(to_rgb(_from_array(source)))
     if not is_image(source):
         raise ImageError(
             f"{type(source).__name__} is not an image: give a path, bytes, an open file, a PIL image or a uint8 array"
         )
     try:
-        return to_rgb(_load(source) if isinstance(source, Image.Image) else _upright(_decode(source, enough)))
+        if isinstance(source, Image.Image):
+            return _whole(to_rgb(_load(source)))
+        image, size = _decode(source, enough)
+        image, orientation = _upright(image)
+        return to_rgb(image), _turn(size, orientation, image.size)
     except ImageError as error:
         raise ImageError(f"{describe(source)}: {error}") from None
     except FileNotFoundError:
@@ -147,8 +160,8 @@ def _is_file(source: object) -> TypeGuard[BinaryIO]:
     return callable(getattr(source, "read", None))
 
 
-def _decode(source: str | Path | bytes | BinaryIO, enough: int | None) -> Image.Image:
-    """Reads the pixels of an encoded image, of its first frame if it has several."""
+def _decode(source: str | Path | bytes | BinaryIO, enough: int | None) -> tuple[Image.Image, tuple[float, float]]:
+    """Reads the pixels of an encoded image, of its first frame if it has several, and their exact width and height."""
     if isinstance(source, (str, os.PathLike)):
         if not stat.S_ISREG(Path(source).stat().st_mode):
             raise ImageError("not a regular file")  # opening a pipe would wait for ever
@@ -159,30 +172,43 @@ def _decode(source: str | Path | bytes | BinaryIO, enough: int | None) -> Image.
             raise ImageError("a file opened as text; open it with mode 'rb'")
         file = io.BytesIO(content)
     with Image.open(file, formats=FORMATS) as image:
+        drafted = None
         if enough is not None and image.format == "JPEG":
-            image.draft(None, (enough, enough))  # the short side decides, whichever way the image is turned
+            drafted = image.draft(None, (enough, enough))  # the short side decides, whichever way the image is turned
         limit = Image.MAX_IMAGE_PIXELS  # Pillow itself refuses twice as many, and below that warns
         if limit is not None and image.width * image.height > limit:
             raise ImageError(
                 f"too large: {image.width} × {image.height} pixels, the limit is {limit} (PIL.Image.MAX_IMAGE_PIXELS)"
             )
         image.load()
-        return image
+        return image, drafted[1][2:] if drafted else image.size
+
+
+def _whole(image: Image.Image) -> tuple[Image.Image, Box]:
+    return image, (0, 0, *image.size)
 
 
 def _load(image: Image.Image) -> Image.Image:
     """A PIL image upright, its pixels read. It may be given several times, and Pillow reads one in one thread only."""
     with _LOADING[id(image) // 64 % len(_LOADING)]:
         image.load()
-        return _upright(image)
+        return _upright(image)[0]
 
 
-def _upright(image: Image.Image) -> Image.Image:
-    """Turns an image as its EXIF orientation says; broken EXIF data counts as none."""
+def _upright(image: Image.Image) -> tuple[Image.Image, int]:
+    """Turns an image as its EXIF orientation says, which is given too; broken EXIF data counts as none."""
     try:
-        return ImageOps.exif_transpose(image)
+        return ImageOps.exif_transpose(image), image.getexif().get(ExifTags.Base.Orientation, 1)
     except Exception:
-        return image
+        return image, 1
+
+
+def _turn(size: tuple[float, float], orientation: int, turned: tuple[int, int]) -> Box:
+    """The box of a picture of that size, which began left and above, in the image that was turned upright."""
+    width, height = size[::-1] if orientation in (5, 6, 7, 8) else size
+    left = turned[0] - width if orientation in (2, 3, 6, 7) else 0
+    top = turned[1] - height if orientation in (3, 4, 7, 8) else 0
+    return left, top, left + width, top + height
 
 
 def _from_16_bit(image: Image.Image) -> Image.Image:
@@ -200,22 +226,23 @@ def _from_array(array: NDArray[Any]) -> Image.Image:
     return Image.fromarray(array[:, :, 0] if array.ndim == 3 and channels == 1 else array)
 
 
-def _resize(image: Image.Image, preprocessing: Preprocessing, name: str) -> Image.Image:
-    """A square of `image_size` pixels, in one step: no pixel is resampled twice."""
+def _resize(image: Image.Image, box: Box, preprocessing: Preprocessing, name: str) -> Image.Image:
+    """The box as a square of `image_size` pixels, in one step: no pixel is resampled twice."""
     side = preprocessing.image_size
-    width, height = image.size
+    width, height = box[2] - box[0], box[3] - box[1]
     if 0 in image.size:
         raise ImageError(f"{name}: an image without pixels")
     if preprocessing.fit == "squash":
-        return image.resize((side, side), Image.Resampling.BICUBIC)
+        return image.resize((side, side), Image.Resampling.BICUBIC, box)
     if preprocessing.fit == "pad":
         scale = side / max(width, height)
-        small = image.resize((max(1, round(width * scale)), max(1, round(height * scale))), Image.Resampling.BICUBIC)
+        fitted = max(1, round(width * scale)), max(1, round(height * scale))
+        small = image.resize(fitted, Image.Resampling.BICUBIC, box)
         square = Image.new("RGB", (side, side), preprocessing.border)
         square.paste(small, ((side - small.width) // 2, (side - small.height) // 2))
         return square
     short = min(width, height)
-    left, top = (width - short) / 2, (height - short) / 2
+    left, top = box[0] + (width - short) / 2, box[1] + (height - short) / 2
     return image.resize((side, side), Image.Resampling.BICUBIC, box=(left, top, left + short, top + short))
 
 

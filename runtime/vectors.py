@@ -19,6 +19,8 @@ from .files import load_arrays, whole_file
 
 # The key, in a Parquet file's metadata, of the `Encoder.id` that made the vectors.
 MODEL_KEY = "byol_edge.model"
+# Rows of a Parquet file that are written, and can be read, together.
+ROW_GROUP = 8192
 
 
 @dataclass(frozen=True)
@@ -75,9 +77,13 @@ def load_names(path: str | Path) -> tuple[list[str], str]:
 
 @contextmanager
 def _reading(path: str | Path) -> Iterator[None]:
+    if not Path(path).exists():
+        raise ByolEdgeError(f"{path}: no such file")
     try:
         yield
-    except (KeyError, TypeError, ValueError, AttributeError, OSError) as error:
+    except KeyError as error:
+        raise ByolEdgeError(f"{path}: not a file of vectors: it holds no {error}") from error
+    except (TypeError, ValueError, AttributeError, OSError) as error:
         raise ByolEdgeError(f"{path}: not a file of vectors written by `byol-edge embed` ({error})") from error
 
 
@@ -107,18 +113,35 @@ def _read_npz(path: Path) -> VectorFile:
 
 
 def _write_parquet(part: Path, pieces: Iterable[VectorFile], shape: tuple[int, ...], model: str) -> None:
-    """Columns `source` and `vector`, a list of fixed size; a row group a piece; the model's id in the metadata."""
+    """Columns `source` and `vector`, a list of fixed size; the model's id in the metadata."""
     arrow, parquet = _import_parquet(part)
     kinds = [("source", arrow.string()), ("vector", arrow.list_(arrow.float32(), shape[1]))]
     schema = arrow.schema(kinds, metadata={MODEL_KEY: model})
     # An open file: Arrow takes some names for addresses, and refuses others.
     with part.open("wb") as file, parquet.ParquetWriter(file, schema) as writer:
-        for piece in pieces:
+        for piece in _regroup(pieces):
             values = arrow.array(piece.vectors.ravel(), arrow.float32())
             vectors = arrow.FixedSizeListArray.from_arrays(values, shape[1])
             # A name that is no text, which Linux allows, is written with question marks for its odd bytes.
             names = [source.encode(errors="replace").decode() for source in piece.sources]
             writer.write_table(arrow.table([arrow.array(names, arrow.string()), vectors], schema=schema))
+
+
+def _regroup(pieces: Iterable[VectorFile]) -> Iterator[VectorFile]:
+    """The same rows in groups of one size, so that a file does not depend on where its pieces ended."""
+    vectors: list[NDArray[np.float32]] = []
+    sources: list[str] = []
+    model = ""
+    for piece in pieces:
+        vectors.append(piece.vectors)
+        sources += piece.sources
+        model = piece.model
+        while len(sources) >= ROW_GROUP:
+            joined = np.concatenate(vectors)
+            yield VectorFile(joined[:ROW_GROUP], sources[:ROW_GROUP], model)
+            vectors, sources = [joined[ROW_GROUP:]], sources[ROW_GROUP:]
+    if sources:
+        yield VectorFile(np.concatenate(vectors), sources, model)
 
 
 def _read_parquet(path: Path) -> VectorFile:

@@ -23,7 +23,7 @@ from byol_edge.models.weights import save_weights
 from byol_edge.runtime import Bundle
 from byol_edge.runtime import preprocessing as preprocessing_module
 from byol_edge.runtime.onnxruntime_backend import OnnxRuntimeBackend
-from byol_edge.runtime.preprocessing import Preprocessing, prepare, to_rgb
+from byol_edge.runtime.preprocessing import Box, Preprocessing, prepare, to_rgb
 from commands import call, fails
 from numpy.typing import NDArray
 from PIL import Image
@@ -119,7 +119,7 @@ def test_red_and_blue_swapped_by_the_decoder(finished_bundle: Path, photos: Path
 
 
 def test_resized_without_antialiasing(finished_bundle: Path, photos: Path, monkeypatch: pytest.MonkeyPatch):
-    def resize(image: Image.Image, preprocessing: Preprocessing, name: str) -> Image.Image:
+    def resize(image: Image.Image, box: Box, preprocessing: Preprocessing, name: str) -> Image.Image:
         side = preprocessing.image_size
         scale = min(image.size) / side
         left, top = ((length - min(image.size)) / 2 for length in image.size)
@@ -131,7 +131,7 @@ def test_resized_without_antialiasing(finished_bundle: Path, photos: Path, monke
 
 
 def test_orientation_ignored(finished_bundle: Path, photos: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(preprocessing_module, "_upright", lambda image: image)
+    monkeypatch.setattr(preprocessing_module, "_upright", lambda image: (image, 1))
     message = caught(finished_bundle, photos)
     assert "golden/rotated.jpg decodes to other pixels" in message
     assert "EXIF orientation is ignored here" in message

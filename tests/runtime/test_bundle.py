@@ -38,7 +38,7 @@ def test_only_the_files_that_are_loaded_need_be_there(bundle: Path):
         if file.name not in ("manifest.json", "int8.onnx"):
             file.rename(bundle.parent / file.name)
     assert Encoder(bundle, "int8").variant == "int8.onnx"
-    with pytest.raises(BundleError, match=r"fp32\.xml are not here \(variants that are: int8\.onnx\)"):
+    with pytest.raises(BundleError, match=r"fp32\.xml are not here; name another as the variant \(here: int8\.onnx\)"):
         Encoder(bundle, "fp32.xml")
 
 

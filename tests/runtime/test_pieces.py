@@ -77,6 +77,34 @@ def test_stopped_anywhere_it_ends_in_the_same_bytes(encoder: Encoder, images: Pa
     assert (tmp_path / name).read_bytes() == (tmp_path / f"whole.{name}").read_bytes()
 
 
+@pytest.mark.parametrize("name", ["v.npz", "v.parquet"])
+def test_what_was_done_by_ctrl_c_is_kept(encoder: Encoder, images: Path, tmp_path: Path, name: str):
+    embed(encoder, images, tmp_path / f"whole.{name}")
+    done = []
+    for _ in range(4):
+
+        def watch(now: int, _: list[str]) -> None:
+            done.append(now)
+            if len(done) % 2 == 0:
+                raise KeyboardInterrupt
+
+        with pytest.raises(KeyboardInterrupt):
+            embed_files(encoder, find_images(images), tmp_path / name, 8, watch)
+    assert done[::2] == [0, 8, 16, 23]  # one of them cannot be read, and is tried again at the end
+    embed(encoder, images, tmp_path / name)
+    assert (tmp_path / name).read_bytes() == (tmp_path / f"whole.{name}").read_bytes()
+
+
+def test_a_slow_device_saves_by_the_clock(
+    encoder: Encoder, images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(pieces, "PIECE", 10_000)
+    monkeypatch.setattr(pieces, "SECONDS", 0.0)
+    with pytest.raises(Stopped):
+        embed(encoder, images, tmp_path / "v.npz", 32)
+    assert len(list(parts_of(tmp_path / "v.npz").glob("0*.npz"))) == 3
+
+
 def test_a_piece_that_was_not_renamed_yet_does_not_count(encoder: Encoder, images: Path, tmp_path: Path):
     embed(encoder, images, tmp_path / "whole.npz")
     with pytest.raises(Stopped):

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from byol_edge.runtime import Bundle, BundleError, Encoder, Preprocessing
 from byol_edge.runtime import preprocessing as preprocessing_module
+from byol_edge.runtime.preprocessing import Box
 from byol_edge.runtime.self_test import run_self_test
 from PIL import Image
 
@@ -35,7 +36,7 @@ def test_what_an_engine_can_do_wrong_is_seen(finished_bundle: Path):
 
 
 def test_another_resize_is_seen(finished_bundle: Path, monkeypatch: pytest.MonkeyPatch):
-    def without_antialiasing(image: Image.Image, preprocessing: Preprocessing, name: str) -> Image.Image:
+    def without_antialiasing(image: Image.Image, box: Box, preprocessing: Preprocessing, name: str) -> Image.Image:
         side = preprocessing.image_size
         return image.resize((side, side), Image.Resampling.NEAREST)
 
@@ -46,7 +47,7 @@ def test_another_resize_is_seen(finished_bundle: Path, monkeypatch: pytest.Monke
 
 
 def test_ignored_orientation_is_seen(finished_bundle: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(preprocessing_module, "_upright", lambda image: image)
+    monkeypatch.setattr(preprocessing_module, "_upright", lambda image: (image, 1))
     failures = Encoder(finished_bundle).self_test().failures
     assert [line.split()[0] for line in failures] == ["golden/rotated.jpg"]
 

@@ -1,11 +1,12 @@
 import sys
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 import pyarrow
 import pyarrow.parquet
 import pytest
-from byol_edge.runtime import ByolEdgeError, UsageError, VectorFile, load_vectors, save_vectors
+from byol_edge.runtime import ByolEdgeError, UsageError, VectorFile, load_vectors, save_vectors, vectors
 from byol_edge.runtime.vectors import write_vectors
 
 CONTENT = VectorFile(np.eye(3, dtype=np.float32), ["a.jpg", "mit Ümlaut.jpg", "c.jpg"], "abc:int8.onnx:onnxruntime")
@@ -70,11 +71,27 @@ def test_pieces_make_the_same_file_as_the_whole(tmp_path: Path):
     assert (tmp_path / "pieces.npz").read_bytes() == (tmp_path / "whole.npz").read_bytes()
 
 
+def test_a_parquet_file_does_not_depend_on_its_pieces(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(vectors, "ROW_GROUP", 4)
+    content = VectorFile(np.arange(22, dtype=np.float32).reshape(11, 2), [str(row) for row in range(11)], "m")
+    for name, cuts in (("whole", (0, 11)), ("pieces", (0, 1, 2, 9, 11)), ("one", tuple(range(12)))):
+        pieces = [
+            VectorFile(content.vectors[start:end], content.sources[start:end], "m") for start, end in pairwise(cuts)
+        ]
+        write_vectors(tmp_path / f"{name}.parquet", pieces, (11, 2), "m")
+        assert load_vectors(tmp_path / f"{name}.parquet").sources == content.sources
+        assert (tmp_path / f"{name}.parquet").read_bytes() == (tmp_path / "whole.parquet").read_bytes()
+    assert pyarrow.parquet.ParquetFile(tmp_path / "one.parquet").num_row_groups == 3
+
+
 def test_other_files_are_refused(tmp_path: Path):
     (tmp_path / "v.npz").write_bytes(b"junk")
     (tmp_path / "v.parquet").write_bytes(b"junk")
     pyarrow.parquet.write_table(pyarrow.table({"vector": [1.0]}), tmp_path / "w.parquet")
     np.savez(tmp_path / "w.npz", x=np.zeros(3))
-    for name in ("v.npz", "w.npz", "gone.npz", "v.parquet", "w.parquet", "gone.parquet"):
+    for name in ("v.npz", "w.npz", "v.parquet", "w.parquet"):
         with pytest.raises(ByolEdgeError, match=f"{name}: not a file of vectors"):
+            load_vectors(tmp_path / name)
+    for name in ("gone.npz", "gone.parquet"):
+        with pytest.raises(ByolEdgeError, match=f"{name}: no such file"):
             load_vectors(tmp_path / name)
