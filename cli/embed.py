@@ -12,7 +12,7 @@ from ..runtime.encoder import BATCH_SIZE, MOST_THREADS, Encoder
 from ..runtime.errors import UsageError
 from ..runtime.images import find_images
 from ..runtime.pieces import check_free, count_missing, discard_pieces, embed_files, is_finished
-from .output import Bar, note, note_unread, say
+from .output import Bar, count, note, note_unread, say
 
 
 def engine_options(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -78,5 +78,5 @@ def embed(
                 bar.update(done, len(paths))
 
             result = embed_files(encoder, paths, out, batch_size, watch, strict)
-    left_out = f"; {len(result.errors)} images could not be read and were left out" if result.errors else ""
-    say(f"{out}: {result.count} vectors, of {encoder.embedding_size} numbers each, by {encoder.id}{left_out}")
+    left_out = f"; left out: {count(len(result.errors), 'unreadable image')}" if result.errors else ""
+    say(f"{out}: {count(result.count, 'vector')}, of {encoder.embedding_size} numbers each, by {encoder.id}{left_out}")

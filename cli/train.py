@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ..runtime.errors import RunError
-from .output import Bar, needs, note, note_unread, say
+from .output import Bar, count, needs, note, note_unread, say
 
 if TYPE_CHECKING:
     from ..train.monitor import Metrics
@@ -34,7 +34,7 @@ class TrainingDisplay:
     def __exit__(self, *_: object) -> None:
         self._open.close()
         if self._unreadable:
-            note(f"{self._unreadable} images could not be read and were left out")
+            note(f"left out: {count(self._unreadable, 'unreadable image')}")
 
     def start(self, settings: Settings, images: ImageSet, first_epoch: int) -> None:
         for line in describe_settings(settings, images):
