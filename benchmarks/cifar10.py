@@ -21,7 +21,7 @@ from torch import nn
 
 
 @dataclass(frozen=True)
-class Labelled:
+class Labeled:
     """Images of one size and their classes: `pixels` uint8 `[N, H, W, 3]`, `classes` `[N]`."""
 
     pixels: Pixels
@@ -39,16 +39,16 @@ def link_images(source: Path, folder: Path, count: int) -> Path:
     return folder
 
 
-def load_labelled(folder: Path, preprocessing: Preprocessing) -> Labelled:
+def load_labeled(folder: Path, preprocessing: Preprocessing) -> Labeled:
     """The images of a folder, or of one that link_images made; their classes in alphabetical order."""
     paths = find_images(folder)
     names = [path.resolve().parent.name for path in paths]
     classes = sorted(set(names))
-    return Labelled(prepare_all(paths, preprocessing), np.array([classes.index(name) for name in names]))
+    return Labeled(prepare_all(paths, preprocessing), np.array([classes.index(name) for name in names]))
 
 
-def find_neighbours(
-    backbone: nn.Module, preprocessing: Preprocessing, bank: Labelled, test: Labelled
+def find_neighbors(
+    backbone: nn.Module, preprocessing: Preprocessing, bank: Labeled, test: Labeled
 ) -> tuple[NDArray[np.float64], Vectors]:
     """Whether kNN (k=200, T=0.1) is right about each test image, 1 or 0: `[N]`; and their embeddings `[N, D]`."""
     network = InferenceNetwork(backbone, preprocessing)

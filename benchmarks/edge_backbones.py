@@ -18,7 +18,7 @@ import numpy as np
 from byol_edge.models.weights import WEIGHTS, load_encoder, read_description, untrained_encoder
 from byol_edge.runtime.cpus import available_cpus
 from byol_edge.train.evidence import rank_me
-from cifar10 import add_result, find_neighbours, link_images, load_labelled, read_results, train_by_command
+from cifar10 import add_result, find_neighbors, link_images, load_labeled, read_results, train_by_command
 
 BACKBONES = (
     "resnet18",
@@ -61,10 +61,10 @@ def measure(run: Path, bank: Path, test: Path, seed: int) -> dict[str, Any]:
     """kNN and RankMe on the test images, trained and untrained, and the paired difference with its 95 % interval."""
     spec, provenance = read_description(run)
     preprocessing = spec.preprocessing
-    labelled = [load_labelled(folder, preprocessing) for folder in (bank, test)]
+    labeled = [load_labeled(folder, preprocessing) for folder in (bank, test)]
     trained = load_encoder((run / WEIGHTS).read_bytes(), spec, str(run))
-    hits, vectors = find_neighbours(trained, preprocessing, *labelled)
-    hits_untrained, vectors_untrained = find_neighbours(untrained_encoder(spec, seed), preprocessing, *labelled)
+    hits, vectors = find_neighbors(trained, preprocessing, *labeled)
+    hits_untrained, vectors_untrained = find_neighbors(untrained_encoder(spec, seed), preprocessing, *labeled)
     gain = hits - hits_untrained
     return {
         "knn": hits.mean(),
@@ -81,7 +81,7 @@ def measure(run: Path, bank: Path, test: Path, seed: int) -> dict[str, Any]:
 def print_table(lines: list[dict[str, Any]], arguments: argparse.Namespace) -> None:
     print(
         f"\nCIFAR-10, {arguments.images} training images at {arguments.image_size} px, {arguments.epochs} epochs, "
-        f"{arguments.seeds} seeds, {available_cpus()} CPU(s); means, and the least favourable seed's gain and rank:"
+        f"{arguments.seeds} seeds, {available_cpus()} CPU(s); means, and the least favorable seed's gain and rank:"
     )
     print(f"{'backbone':<24}{'kNN':>7}{'untrained':>11}{'gain':>8}{'least':>8}{'rank':>7}{'least':>7}{'untrained':>11}"
           f"{'of':>6}{'seconds':>9}  ok")  # fmt: skip

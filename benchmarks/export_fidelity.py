@@ -6,7 +6,7 @@
 CIFAR10 holds train/<class>/ and test/<class>/; each RUN is one that edge_backbones.py left. Fidelity and 5-NN accuracy
 are measured at the run's own size on all test images, speed on the same weights exported for 224 px, in turn with
 PyTorch. The peers, `nncf.quantize` and `onnxruntime.quantization.quantize_static`, get the same images and their
-defaults, on the network alone: with the last normalisation quantised too, they would be handicapped. Speed comes last:
+defaults, on the network alone: with the last normalization quantized too, they would be handicapped. Speed comes last:
 leave the machine alone then. What is finished is kept in DIR.
 """
 
@@ -37,7 +37,7 @@ from byol_edge.runtime.onnxruntime_backend import OnnxRuntimeBackend
 from byol_edge.runtime.openvino_backend import OpenVinoBackend
 from byol_edge.runtime.preprocessing import Pixels
 from byol_edge.runtime.timing import time_in_turn
-from cifar10 import Labelled, add_result, load_labelled, read_results
+from cifar10 import Labeled, add_result, load_labeled, read_results
 from numpy.typing import NDArray
 from onnxruntime.quantization import quantize_static
 
@@ -79,7 +79,7 @@ def measure_fidelity(run: Path, test: Path, bundle: Path) -> dict[str, Any]:
     """Cosines, overlap and 5-NN accuracy of every variant and peer on the test images."""
     seconds = export_by_command(run, bundle)
     source = load_source(run, Wanted())
-    images = load_labelled(test, source.spec.preprocessing)
+    images = load_labeled(test, source.spec.preprocessing)
     reference = embed_pixels(source.network, images.pixels)
     hits = knn_hits(reference, images.classes)
     ways = {f"{name} {engine}": Encoder(bundle, name, engine).run for name, engine in VARIANTS} | peers(source)
@@ -89,7 +89,7 @@ def measure_fidelity(run: Path, test: Path, bundle: Path) -> dict[str, Any]:
     return {"knn": hits.mean(), "seconds": seconds, "size": side, "ladders": ladders, "rows": rows}
 
 
-def describe(way: Run, reference: NDArray[np.float32], hits: NDArray[np.float64], images: Labelled) -> dict[str, Any]:
+def describe(way: Run, reference: NDArray[np.float32], hits: NDArray[np.float64], images: Labeled) -> dict[str, Any]:
     vectors = np.concatenate([way(images.pixels[start : start + 32]) for start in range(0, len(reference), 32)])
     fidelity = compare(reference, vectors)
     change = bootstrap_interval(knn_hits(vectors, images.classes) - hits)
@@ -149,8 +149,8 @@ def peers(source: Source) -> dict[str, Run]:
     ignored = openvino_int8.nncf.IgnoredScope(names=openvino_int8.outside_backbone(model, graph.backbone_nodes))
     images = openvino_int8.nncf.Dataset([image[None] for image in source.calibrate])
     with onnx_format.quiet():
-        quantised = openvino_int8.nncf.quantize(model, images, ignored_scope=ignored)
-    by_nncf = OpenVinoBackend.load(openvino_format.contents(quantised), available_cpus())
+        quantized = openvino_int8.nncf.quantize(model, images, ignored_scope=ignored)
+    by_nncf = OpenVinoBackend.load(openvino_format.contents(quantized), available_cpus())
     return {"quantize_static": by_onnxruntime.run, "nncf.quantize": by_nncf.run}
 
 

@@ -180,7 +180,7 @@ def write_for_fastembed(bundle: Path, place: Path) -> None:
 
 
 def write_float_model(bundle: Path, file: Path) -> int:
-    """The FP32 backbone alone: normalised float images in; returns their side."""
+    """The FP32 backbone alone: normalized float images in; returns their side."""
     network = load_own_network(Bundle.open(bundle))
     example = torch.zeros(2, 3, network.image_size, network.image_size)
     with quiet(), torch.no_grad():

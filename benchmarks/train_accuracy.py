@@ -32,7 +32,7 @@ from byol_edge.models.backbones import build_backbone, embedding_size
 from byol_edge.models.weights import DESCRIPTION, WEIGHTS, EncoderSpec, load_encoder, save_weights
 from byol_edge.runtime import Preprocessing
 from byol_edge.runtime.cpus import available_cpus
-from cifar10 import add_result, find_neighbours, link_images, load_labelled, read_results, train_by_command
+from cifar10 import add_result, find_neighbors, link_images, load_labeled, read_results, train_by_command
 from torch import nn
 from torch.utils.data import DataLoader
 
@@ -115,8 +115,8 @@ def knn(run: Path, bank: Path, test: Path) -> float:
     """kNN accuracy of a run's encoder on all test images."""
     spec = EncoderSpec.from_json(json.loads((run / DESCRIPTION).read_text()))
     backbone = load_encoder((run / WEIGHTS).read_bytes(), spec, str(run))
-    labelled = [load_labelled(folder, spec.preprocessing) for folder in (bank, test)]
-    hits, _ = find_neighbours(backbone, spec.preprocessing, *labelled)
+    labeled = [load_labeled(folder, spec.preprocessing) for folder in (bank, test)]
+    hits, _ = find_neighbors(backbone, spec.preprocessing, *labeled)
     return float(hits.mean())
 
 
@@ -145,9 +145,9 @@ def train_lightly(images: Path, out: Path, name: str, epochs: int, seed: int) ->
     backbone = build_backbone(name, SIDE, "standard")
     model = LightlyByol(backbone, embedding_size(backbone, SIDE)).train()
     criterion = NegativeCosineSimilarity()
-    learnt = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    optimiser = torch.optim.SGD(learnt, lr=6e-2 * BATCH / 128, momentum=0.9, weight_decay=5e-4)
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, epochs)
+    learned = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    optimizer = torch.optim.SGD(learned, lr=6e-2 * BATCH / 128, momentum=0.9, weight_decay=5e-4)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, epochs)
     loader = load_as_lightly(images)
     for _ in range(epochs):
         for (first, second), _, _ in loader:
@@ -157,9 +157,9 @@ def train_lightly(images: Path, out: Path, name: str, epochs: int, seed: int) ->
             with torch.no_grad():
                 targets = [model.target_projector(model.target_backbone(view)) for view in (first, second)]
             loss = 0.5 * (criterion(predictions[0], targets[1]) + criterion(predictions[1], targets[0]))
-            optimiser.zero_grad()
+            optimizer.zero_grad()
             loss.backward()
-            optimiser.step()
+            optimizer.step()
         schedule.step()
     save(out, model.backbone, name)
 

@@ -60,7 +60,7 @@ class Result:
 @click.option("--overwrite", is_flag=True, help="Replace the demo at --out.")
 @click.option("--json", "as_json", is_flag=True, help="Print the result for a program.")
 def demo(out: Path, overwrite: bool, as_json: bool) -> None:
-    """Train, export, quantise and validate a small encoder of handwritten digits, and print what came of it.
+    """Train, export, quantize and validate a small encoder of handwritten digits, and print what came of it.
 
     Exits 1 if the trained encoder does not beat the untrained one and raw pixels, or a variant is not faithful.
     """
@@ -201,7 +201,7 @@ def print_result(result: Result, out: Path) -> None:
     say("")
     print_table("Accuracy on handwritten digits that training has not seen, 32 px:", columns, rows, left=2)
     say(
-        "\ncosine: to PyTorch's embeddings, mean. 3-shot: 1-NN from three labelled images a\n"
+        "\ncosine: to PyTorch's embeddings, mean. 3-shot: 1-NN from three labeled images a\n"
         f"class, mean of {DRAWS} draws with its 95 % interval. 5-NN: leave one out.\n"
         f"The whole road took {result.seconds:.0f} s and lies in {out}.\n"
         "\nThe same for a folder of your own images:\n\n"

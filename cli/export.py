@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 @click.command(short_help="Export a run for CPUs and edge devices: RUN → bundle.")
 @click.argument("run", type=click.Path(path_type=Path))
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="The bundle to write, a folder.")
-@click.option("--int8", is_flag=True, help="Also quantise, for ONNX Runtime and for OpenVINO.")
+@click.option("--int8", is_flag=True, help="Also quantize, for ONNX Runtime and for OpenVINO.")
 @click.option("--fp16", is_flag=True, help="Also with weights in half precision: half the size, the same speed.")
 @click.option(
     "--format",
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     type=click.Choice(["online", "target"]),
     default="online",
     show_default=True,
-    help="The backbone that learnt, or its moving average.",
+    help="The backbone that learned, or its moving average.",
 )
 @click.option("--with-projector", is_flag=True, help="Projections in place of embeddings: what BYOL compared.")
 @click.option("--dim", type=int, help="Shorter vectors: this many of the directions that keep most.")

@@ -57,7 +57,7 @@ def _inspect_bundle(bundle: Bundle, as_json: bool) -> None:
             "verdict": training["verdict"],
             "made with": ", ".join(f"{name} {number}" for name, number in export["versions"].items()),
             "default": manifest["default"],
-            **{name: f"quantised with {ladder['kept']}" for name, ladder in export.get("ladders", {}).items()},
+            **{name: f"quantized with {ladder['kept']}" for name, ladder in export.get("ladders", {}).items()},
             "holds": _whose_images(bundle),
         },
     )
@@ -114,7 +114,7 @@ def _inspect_run(path: Path, as_json: bool) -> None:
         {
             "images": str(images["count"]),
             "network": f"{settings['backbone']}, {settings['stem']} stem, {settings['image_size']} px",
-            "recipe": f"{settings['recipe']}, batches of {settings['batch_size']}, {settings['optimiser']} at "
+            "recipe": f"{settings['recipe']}, batches of {settings['batch_size']}, {settings['optimizer']} at "
             f"{settings['learning_rate']:.2g}, seed {settings['seed']}",
             "epochs": f"{last['epoch'] if last else 0} of {settings['epochs']}",
             "last epoch": f"loss {last['loss']:.3f}, rank {last['rank']:.0f}" if last else "none finished",

@@ -71,7 +71,7 @@ def _advice(error: OSError) -> str:
 @click.option("--debug", is_flag=True, help="Show the whole traceback of an error.")
 @click.version_option(package_name="byol-edge")
 def cli(debug: bool) -> None:
-    """From a folder of unlabelled images to a small, verified embedding model on a CPU or an edge device.
+    """From a folder of unlabeled images to a small, verified embedding model on a CPU or an edge device.
 
     Start with `byol-edge demo`. Then, with your own images: train, export, validate, embed.
     """

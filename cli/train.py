@@ -79,7 +79,7 @@ def describe_settings(settings: Settings, images: ImageSet) -> list[str]:
         + (f"weights from {settings.init}" if settings.init else "random weights")
         + f", heads {settings.projector_hidden}-{settings.projection_size}",
         f"recipe {settings.recipe}: {settings.epochs} epochs in batches of {settings.batch_size}{parts}, "
-        f"{settings.optimiser} at {settings.learning_rate:.2g} after {settings.warmup_epochs:g} epochs of warm-up, "
+        f"{settings.optimizer} at {settings.learning_rate:.2g} after {settings.warmup_epochs:g} epochs of warm-up, "
         f"weight decay {settings.weight_decay:g}, tau from {settings.tau_base:g}",
         f"views: {first}" if first == second else f"view 1: {first}",
         *([] if first == second else [f"view 2: {second}"]),
@@ -91,7 +91,7 @@ def _describe_view(view: View) -> str:
     def show(value: object) -> str:
         return "–".join(f"{each:.2g}" for each in value) if isinstance(value, tuple) else f"{value:g}"
 
-    strengths = " ".join(show(value) for value in vars(view.recolour).values())
+    strengths = " ".join(show(value) for value in vars(view.recolor).values())
     chances = [
         *(f"{name} {show(value)}" for name, value in vars(view.geometry).items()),
         f"flip {show(view.flip)}",
@@ -107,7 +107,7 @@ def _describe_view(view: View) -> str:
 @click.option("--backbone", help="conv4, or any network of timm's, by name.  [default: resnet18]")
 @click.option("--image-size", type=int, help="Side of the network's input, in pixels.  [default: 128]")
 @click.option("--epochs", type=int, help="Passes over the images.  [default: 100]")
-@click.option("--batch-size", type=int, help="Images in an optimiser step.  [default: 16 to 256, by their number]")
+@click.option("--batch-size", type=int, help="Images in an optimizer step.  [default: 16 to 256, by their number]")
 @click.option("--recipe", help="photographs, small (up to 64 px), textures or glyphs; see below.  [default: by size]")
 @click.option("--fit", help="What becomes of borders: crop, squash or pad.  [default: crop]")
 @click.option("--labels", type=FILE, help="Classes to measure kNN with: a CSV file with columns image, label.")
@@ -122,9 +122,9 @@ def _describe_view(view: View) -> str:
 @click.option("--no-images", is_flag=True, default=None, help="Keep no image in the run; export then needs some.")
 @click.option("--stem", help="A ResNet's first layers: standard, small or auto.  [default: auto]")
 @click.option("--accumulate", type=int, help="Parts that a batch is computed in, to save memory.  [default: 1]")
-@click.option("--optimiser", help="adamw, lars or sgd.  [default: adamw]")
-@click.option("--learning-rate", type=float, help="Its peak.  [default: the optimiser's, by batch size]")
-@click.option("--weight-decay", type=float, help="Not for biases and norms.  [default: the optimiser's]")
+@click.option("--optimizer", help="adamw, lars or sgd.  [default: adamw]")
+@click.option("--learning-rate", type=float, help="Its peak.  [default: the optimizer's, by batch size]")
+@click.option("--weight-decay", type=float, help="Not for biases and norms.  [default: the optimizer's]")
 @click.option("--warmup-epochs", type=float, help="Epochs to the peak.  [default: 10, or a tenth]")
 @click.option(
     "--tau-base", type=float, help="How slowly the target moves, at first.  [default: by the number of steps]"
@@ -151,9 +151,9 @@ def train(
 
     \b
     Recipes:
-      photographs  crops, flips, colours, blur: what a photograph may lose
+      photographs  crops, flips, colors, blur: what a photograph may lose
       small        the same up to 64 px, without blur
-      textures     aerial, medical, textures: colour and orientation are kept
+      textures     aerial, medical, textures: color and orientation are kept
       glyphs       characters, drawings: shown whole, a little turned and moved
 
     Example: byol-edge train photos --out runs/photos --epochs 100

@@ -128,8 +128,8 @@ def print_validation(result: Validation, bundle: Path) -> None:
     ]
     columns = ("variant", "engine", "cosine", "1st pct", "lowest", "angle", "overlap", "order", "gates")
     what = f"{result.classes} classes" if result.classes else "no classes known"
-    if 0 < result.labelled < result.images:
-        what += f" (of {result.labelled} images)"
+    if 0 < result.labeled < result.images:
+        what += f" (of {result.labeled} images)"
     print_table(f"{bundle}, to PyTorch on {count(result.images, 'image')}, {what}:", columns, rows, left=2)
     if result.accuracy:
         _print_accuracy(result)

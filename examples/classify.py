@@ -1,9 +1,9 @@
-"""A classifier from ten labelled images a class: k nearest neighbours on embeddings.
+"""A classifier from ten labeled images a class: k nearest neighbors on embeddings.
 
     pip install '.[sklearn]'
-    python examples/classify.py bundles/photos labelled/
+    python examples/classify.py bundles/photos labeled/
 
-`labelled/` holds a folder a class. Ten images of each are learnt from, the others are what the accuracy is measured on.
+`labeled/` holds a folder a class. Ten images of each are learned from, the others are what the accuracy is measured on.
 """
 
 import sys

@@ -1,11 +1,11 @@
-"""Pictures by style: an index of a folder, and a contact sheet of the neighbours of some of them.
+"""Pictures by style: an index of a folder, and a contact sheet of the neighbors of some of them.
 
     byol-edge train paintings/ --out runs/paintings
     byol-edge export runs/paintings --int8 --out bundles/paintings
-    python examples/style_search.py bundles/paintings paintings/ neighbours.png
+    python examples/style_search.py bundles/paintings paintings/ neighbors.png
 
 Each row of the sheet is a picture (first, framed) and the seven most like it, with their cosines. What "like" means is
-what the network learnt: where `byol-edge inspect` calls its run doubtful, mostly colour and background.
+what the network learned: where `byol-edge inspect` calls its run doubtful, mostly color and background.
 """
 
 import sys
@@ -15,7 +15,7 @@ from byol_edge.runtime import Encoder, find_images
 from byol_edge.runtime.preprocessing import open_image
 from PIL import Image, ImageDraw, ImageOps
 
-ROWS, NEIGHBOURS, SIDE, GAP, LINE = 8, 7, 128, 6, 14
+ROWS, NEIGHBORS, SIDE, GAP, LINE = 8, 7, 128, 6, 14
 
 if len(sys.argv) != 4:
     sys.exit(__doc__)
@@ -26,17 +26,17 @@ for chunk in encoder.stream(find_images(folder), errors="skip"):
     sources += chunk.sources
     pieces.append(chunk.vectors)
 vectors = np.concatenate(pieces)
-if len(sources) <= NEIGHBOURS:
-    sys.exit(f"{folder}: {len(sources)} pictures that can be read; it takes more than {NEIGHBOURS}")
+if len(sources) <= NEIGHBORS:
+    sys.exit(f"{folder}: {len(sources)} pictures that can be read; it takes more than {NEIGHBORS}")
 
 queries = np.random.default_rng(0).permutation(len(sources))[:ROWS]
-width, height = (NEIGHBOURS + 1) * (SIDE + GAP) + GAP, len(queries) * (SIDE + LINE + GAP) + GAP
+width, height = (NEIGHBORS + 1) * (SIDE + GAP) + GAP, len(queries) * (SIDE + LINE + GAP) + GAP
 sheet = Image.new("RGB", (width, height), "white")
 draw = ImageDraw.Draw(sheet)
 for line, query in enumerate(queries):
     cosines = vectors @ vectors[query]
     cosines[query] = 2  # itself comes first
-    for column, row in enumerate(np.argsort(-cosines)[: NEIGHBOURS + 1]):
+    for column, row in enumerate(np.argsort(-cosines)[: NEIGHBORS + 1]):
         left, top = GAP + column * (SIDE + GAP), GAP + line * (SIDE + LINE + GAP)
         picture = ImageOps.pad(open_image(sources[row]), (SIDE, SIDE), color="white")
         sheet.paste(picture, (left, top))
@@ -45,4 +45,4 @@ for line, query in enumerate(queries):
         else:
             draw.text((left, top + SIDE + 1), f"{cosines[row]:.3f}", fill="black")
 sheet.save(sheet_file)
-print(f"{sheet_file}: {len(queries)} pictures and the {NEIGHBOURS} nearest of {len(sources)} to each")
+print(f"{sheet_file}: {len(queries)} pictures and the {NEIGHBORS} nearest of {len(sources)} to each")

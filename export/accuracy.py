@@ -1,4 +1,4 @@
-"""What embeddings are worth where labels are known: neighbours, a linear probe, and telling same from different."""
+"""What embeddings are worth where labels are known: neighbors, a linear probe, and telling same from different."""
 
 from __future__ import annotations
 
@@ -34,19 +34,19 @@ class Interval:
     upper: float
 
 
-def knn_hits(vectors: Vectors, labels: Labels, neighbours: int = 5) -> Hits:
+def knn_hits(vectors: Vectors, labels: Labels, neighbors: int = 5) -> Hits:
     """Leave-one-out k-NN by cosine: 1 for each row whose class the majority of its nearest rows gives, else 0.
 
     A tie goes to the class, among the tied, of the nearest row.
     """
-    votes = labels[nearest(vectors, min(neighbours, len(vectors) - 1))]
+    votes = labels[nearest(vectors, min(neighbors, len(vectors) - 1))]
     counts = (votes[:, :, None] == votes[:, None, :]).sum(2)
     winners = votes[np.arange(len(votes)), counts.argmax(1)]  # argmax takes the first, so the nearest, of equals
     return (winners == labels).astype(np.float64)
 
 
 def few_shot_hits(vectors: Vectors, labels: Labels, shots: int, draws: int, seed: int) -> Hits:
-    """Accuracy of 1-NN by cosine from `shots` labelled rows a class, all others classified: one value a draw."""
+    """Accuracy of 1-NN by cosine from `shots` labeled rows a class, all others classified: one value a draw."""
     unit = unit_rows(vectors)
     random = np.random.default_rng(seed)
     rows = [np.flatnonzero(labels == label) for label in np.unique(labels)]

@@ -53,7 +53,7 @@ class Export:
 
     `calibration_images` set INT8's ranges.
 
-    `ladders`: for each INT8 variant, the ways to quantise that were tried.
+    `ladders`: for each INT8 variant, the ways to quantize that were tried.
     """
 
     variants: tuple[ExportedVariant, ...]
@@ -88,7 +88,7 @@ def export_run(
         write_golden(folder, reference, golden, source.spec.preprocessing)
         measured = {each.name: {"engine": each.engine, **asdict(each.timing)} for each in variants}
         seconds = {name: {rung.name: rung.seconds for rung in each.rungs} for name, each in written.ladders.items()}
-        timed = {"threads": available_cpus(), "ms_an_image": measured, "seconds_to_quantise": seconds}
+        timed = {"threads": available_cpus(), "ms_an_image": measured, "seconds_to_quantize": seconds}
         (folder / "measured.json").write_text(to_json(timed))
         (folder / MANIFEST).write_text(to_json(_manifest(source, folder, wanted, written, variants, default)))
     calibration_images = len(source.calibrate) if written.ladders else 0

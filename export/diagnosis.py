@@ -21,7 +21,7 @@ from .onnx_format import trace
 SHARE_EXPLAINED = 0.75
 # Images that tell which layer is wrong.
 FEW = 8
-# Without so many, every image has other neighbours in its batch, however an engine cuts it.
+# Without so many, every image has other neighbors in its batch, however an engine cuts it.
 OTHERS = 3
 
 
@@ -61,9 +61,9 @@ def find_cause(
     if left[cause] < (1 - SHARE_EXPLAINED) * apart.mean():
         return cause
     if variant.precision != "fp32" and not moved:
-        return "quantisation itself: the variant gives what it gave at export; --layers shows where"
+        return "quantization itself: the variant gives what it gave at export; --layers shows where"
     layers = compare_layers(trace(network).model, bundle.model(variant).contents, pixels[:FEW])
-    place = locate_departure(layers, quantised=variant.precision != "fp32")
+    place = locate_departure(layers, quantized=variant.precision != "fp32")
     if place == FILE_IS_RIGHT and _is_as_far_as_bf16(network, pixels, expected, apart):
         return "as far off as bf16 arithmetic is: the engine computes with less than float32"
     return place

@@ -51,19 +51,19 @@ def synthetic_images(count: int, side: int) -> Pixels:
 
 
 def encoded_files() -> dict[str, bytes]:
-    """Six synthetic files, one for each thing that decoders get wrong: orientation, colour, alpha, depth, size."""
+    """Six synthetic files, one for each thing that decoders get wrong: orientation, color, alpha, depth, size."""
     pattern = _pattern(160, 120)
     alpha = pattern.copy()
     alpha.putalpha(Image.linear_gradient("L").resize(pattern.size))
     rotated = Image.Exif()
     rotated[_EXIF_ORIENTATION] = 6
-    grey = np.asarray(pattern.convert("L")).astype(np.uint16) * 257
+    gray = np.asarray(pattern.convert("L")).astype(np.uint16) * 257
     return {
         "rotated.jpg": _encode(pattern, "JPEG", quality=90, exif=rotated),
         "cmyk.jpg": _encode(pattern.convert("CMYK"), "JPEG", quality=90),
         "alpha.png": _encode(alpha, "PNG"),
         "palette.png": _encode(pattern.quantize(32), "PNG"),
-        "grey16.png": _encode(Image.fromarray(grey), "PNG"),
+        "gray16.png": _encode(Image.fromarray(gray), "PNG"),
         "large.jpg": _encode(_pattern(1600, 1200), "JPEG", quality=80),
     }
 

@@ -1,4 +1,4 @@
-"""The ladder to INT8: ways to quantise, cheapest first, judged without labels on images that none of them has seen."""
+"""The ladder to INT8: ways to quantize, cheapest first, judged without labels on images that none of them has seen."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ MOST_IN_FLOAT = 0.20
 
 @dataclass(frozen=True)
 class Attempt(Generic[Model]):
-    """A way to quantise. `quantise` takes the names of the layers to leave in float."""
+    """A way to quantize. `quantize` takes the names of the layers to leave in float."""
 
     name: str
-    quantise: Callable[[Collection[str]], Model]
+    quantize: Callable[[Collection[str]], Model]
 
 
 @dataclass(frozen=True)
@@ -86,7 +86,7 @@ def climb(
             break
     best = _best(tried)
     if best is None or best.model is None:
-        raise RunError(f"no way to quantise this network worked; the last error: {tried[-1].rung.error}")
+        raise RunError(f"no way to quantize this network worked; the last error: {tried[-1].rung.error}")
     if not _is_good(best):
         for layers in _growing(_most_sensitive(measure(best.model), shares)):
             tried.append(_try(best.attempt, layers, judge, shares, note))
@@ -133,11 +133,11 @@ def _try(
     model, fidelity, error = None, None, None
     start = time.perf_counter()
     try:
-        model = attempt.quantise(in_float)
+        model = attempt.quantize(in_float)
         fidelity = judge(model)
         overlap = "" if fidelity.overlap is None else f", overlap {fidelity.overlap:.3f}"
         note(f"  {name}: cosine {fidelity.cosine_mean:.5f}, 1st percentile {fidelity.cosine_p01:.5f}{overlap}")
-    except Exception as raised:  # quantisers raise whatever they like, and the next may work
+    except Exception as raised:  # quantizers raise whatever they like, and the next may work
         model = None
         error = (str(raised).strip() or type(raised).__name__).splitlines()[0]
         note(f"  {name}: failed ({error})")

@@ -21,7 +21,7 @@ from .source import draw_images
 
 # Enough images: each ratio is a mean over all of a layer's activations, and moves little with more.
 IMAGES = 32
-# What a quantiser merges into the layer before it.
+# What a quantizer merges into the layer before it.
 MERGED = ("Relu", "Clip")
 # A float32 layer is right above this many dB: rounding alone leaves about 120.
 RIGHT = 60.0
@@ -89,12 +89,12 @@ def compare_layers(model: onnx.ModelProto, contents: tuple[bytes, ...], pixels: 
         ]
 
 
-def locate_departure(layers: Sequence[Layer], quantised: bool) -> str:
+def locate_departure(layers: Sequence[Layer], quantized: bool) -> str:
     """In words, where a variant that is wrong goes wrong: by its layers with weights, and its embeddings."""
     *inside, end = layers
     if not inside:
         return "its layers have other names than encoder.safetensors: another network, or exported by other means"
-    if quantised:
+    if quantized:
         return _locate_fall(layers)
     wrong = next((place for place, layer in enumerate(inside) if not layer.signal_to_noise >= RIGHT), None)
     if wrong is None and end.signal_to_noise >= RIGHT:

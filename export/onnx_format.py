@@ -36,7 +36,7 @@ LEAST_TO_HALVE, LARGEST_HALF = 64, 65504
 
 @dataclass(frozen=True)
 class Graph:
-    """An ONNX model, and the names of the nodes that belong to the backbone: the only ones that may be quantised.
+    """An ONNX model, and the names of the nodes that belong to the backbone: the only ones that may be quantized.
 
     A node of the backbone is named after its module: "layer1.0.bn1" is what comes out of that batch norm, which is
     folded into the convolution before it. Further nodes of one module are numbered: "layer1.0.se", "layer1.0.se:2".
@@ -117,13 +117,13 @@ def count_multiply_adds(model: onnx.ModelProto) -> dict[str, int]:
     return counts
 
 
-def serialise(model: onnx.ModelProto, essentials: dict[str, Any]) -> bytes:
+def serialize(model: onnx.ModelProto, essentials: dict[str, Any]) -> bytes:
     """The .onnx file's bytes, with the manifest's essentials in its metadata so that it also works alone."""
-    labelled = onnx.ModelProto()
-    labelled.CopyFrom(model)
-    del labelled.metadata_props[:]
-    labelled.metadata_props.add(key=METADATA_KEY, value=json.dumps(essentials, sort_keys=True))
-    return labelled.SerializeToString(deterministic=True)
+    labeled = onnx.ModelProto()
+    labeled.CopyFrom(model)
+    del labeled.metadata_props[:]
+    labeled.metadata_props.add(key=METADATA_KEY, value=json.dumps(essentials, sort_keys=True))
+    return labeled.SerializeToString(deterministic=True)
 
 
 class _Mean(nn.Module):
@@ -164,7 +164,7 @@ def clean(model: onnx.ModelProto) -> None:
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """Keeps what exporters and quantisers print and log from the user, short of errors."""
+    """Keeps what exporters and quantizers print and log from the user, short of errors."""
     level = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:

@@ -1,4 +1,4 @@
-"""INT8 in ONNX, by ONNX Runtime's quantiser: QDQ form, static, per channel; the backbone alone."""
+"""INT8 in ONNX, by ONNX Runtime's quantizer: QDQ form, static, per channel; the backbone alone."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def attempts(graph: Graph, calibrate: Pixels, target: str) -> list[list[Attempt[
     """
 
     def by(**options: Any) -> partial[onnx.ModelProto]:
-        return partial(_quantise, graph, calibrate, target, options)
+        return partial(_quantize, graph, calibrate, target, options)
 
     return [
         [Attempt("min-max ranges", by())],  # its own default
@@ -33,7 +33,7 @@ def attempts(graph: Graph, calibrate: Pixels, target: str) -> list[list[Attempt[
     ]
 
 
-def _quantise(
+def _quantize(
     graph: Graph,
     calibrate: Pixels,
     target: str,
@@ -62,7 +62,7 @@ def _quantise(
 
 
 class Reader(CalibrationDataReader):
-    """Feeds images to the quantiser a few at a time."""
+    """Feeds images to the quantizer a few at a time."""
 
     def __init__(self, images: Pixels) -> None:
         self._batches = iter([images[start : start + 8] for start in range(0, len(images), 8)])

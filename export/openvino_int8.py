@@ -22,13 +22,13 @@ with quiet():
 def attempts(graph: Graph, calibrate: Pixels, target: str) -> list[list[Attempt[Any]]]:
     """Ways to find the activations' ranges on `calibrate` uint8 `[N, H, W, 3]`, those to try side by side together.
 
-    All but the first with asymmetric activations, which kept more neighbours on every network it was tried on.
+    All but the first with asymmetric activations, which kept more neighbors on every network it was tried on.
     """
 
     model = convert(graph)
 
     def by(ranges: RangeEstimatorParameters, **options: Any) -> partial[Any]:
-        return partial(_quantise, model, graph.backbone_nodes, calibrate, target, ranges, options)
+        return partial(_quantize, model, graph.backbone_nodes, calibrate, target, ranges, options)
 
     asymmetric = {} if target == "arm" else {"preset": nncf.QuantizationPreset.MIXED}
     full = {**asymmetric, "fast_bias_correction": False}
@@ -45,7 +45,7 @@ def attempts(graph: Graph, calibrate: Pixels, target: str) -> list[list[Attempt[
     ]
 
 
-def _quantise(
+def _quantize(
     model: Any,
     backbone_nodes: frozenset[str],
     calibrate: Pixels,

@@ -17,7 +17,7 @@ from ..models.weights import (
     load_encoder,
     load_network,
     read_description,
-    serialise_weights,
+    serialize_weights,
     untrained_encoder,
 )
 from ..runtime.bundle import MANIFEST, Bundle
@@ -77,7 +77,7 @@ def encoder_spec(bundle: Bundle) -> EncoderSpec:
 
 def _describe_difference(bundle: Bundle, own: InferenceNetwork, other: InferenceNetwork, against: Path) -> str:
     """How the weights differ, by their hashes first."""
-    hashes = [sha256(serialise_weights(network.backbone)) for network in (own, other)]
+    hashes = [sha256(serialize_weights(network.backbone)) for network in (own, other)]
     if hashes[0] == hashes[1]:
         return ""
     states = [network.backbone.state_dict() for network in (own, other)]

@@ -16,9 +16,9 @@ from torch import Tensor, nn
 
 from ..models.network import InferenceNetwork, embed_pixels
 from ..models.tail import Linear, build_tail, find_components, fold_projector, shorten
-from ..models.weights import DESCRIPTION, WEIGHTS, EncoderSpec, load_encoder, read_description, serialise_weights
+from ..models.weights import DESCRIPTION, WEIGHTS, EncoderSpec, load_encoder, read_description, serialize_weights
 from ..runtime.errors import ImageError, RunError, UsageError
-from ..runtime.fidelity import LEAST_FOR_OVERLAP, Vectors, neighbour_overlap
+from ..runtime.fidelity import LEAST_FOR_OVERLAP, Vectors, neighbor_overlap
 from ..runtime.files import load_arrays
 from ..runtime.images import find_images
 from ..runtime.preprocessing import Pixels, Preprocessing, prepare
@@ -37,7 +37,7 @@ FEW = 100
 class Wanted:
     """What is asked of an export.
 
-    `network`: "online", the backbone that learnt, or "target", its moving average. `target`: the CPU that INT8's
+    `network`: "online", the backbone that learned, or "target", its moving average. `target`: the CPU that INT8's
     numbers are chosen for. `calibration`: a folder, whose images calibrate and judge in place of the run's. `finetune`:
     where nothing else keeps INT8 good, fine-tune the network for it. `no_images`: synthetic images in the bundle, none
     of a user's. `with_projector`: projections in place of embeddings. `dimensions`: shorter vectors, by the directions
@@ -100,7 +100,7 @@ def load_source(run: Path, wanted: Wanted, note: Callable[[str], None] = lambda 
         layers = _shorten(backbone, spec, layers, wanted.dimensions, calibrate, judge, note)
     encoder = InferenceNetwork(backbone, spec.preprocessing, build_tail(layers))
     if layers:
-        weights = serialise_weights(backbone, encoder.tail)
+        weights = serialize_weights(backbone, encoder.tail)
         spec = replace(spec, embedding_size=len(layers[-1][0]))
     asked = {"network": network, "with_projector": wanted.with_projector, "dimensions": wanted.dimensions}
     provenance = {**provenance, **asked}
@@ -116,7 +116,7 @@ def _shorten(
     judge: Pixels,
     note: Callable[[str], None],
 ) -> list[Linear]:
-    """The tail with its vectors projected on fewer dimensions; says how many neighbours that keeps."""
+    """The tail with its vectors projected on fewer dimensions; says how many neighbors that keeps."""
     whole = InferenceNetwork(backbone, spec.preprocessing, build_tail(layers))
     embeddings = embed_pixels(whole, calibrate)
     most = min(embeddings.shape)
@@ -125,8 +125,8 @@ def _shorten(
     shorter = shorten(layers, find_components(embeddings, dimensions))
     short = InferenceNetwork(backbone, spec.preprocessing, build_tail(shorter))
     if len(judge) >= LEAST_FOR_OVERLAP:
-        kept = neighbour_overlap(embed_pixels(whole, judge), embed_pixels(short, judge))
-        note(f"{dimensions} of {embeddings.shape[1]} dimensions keep {kept:.3f} of the ten nearest neighbours")
+        kept = neighbor_overlap(embed_pixels(whole, judge), embed_pixels(short, judge))
+        note(f"{dimensions} of {embeddings.shape[1]} dimensions keep {kept:.3f} of the ten nearest neighbors")
     return shorter
 
 

@@ -2,7 +2,7 @@
 
 The rounding is simulated: weights to signed 8 bits, a scale an output channel; what a layer takes to unsigned 8 bits, a
 scale a layer. Gradients pass straight through it (Bengio et al. 2013, arXiv:1308.3432). What comes out is a float
-network again, for the quantisers to take in place of the first.
+network again, for the quantizers to take in place of the first.
 """
 
 from __future__ import annotations
@@ -26,26 +26,26 @@ MOST_SECONDS = 15 * 60
 
 
 def fine_tune(network: InferenceNetwork, images: Pixels, note: Callable[[str], None]) -> InferenceNetwork:
-    """A copy of `network`, parallel branches merged, that loses less when it is quantised.
+    """A copy of `network`, parallel branches merged, that loses less when it is quantized.
 
-    `images` uint8 `[N, H, W, 3]` give the ranges, and flipped and cropped what is learnt from. Takes 600 steps, or as
+    `images` uint8 `[N, H, W, 3]` give the ranges, and flipped and cropped what is learned from. Takes 600 steps, or as
     many as fit in 15 minutes. The same every time, on the same machine, unless the time ran out.
     """
     student = cast("InferenceNetwork", reparameterize_model(network))  # a copy
     pixels = torch.from_numpy(images)
     finish = _simulate(student, pixels)
     generator = torch.Generator().manual_seed(0)
-    optimiser = torch.optim.Adam(student.backbone.parameters(), lr=LEARNING_RATE)
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, STEPS)
+    optimizer = torch.optim.Adam(student.backbone.parameters(), lr=LEARNING_RATE)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, STEPS)
     start = time.monotonic()
     for step in range(STEPS):
         batch = _vary(pixels[torch.randint(len(pixels), (BATCH_SIZE,), generator=generator)], generator)
         with torch.no_grad():
             wanted = _embed(network, batch)
         error = (_embed(student, batch) - wanted).square().sum(1) / wanted.square().sum(1).clamp(min=1e-12)
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         error.mean().backward()
-        optimiser.step()
+        optimizer.step()
         schedule.step()
         if step % (STEPS // 5) == 0:
             note(f"  step {step} of {STEPS}: {error.mean().item():.5f} of the embeddings' energy is lost")

@@ -61,7 +61,7 @@ class ValidatedVariant:
 
 @dataclass(frozen=True)
 class Validation:
-    """What a validation found. `labelled`: images of known class; without, there are no accuracy and no floors.
+    """What a validation found. `labeled`: images of known class; without, there are no accuracy and no floors.
 
     `accuracy`: PyTorch's. `floors`: what is to be beaten.
 
@@ -70,7 +70,7 @@ class Validation:
     """
 
     images: int
-    labelled: int
+    labeled: int
     classes: int
     accuracy: Accuracy | None
     floors: dict[str, Accuracy]
@@ -125,7 +125,7 @@ def validate(
     ]
     return Validation(
         images=len(embedded.rows),
-        labelled=len(scorer.rows) if scorer else 0,
+        labeled=len(scorer.rows) if scorer else 0,
         classes=scorer.classes if scorer else 0,
         accuracy=scorer.accuracy if scorer else None,
         floors={name: scorer.score(vectors) for name, vectors in embedded.of_floors.items()} if scorer else {},
@@ -179,12 +179,12 @@ def _embed_all(
 
 
 def _floors(bundle: Bundle) -> dict[str, Callable[[Pixels], Vectors]]:
-    """What an accuracy is to be put beside: embeddings that nothing was learnt for."""
+    """What an accuracy is to be put beside: embeddings that nothing was learned for."""
     return {"untrained": partial(embed_pixels, load_untrained(bundle)), "raw pixels": _shrink}
 
 
 def _shrink(pixels: Pixels) -> Vectors:
-    """Images as vectors of 16 × 16 pixels, centred on grey: `[N, 768]`."""
+    """Images as vectors of 16 × 16 pixels, centerd on gray: `[N, 768]`."""
     small = [Image.fromarray(each).resize((RAW_SIDE, RAW_SIDE), Image.Resampling.BOX) for each in pixels]
     return np.stack([np.asarray(each, np.float32).ravel() - 127.5 for each in small])
 

@@ -19,7 +19,7 @@ from ..runtime.openvino_backend import OpenVinoBackend
 from . import onnx_int8, tuning
 from .ladder import Attempt, Ladder, climb
 from .layers import IMAGES, compare_layers
-from .onnx_format import Graph, count_multiply_adds, halve, serialise, trace
+from .onnx_format import Graph, count_multiply_adds, halve, serialize, trace
 from .source import FEW, Source, Wanted
 
 Note = Callable[[str], None]
@@ -36,7 +36,7 @@ class Written:
 
 
 def write_variants(source: Source, folder: Path, wanted: Wanted, note: Note) -> Written:
-    """Writes the model files. Raises RunError where the network cannot be traced, or not quantised in any way."""
+    """Writes the model files. Raises RunError where the network cannot be traced, or not quantized in any way."""
     note("tracing the encoder")
     graph = trace(source.network)
     if wanted.int8 and len(source.calibrate) < FEW:
@@ -59,12 +59,12 @@ def _write_onnx(source: Source, graph: Graph, tuned: Tuned | None, folder: Path,
         models["fp16.onnx"] = halve(graph.model)
     if wanted.int8:
         attempts = partial(onnx_int8.attempts, calibrate=source.calibrate, target=wanted.target)
-        note("quantising for ONNX Runtime")
+        note("quantizing for ONNX Runtime")
         models["int8.onnx"], ladders["int8.onnx"] = _climb(
             source, graph, tuned, attempts, OnnxRuntimeBackend.load, _onnx_contents, note
         )
     for name, model in models.items():
-        (folder / name).write_bytes(serialise(model, _essentials(source, name)))
+        (folder / name).write_bytes(serialize(model, _essentials(source, name)))
     return Written({name: (name,) for name in models}, ladders)
 
 
@@ -86,7 +86,7 @@ def _write_openvino(
         models["fp16.xml"] = model
     if wanted.int8:
         attempts = partial(openvino_int8.attempts, calibrate=source.calibrate, target=wanted.target)
-        note("quantising for OpenVINO")
+        note("quantizing for OpenVINO")
         models["int8.xml"], ladders["int8.xml"] = _climb(
             source, graph, tuned, attempts, OpenVinoBackend.load, openvino_format.contents, note
         )
@@ -111,7 +111,7 @@ def _climb(
     on_tuned = cache(lambda make: {each.name: each for group in attempts(make()) for each in group})
 
     def fine_tuned(attempt: Attempt[Any]) -> Attempt[Any]:
-        return Attempt(f"{attempt.name}, fine-tuned", lambda in_float: on_tuned(tuned)[attempt.name].quantise(in_float))
+        return Attempt(f"{attempt.name}, fine-tuned", lambda in_float: on_tuned(tuned)[attempt.name].quantize(in_float))
 
     return climb(
         groups,

@@ -1,4 +1,4 @@
-"""Backbones: image tensors in, one embedding an image out, randomly initialised."""
+"""Backbones: image tensors in, one embedding an image out, randomly initialized."""
 
 from __future__ import annotations
 
@@ -115,7 +115,7 @@ def _timm_model(name: str, image_size: int) -> nn.Module:
 
 
 def _start_gently(backbone: nn.Module) -> None:
-    """First norms of deep, narrow networks, so that what they see before they have learnt is still the image.
+    """First norms of deep, narrow networks, so that what they see before they have learned is still the image.
 
     BYOL begins by predicting a random network. With batch norm and ReLU after each of many narrow layers, that one
     tells any two views of an image apart (arXiv 1902.08129), and there is little to predict: MobileNetV3-small, after

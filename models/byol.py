@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 
 def mlp_head(inputs: int, hidden: int, outputs: int) -> nn.Sequential:
-    """Projector or predictor: Linear → BatchNorm → ReLU → Linear without bias, the output not normalised."""
+    """Projector or predictor: Linear → BatchNorm → ReLU → Linear without bias, the output not normalized."""
     return nn.Sequential(
         nn.Linear(inputs, hidden),
         nn.BatchNorm1d(hidden),
@@ -62,6 +62,6 @@ class BYOL(nn.Module):
         return loss, projections[0].detach()
 
     def update_target(self, tau: float) -> None:
-        """Moves the target towards the online network; called after each optimiser step."""
+        """Moves the target towards the online network; called after each optimizer step."""
         update_target(self.target_backbone, self.backbone, tau)
         update_target(self.target_projector, self.projector, tau)

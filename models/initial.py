@@ -25,7 +25,7 @@ COPIES = ("target", "momentum", "teacher", "ema")
 
 
 def initial_preprocessing(init: str | None, backbone: str, image_size: int, fit: str) -> Preprocessing:
-    """How images are normalised: as the initial weights were trained, ImageNet's mean and deviation for all others."""
+    """How images are normalized: as the initial weights were trained, ImageNet's mean and deviation for all others."""
     if init == TIMM:
         config = timm.get_pretrained_cfg(backbone, allow_unregistered=True)
         if config is None or not config.has_weights:

@@ -31,7 +31,7 @@ class InferenceNetwork(nn.Module):
         self.eval()
 
     def inputs(self, images: Tensor) -> Tensor:
-        """uint8 `[N, H, W, 3]` → normalised float32 `[N, 3, H, W]`: what the backbone takes, in training too."""
+        """uint8 `[N, H, W, 3]` → normalized float32 `[N, 3, H, W]`: what the backbone takes, in training too."""
         return images.permute(0, 3, 1, 2).float() * self.scale + self.shift
 
     def forward(self, images: Tensor) -> Tensor:

@@ -49,7 +49,7 @@ def read_description(run: Path) -> tuple[EncoderSpec, dict[str, Any]]:
         raise RunError(f"{run / DESCRIPTION}: unreadable ({error}); train again, or resume the run") from error
 
 
-def serialise_weights(backbone: nn.Module, tail: nn.Module | None = None) -> bytes:
+def serialize_weights(backbone: nn.Module, tail: nn.Module | None = None) -> bytes:
     """A backbone's parameters and buffers as safetensors, and a tail's: the same bytes for the same weights."""
     state = backbone.state_dict()
     if tail is not None:
@@ -60,7 +60,7 @@ def serialise_weights(backbone: nn.Module, tail: nn.Module | None = None) -> byt
 def save_weights(path: Path, backbone: nn.Module) -> None:
     """Writes a backbone's weights as safetensors, whole or not at all."""
     with whole_file(path) as part:
-        part.write_bytes(serialise_weights(backbone))  # its own save_file keeps others from reading the file
+        part.write_bytes(serialize_weights(backbone))  # its own save_file keeps others from reading the file
 
 
 def load_network(weights: bytes, spec: EncoderSpec, name: str) -> InferenceNetwork:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 Vectors = NDArray[np.float32]
 
-NEIGHBOURS = 10
+NEIGHBORS = 10
 # Pairs of this many rows are enough for a rank correlation, and of more they take long.
 MOST_FOR_CORRELATION = 1000
 # Below this many images the ten nearest of a row are most of the set, and their overlap says nothing.
@@ -60,7 +60,7 @@ def compare(reference: Vectors, vectors: Vectors) -> Fidelity:
         cosine_min=float(cosine.min()),
         angle_mean=float(np.degrees(np.arccos(cosine.clip(-1, 1))).mean()),
         max_error=float(np.abs(reference - vectors).max()),
-        overlap=neighbour_overlap(reference, vectors) if enough else None,
+        overlap=neighbor_overlap(reference, vectors) if enough else None,
         rank_correlation=pair_correlation(reference, vectors) if enough else None,
         norm_error=float(np.abs(np.linalg.norm(vectors.astype(np.float64), axis=1) - 1).max()),
     )
@@ -76,13 +76,13 @@ def cosines(a: Vectors, b: Vectors) -> NDArray[np.float64]:
         return (a64 * b64).sum(1) / (np.linalg.norm(a64, axis=1) * np.linalg.norm(b64, axis=1))
 
 
-def neighbour_overlap(a: Vectors, b: Vectors, neighbours: int = NEIGHBOURS) -> float:
+def neighbor_overlap(a: Vectors, b: Vectors, neighbors: int = NEIGHBORS) -> float:
     """Mean share of the nearest rows that each row has in common in `a` and in `b`, 0 to 1; NaN if a row is NaN."""
     if not (np.isfinite(a).all() and np.isfinite(b).all()):
         return float("nan")
-    nearest_a, nearest_b = nearest(a, neighbours), nearest(b, neighbours)
+    nearest_a, nearest_b = nearest(a, neighbors), nearest(b, neighbors)
     shared = [len(np.intersect1d(one, other)) for one, other in zip(nearest_a, nearest_b, strict=True)]
-    return float(np.mean(shared) / neighbours)
+    return float(np.mean(shared) / neighbors)
 
 
 def pair_correlation(a: Vectors, b: Vectors) -> float:
@@ -102,8 +102,8 @@ def unit_rows(vectors: Vectors) -> Vectors:
     return vectors / np.linalg.norm(vectors, axis=1, keepdims=True).clip(1e-12)
 
 
-def nearest(vectors: Vectors, neighbours: int) -> NDArray[np.intp]:
-    """For each row, the indices of the rows of highest cosine, itself left out, nearest first: `[N, neighbours]`."""
+def nearest(vectors: Vectors, neighbors: int) -> NDArray[np.intp]:
+    """For each row, the indices of the rows of highest cosine, itself left out, nearest first: `[N, neighbors]`."""
     unit = unit_rows(vectors)
     found = []
     for start in range(0, len(unit), 1024):  # in pieces: N × N does not fit for a large folder
@@ -111,7 +111,7 @@ def nearest(vectors: Vectors, neighbours: int) -> NDArray[np.intp]:
         rows = np.arange(len(similarity))
         similarity[rows, start + rows] = -np.inf
         # The nearest alone are sorted, which takes a tenth of the time; of equals, the first row is the nearer.
-        some = np.sort(np.argpartition(-similarity, neighbours - 1, axis=1)[:, :neighbours])
+        some = np.sort(np.argpartition(-similarity, neighbors - 1, axis=1)[:, :neighbors])
         order = np.argsort(-np.take_along_axis(similarity, some, 1), axis=1, kind="stable")
         found.append(np.take_along_axis(some, order, 1))
     return np.concatenate(found)
@@ -159,7 +159,7 @@ _NAMES = {
     "cosine_mean": "mean cosine to PyTorch",
     "cosine_min": "lowest cosine to PyTorch",
     "max_error": "largest error",
-    "overlap": f"overlap of the {NEIGHBOURS} nearest",
+    "overlap": f"overlap of the {NEIGHBORS} nearest",
     "norm_error": "deviation from unit length",
 }
 

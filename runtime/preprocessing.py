@@ -48,7 +48,7 @@ class Preprocessing:
     the graph, `(pixel / 255 - mean) / std` per channel. An image of that size already is left alone.
 
     `fit`: "crop" keeps the central square; "squash" keeps all and changes its proportions; "pad" keeps both, with
-    borders of the mean colour.
+    borders of the mean color.
     """
 
     image_size: int
@@ -58,7 +58,7 @@ class Preprocessing:
 
     @property
     def border(self) -> tuple[int, ...]:
-        """The colour of the borders that "pad" adds: the mean, so that the network's input is 0 there."""
+        """The color of the borders that "pad" adds: the mean, so that the network's input is 0 there."""
         return tuple(round(255 * value) for value in self.mean)
 
     def to_json(self) -> dict[str, Any]:
@@ -141,7 +141,7 @@ def describe(source: object) -> str:
 
 
 def to_rgb(image: Image.Image) -> Image.Image:
-    """Any mode as 8-bit RGB: alpha over white, 16-bit grey divided by 257, float images refused."""
+    """Any mode as 8-bit RGB: alpha over white, 16-bit gray divided by 257, float images refused."""
     if image.mode == "RGB" and "transparency" not in image.info:
         return image
     if image.mode.startswith("I"):

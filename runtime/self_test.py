@@ -14,7 +14,7 @@ from .fidelity import GATES, Fidelity, compare, cosines, failed_gates
 from .golden import PYTORCH, read_golden
 from .preprocessing import Pixels, prepare
 
-# JPEG decoders may differ by a rounding step a pixel; a wrong resize, colour order or orientation moves whole images.
+# JPEG decoders may differ by a rounding step a pixel; a wrong resize, color order or orientation moves whole images.
 PIXEL_TOLERANCE = 1.0
 
 

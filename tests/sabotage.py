@@ -22,7 +22,7 @@ def write_model(bundle: Path, variant: str, model: onnx.ModelProto) -> None:
     file = bundle / variant
     before = onnx.load(file)
     essentials = next(json.loads(entry.value) for entry in before.metadata_props if entry.key == METADATA_KEY)
-    file.write_bytes(onnx_format.serialise(model, essentials))
+    file.write_bytes(onnx_format.serialize(model, essentials))
     renew_hash(bundle, variant)
 
 

@@ -12,7 +12,7 @@ SHAPES = ("disc", "stripes", "square")
 
 
 def draw_shape(shape: str, random: np.random.Generator, width: int = 48, height: int = 40) -> Image.Image:
-    """A coloured shape somewhere on a coloured ground, a little noisy."""
+    """A colored shape somewhere on a colored ground, a little noisy."""
     y, x = np.mgrid[0:height, 0:width]
     cx, cy = random.uniform(0.3, 0.7) * width, random.uniform(0.3, 0.7) * height
     size = random.uniform(7, 14)

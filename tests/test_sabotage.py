@@ -65,7 +65,7 @@ class Mirrored(nn.Module):
         return images.flip(2)
 
 
-class NotNormalised(Changed):
+class NotNormalized(Changed):
     def forward(self, images: Tensor) -> Tensor:
         return self.backbone(self.network.inputs(images))
 
@@ -210,8 +210,8 @@ def test_a_doubled_int8_scale(bundle: Path, photos: Path):
     assert re.search(f"Likely cause: signal to noise falls .* at layer {layer}, where values are 1[.][89]", message)
 
 
-def test_embeddings_not_normalised(bundle: Path, photos: Path):
-    write_network(bundle, NotNormalised(network_of(bundle)))
+def test_embeddings_not_normalized(bundle: Path, photos: Path):
+    write_network(bundle, NotNormalized(network_of(bundle)))
     message = caught(bundle, photos)
     assert "deviation from unit length" in message
     assert "Likely cause: directions are right, lengths are not" in message

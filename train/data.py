@@ -21,7 +21,7 @@ from .views import draw_view
 class Batch:
     """Two views of N images, uint8 `[N, H, W, 3]`, and what could not be read: a message an image.
 
-    One of `accumulate` parts of an optimiser step.
+    One of `accumulate` parts of an optimizer step.
     """
 
     epoch: int

@@ -13,15 +13,15 @@ from ..runtime.cpus import available_cpus
 from ..runtime.errors import ImageError
 from ..runtime.fidelity import Vectors
 from ..runtime.preprocessing import Pixels, Preprocessing, prepare
-from .sets import ImageSet, Labelled
+from .sets import ImageSet, Labeled
 
 MOST_BANK = 5000
 MOST_BANK_BYTES = 256 * 2**20
-NEIGHBOURS, TEMPERATURE = 200, 0.1
+NEIGHBORS, TEMPERATURE = 200, 0.1
 
 
 @dataclass(frozen=True)
-class LabelledPixels:
+class LabeledPixels:
     """Prepared images uint8 `[N, H, W, 3]` and their classes `[N]`."""
 
     images: Pixels
@@ -33,8 +33,8 @@ class Probe:
     """What is measured on: `images` always, `bank` and `queries` where classes are known."""
 
     images: Pixels
-    bank: LabelledPixels | None
-    queries: LabelledPixels | None
+    bank: LabeledPixels | None
+    queries: LabeledPixels | None
 
 
 @dataclass(frozen=True)
@@ -47,16 +47,16 @@ class Evidence:
 
 
 def prepare_probe(images: Pixels, sets: ImageSet, preprocessing: Preprocessing, seed: int) -> Probe:
-    """Prepares the labelled images of a run, of the bank at most 5,000 or 256 MiB, drawn with the seed."""
+    """Prepares the labeled images of a run, of the bank at most 5,000 or 256 MiB, drawn with the seed."""
     if sets.bank is None or sets.queries is None:
         return Probe(images, None, None)
     most = min(MOST_BANK, MOST_BANK_BYTES // (3 * preprocessing.image_size**2))
     drawn = np.random.default_rng(seed).permutation(len(sets.bank.paths))[:most]
-    bank = Labelled([sets.bank.paths[index] for index in drawn], sets.bank.labels[drawn])
+    bank = Labeled([sets.bank.paths[index] for index in drawn], sets.bank.labels[drawn])
     return Probe(images, _prepare(bank, preprocessing), _prepare(sets.queries, preprocessing))
 
 
-def _prepare(labelled: Labelled, preprocessing: Preprocessing) -> LabelledPixels | None:
+def _prepare(labeled: Labeled, preprocessing: Preprocessing) -> LabeledPixels | None:
     def attempt(path: object) -> Pixels | None:
         try:
             return prepare(path, preprocessing)  # type: ignore[arg-type]
@@ -64,11 +64,11 @@ def _prepare(labelled: Labelled, preprocessing: Preprocessing) -> LabelledPixels
             return None
 
     with ThreadPoolExecutor(available_cpus()) as pool:
-        images = list(pool.map(attempt, labelled.paths))
+        images = list(pool.map(attempt, labeled.paths))
     readable = [index for index, image in enumerate(images) if image is not None]
     if not readable:
         return None
-    return LabelledPixels(np.stack([images[index] for index in readable]), labelled.labels[readable])  # type: ignore[arg-type]
+    return LabeledPixels(np.stack([images[index] for index in readable]), labeled.labels[readable])  # type: ignore[arg-type]
 
 
 def measure(network: InferenceNetwork, probe: Probe, with_knn: bool) -> Evidence:
@@ -85,7 +85,7 @@ def measure(network: InferenceNetwork, probe: Probe, with_knn: bool) -> Evidence
 
 
 def rank_me(embeddings: Vectors) -> float:
-    """RankMe, the effective number of dimensions: exp of the entropy of the normalised singular values of `[N, D]`.
+    """RankMe, the effective number of dimensions: exp of the entropy of the normalized singular values of `[N, D]`.
 
     From 1 (all rows lie on a line) to min(N, D). Garrido et al. 2023, arXiv 2210.02885, eq. 1.
     """
@@ -106,11 +106,11 @@ def knn_classes(bank: Vectors, labels: NDArray[np.intp], queries: Vectors) -> ND
     many vote as a class has on average, or the larger classes would always win.
     """
     classes = int(labels.max()) + 1
-    neighbours = max(1, min(NEIGHBOURS, len(bank) // classes))
+    neighbors = max(1, min(NEIGHBORS, len(bank) // classes))
     found = np.empty(len(queries), np.intp)
     for start in range(0, len(queries), 256):  # a block at a time: the whole matrix may not fit
         cosines = queries[start : start + 256] @ bank.T
-        nearest = np.argpartition(-cosines, neighbours - 1, axis=1)[:, :neighbours]
+        nearest = np.argpartition(-cosines, neighbors - 1, axis=1)[:, :neighbors]
         weights = np.exp(np.take_along_axis(cosines, nearest, 1) / TEMPERATURE)
         votes = np.stack([(weights * (labels[nearest] == label)).sum(1) for label in range(classes)], 1)
         found[start : start + 256] = votes.argmax(1)

@@ -22,7 +22,7 @@ from . import run
 from .data import Batch, load_batches
 from .evidence import Probe, measure, prepare_probe
 from .monitor import EpochMonitor, Metrics, Moment, untrained_metrics
-from .optimiser import build_optimiser
+from .optimizer import build_optimiser
 from .pictures import draw_curves, draw_views
 from .recipe import Dials, Settings, resolve
 from .schedule import learning_rate, tau
@@ -59,7 +59,7 @@ class Training:
 
     byol: BYOL
     network: InferenceNetwork
-    optimiser: Optimizer
+    optimizer: Optimizer
     settings: Settings
     spec: EncoderSpec
     images: ImageSet
@@ -130,7 +130,7 @@ def train(
 def set_up(
     images: ImageSet, out: Path, settings: Settings, device: torch.device, from_scratch: bool = True
 ) -> Training:
-    """Builds networks and optimiser, with weights drawn from the seed, or from `settings.init` unless others follow."""
+    """Builds networks and optimizer, with weights drawn from the seed, or from `settings.init` unless others follow."""
     torch.manual_seed(settings.seed)
     side = settings.image_size
     preprocessing = initial_preprocessing(settings.init, settings.backbone, side, settings.fit)
@@ -144,9 +144,9 @@ def set_up(
     byol = BYOL(backbone, spec.embedding_size, settings.projector_hidden, settings.projection_size)
     # Pixels as the last dimension but one of what a convolution reads: what every engine is fastest with.
     byol = byol.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    optimiser = build_optimiser(settings.optimiser, byol, settings.learning_rate, settings.weight_decay)
+    optimizer = build_optimiser(settings.optimizer, byol, settings.learning_rate, settings.weight_decay)
     network = InferenceNetwork(byol.backbone, preprocessing).to(device)
-    return Training(byol, network, optimiser, settings, spec, images, out)
+    return Training(byol, network, optimizer, settings, spec, images, out)
 
 
 def run_epochs(training: Training, probe: Probe, first_epoch: int, board: SummaryWriter, watcher: Watcher) -> None:
@@ -165,7 +165,7 @@ def run_epochs(training: Training, probe: Probe, first_epoch: int, board: Summar
         for message in sorted(set(batch.errors) - unreadable):
             unreadable.add(message)
             watcher.unreadable(message)
-        step = number // parts  # of the optimiser: tau, rate and target count nothing else
+        step = number // parts  # of the optimizer: tau, rate and target count nothing else
         rate = learning_rate(step, steps, warmup, settings.learning_rate)
         tau_now = tau(step, steps, settings.tau_base)
         if len(batch.first) > 1:  # batch norm needs two; the others could not be read
@@ -189,7 +189,7 @@ def run_epochs(training: Training, probe: Probe, first_epoch: int, board: Summar
 
 
 def add_gradient(training: Training, batch: Batch) -> tuple[Tensor, Tensor]:
-    """Adds a part's gradient to that of its optimiser step. Returns the loss and the online projections."""
+    """Adds a part's gradient to that of its optimizer step. Returns the loss and the online projections."""
     device = training.network.scale.device
     try:
         first, second = (training.network.inputs(view.to(device)) for view in (batch.first, batch.second))
@@ -211,11 +211,11 @@ def _advise_on_memory(settings: Settings) -> str:
 
 
 def take_step(training: Training, rate: float, tau_now: float) -> None:
-    """One optimiser step with the gradient gathered, and one step of the target."""
-    for group in training.optimiser.param_groups:
+    """One optimizer step with the gradient gathered, and one step of the target."""
+    for group in training.optimizer.param_groups:
         group["lr"] = rate
-    training.optimiser.step()
-    training.optimiser.zero_grad(set_to_none=True)
+    training.optimizer.step()
+    training.optimizer.zero_grad(set_to_none=True)
     training.byol.update_target(tau_now)
 
 
@@ -242,14 +242,14 @@ def finish_epoch(
     epochs = training.settings.epochs
     with_knn = moment.epoch == epochs or moment.epoch % max(1, epochs // KNN_TIMES) == 0
     seconds = monitor.seconds()
-    metrics = monitor.summarise(moment, seconds, measure(training.network, probe, with_knn), unreadable)
+    metrics = monitor.summarize(moment, seconds, measure(training.network, probe, with_knn), unreadable)
     history = run.append_metrics(training.out, metrics)
     save_encoder(training, history)
     # Last, since a resumed run starts from it: a kill before this line repeats the epoch.
     state = {
         "epoch": moment.epoch,
         "byol": training.byol.state_dict(),
-        "optimiser": training.optimiser.state_dict(),
+        "optimizer": training.optimizer.state_dict(),
         "random": torch.get_rng_state(),
     }
     run.save_checkpoint(training.out, state)
@@ -282,7 +282,7 @@ def restore(training: Training, state: dict[str, Any]) -> None:
     """Puts the run's last checkpoint back."""
     try:
         training.byol.load_state_dict(state["byol"])
-        training.optimiser.load_state_dict(state["optimiser"])
+        training.optimizer.load_state_dict(state["optimizer"])
         torch.set_rng_state(state["random"])
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
         reason = str(error).splitlines()[0]

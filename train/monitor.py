@@ -98,7 +98,7 @@ class EpochMonitor:
     def seconds(self) -> float:
         return time.perf_counter() - self._start
 
-    def summarise(self, moment: Moment, seconds: float, evidence: Evidence, unreadable: int) -> Metrics:
+    def summarize(self, moment: Moment, seconds: float, evidence: Evidence, unreadable: int) -> Metrics:
         """The line of an epoch that took `seconds`, the measuring of `evidence` apart."""
         return Metrics(
             epoch=moment.epoch,

@@ -63,7 +63,7 @@ def draw_curves(history: Sequence[Metrics], embedding_size: int, file: Path) -> 
             axes.plot(*zip(*points, strict=True), marker="o" if len(points) < 25 else None, markersize=3)
             untrained = figure_of(history[0])
             if untrained is not None:
-                axes.axhline(untrained, color="grey", linestyle="--", linewidth=1, label="untrained")
+                axes.axhline(untrained, color="gray", linestyle="--", linewidth=1, label="untrained")
                 axes.legend(frameon=False, loc="lower right")
             axes.set(title=title, xlabel="epoch", ylim=(0, 1.08 * axes.get_ylim()[1]))
             axes.xaxis.get_major_locator().set_params(integer=True)

@@ -10,14 +10,14 @@ from typing import Any, TypeVar
 from ..runtime.cpus import available_cpus
 from ..runtime.errors import ImageError, UsageError
 from ..runtime.preprocessing import FITS
-from .optimiser import RATES
-from .views import RandomAffine, RandomCrop, Recolour, View, change_view
+from .optimizer import RATES
+from .views import RandomAffine, RandomCrop, Recolor, View, change_view
 
 T = TypeVar("T")
 
 SMALL_IMAGES = 64
 BATCHES = (16, 32, 64, 128, 256)
-# With fewer optimiser steps than these, in all or in an epoch, a smaller batch learns more than a larger one; below 64,
+# With fewer optimizer steps than these, in all or in an epoch, a smaller batch learns more than a larger one; below 64,
 # batch norm's statistics cost more than the steps bring.
 STEPS, STEPS_AN_EPOCH = 4000, 20
 
@@ -29,7 +29,7 @@ class Recipe:
     views: tuple[View, View]
     projector_hidden: int = 4096
     projection_size: int = 256
-    optimiser: str = "adamw"
+    optimizer: str = "adamw"
 
 
 def photographs() -> Recipe:
@@ -53,11 +53,11 @@ def small() -> Recipe:
 
 
 def textures() -> Recipe:
-    """Aerial, medical, textures: where colour and orientation are the signal, no view changes them.
+    """Aerial, medical, textures: where color and orientation are the signal, no view changes them.
 
     Not measured by this project yet.
     """
-    view = View(RandomCrop((0.2, 1.0)), flip=0, recolour=Recolour(0.2, 0.2, 0, 0), grayscale=0)
+    view = View(RandomCrop((0.2, 1.0)), flip=0, recolor=Recolor(0.2, 0.2, 0, 0), grayscale=0)
     return Recipe((view, view))
 
 
@@ -70,7 +70,7 @@ def glyphs() -> Recipe:
     view = View(
         RandomAffine(rotation=15, scale=(0.8, 1.2), shear=10, shift=0.1),
         flip=0,
-        recolour=Recolour(0.4, 0.4, 0, 0),
+        recolor=Recolor(0.4, 0.4, 0, 0),
         grayscale=0,
         blur=0.5,
     )
@@ -84,7 +84,7 @@ RECIPES: dict[str, Callable[[], Recipe]] = {each.__name__: each for each in (pho
 class Dials:
     """What a person chooses; None is "computed". The keys of a --config file.
 
-    `views` changes both views, `view_1` and `view_2` one, by the names of View, its geometry and Recolour. `no_images`
+    `views` changes both views, `view_1` and `view_2` one, by the names of View, its geometry and Recolor. `no_images`
     keeps all images out of the run.
     """
 
@@ -97,7 +97,7 @@ class Dials:
     init: str | None = None
     stem: str = "auto"
     accumulate: int = 1
-    optimiser: str | None = None
+    optimizer: str | None = None
     learning_rate: float | None = None
     weight_decay: float | None = None
     warmup_epochs: float | None = None
@@ -125,7 +125,7 @@ class Settings:
     epochs: int
     batch_size: int
     accumulate: int
-    optimiser: str
+    optimizer: str
     learning_rate: float
     weight_decay: float
     warmup_epochs: float
@@ -150,10 +150,10 @@ def resolve(dials: Dials, images: int) -> Settings:
     if name not in RECIPES:
         raise UsageError(f"no recipe {name!r}; there are {', '.join(RECIPES)}")
     recipe = RECIPES[name]()
-    optimiser = _given(dials.optimiser, recipe.optimiser)
-    if optimiser not in RATES:
-        raise UsageError(f"no optimiser {optimiser!r}; there are {', '.join(RATES)}")
-    rates = RATES[optimiser]
+    optimizer = _given(dials.optimizer, recipe.optimizer)
+    if optimizer not in RATES:
+        raise UsageError(f"no optimizer {optimizer!r}; there are {', '.join(RATES)}")
+    rates = RATES[optimizer]
     batch_size = _given(dials.batch_size, compute_batch_size(images, dials.epochs))
     first, second = (
         change_view(view, {**dials.views, **own})
@@ -169,7 +169,7 @@ def resolve(dials: Dials, images: int) -> Settings:
         epochs=dials.epochs,
         batch_size=batch_size,
         accumulate=dials.accumulate,
-        optimiser=optimiser,
+        optimizer=optimizer,
         learning_rate=_given(dials.learning_rate, rates.peak(batch_size)),
         weight_decay=_given(dials.weight_decay, rates.weight_decay),
         # Ten epochs, as in the recipe of record, or a tenth of a short run.
@@ -192,7 +192,7 @@ def resolve(dials: Dials, images: int) -> Settings:
 
 
 def compute_batch_size(images: int, epochs: int) -> int:
-    """The largest power of two, from 16 to 256, that still gives 20 optimiser steps an epoch, and 4,000 or is 64."""
+    """The largest power of two, from 16 to 256, that still gives 20 optimizer steps an epoch, and 4,000 or is 64."""
     steps = [images // size for size in BATCHES]
     fitting = [
         size

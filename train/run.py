@@ -32,7 +32,7 @@ CURVES, VIEWS, BOARD = "curves.png", "views.png", "tensorboard"
 RUN = FolderKind("run", CONFIG, (CONFIG, CHECKPOINT, WEIGHTS, DESCRIPTION, CALIBRATION, METRICS, CURVES, VIEWS, BOARD))
 
 CALIBRATION_IMAGES = 512
-# Settings that do not change what is learnt, so a run may be resumed with others.
+# Settings that do not change what is learned, so a run may be resumed with others.
 FREE_TO_CHANGE = {"workers"}
 
 
@@ -113,7 +113,7 @@ def load_checkpoint(out: Path) -> dict[str, Any] | None:
         state = torch.load(out / CHECKPOINT, map_location="cpu", weights_only=True)
     except Exception as error:  # whatever a damaged pickle raises
         raise RunError(f"{out / CHECKPOINT}: damaged ({error}); start again with --overwrite") from error
-    if not isinstance(state, dict) or not {"epoch", "byol", "optimiser", "random"} <= state.keys():
+    if not isinstance(state, dict) or not {"epoch", "byol", "optimizer", "random"} <= state.keys():
         raise RunError(f"{out / CHECKPOINT}: not of this run; start again with --overwrite")
     return state
 

@@ -6,7 +6,7 @@ import math
 def tau(step: int, steps: int, base: float) -> float:
     """τ = 1 − (1 − base)·(1 + cos(πk/K))/2 (paper, appendix B): `base` at step 0, 1 at `steps`.
 
-    `step` counts optimiser steps.
+    `step` counts optimizer steps.
     """
     return 1 - (1 - base) * (1 + math.cos(math.pi * step / steps)) / 2
 

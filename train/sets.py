@@ -1,4 +1,4 @@
-"""The images of a run: those it trains on, and, where classes are known, those that say what it has learnt."""
+"""The images of a run: those it trains on, and, where classes are known, those that say what it has learned."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ MOST_QUERIES = 1000
 
 
 @dataclass(frozen=True)
-class Labelled:
+class Labeled:
     """Images of known class; `labels` `[N]` count from 0."""
 
     paths: list[Path]
@@ -30,8 +30,8 @@ class ImageSet:
 
     root: Path
     paths: list[Path]
-    bank: Labelled | None = None
-    queries: Labelled | None = None
+    bank: Labeled | None = None
+    queries: Labeled | None = None
 
     @property
     def classes(self) -> int:
@@ -41,7 +41,7 @@ class ImageSet:
 def gather(root: Path, labels: Path | None, evaluation: Path | None, seed: int) -> ImageSet:
     """The images under `root`, with classes by sub-folder or by the CSV file `labels`.
 
-    The queries are the images under `evaluation`, a folder a class, else a tenth of the labelled images, drawn with the
+    The queries are the images under `evaluation`, a folder a class, else a tenth of the labeled images, drawn with the
     seed and kept from training, at most 1,000. Raises ImageError and UsageError.
     """
     paths = find_images(root)
@@ -56,7 +56,7 @@ def gather(root: Path, labels: Path | None, evaluation: Path | None, seed: int) 
     classes = _number(names)
     kept = [index for index in range(len(paths)) if index not in held_out]
     bank, queries = (
-        _labelled([paths[index] for index in part], [names[index] for index in part], classes)
+        _labeled([paths[index] for index in part], [names[index] for index in part], classes)
         for part in (kept, sorted(held_out))
     )
     return ImageSet(root, [paths[index] for index in kept], bank, queries)
@@ -77,7 +77,7 @@ def _with_queries(root: Path, paths: list[Path], labels: Path | None, evaluation
     unknown = sorted(set(query_names) - classes.keys())
     if unknown:
         raise UsageError(f"--eval {evaluation}: no training image is of class {unknown[0]!r}")
-    return ImageSet(root, paths, _labelled(paths, names, classes), _labelled(queried, list(query_names), classes))
+    return ImageSet(root, paths, _labeled(paths, names, classes), _labeled(queried, list(query_names), classes))
 
 
 def _class_names(root: Path, paths: list[Path], labels: Path | None) -> list[str | None] | None:
@@ -91,6 +91,6 @@ def _number(names: list[str | None]) -> dict[str, int]:
     return {name: number for number, name in enumerate(sorted({name for name in names if name is not None}))}
 
 
-def _labelled(paths: list[Path], names: list[str | None], classes: dict[str, int]) -> Labelled:
+def _labeled(paths: list[Path], names: list[str | None], classes: dict[str, int]) -> Labeled:
     known = [(path, classes[name]) for path, name in zip(paths, names, strict=True) if name is not None]
-    return Labelled([path for path, _ in known], np.array([label for _, label in known], np.intp))
+    return Labeled([path for path, _ in known], np.array([label for _, label in known], np.intp))

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from .monitor import Metrics
-from .optimiser import RATES
+from .optimizer import RATES
 from .recipe import Settings
 
 # A dip right after warm-up is common; this many epochs in a row are none.
@@ -42,16 +42,16 @@ def judge(history: Sequence[Metrics], settings: Settings, embedding_size: int, q
         )
     measured = [each.knn for each in history[1:] if each.knn is not None]
     if untrained.knn is None or not measured:
-        accuracy, learnt = "no class folders or --labels, so accuracy was not measured", True
+        accuracy, learned = "no class folders or --labels, so accuracy was not measured", True
     else:
         margin = 1.96 * (sum(p * (1 - p) for p in (untrained.knn, measured[-1])) / queries) ** 0.5
         accuracy = f"kNN {measured[-1]:.3f}, untrained {untrained.knn:.3f}"
-        learnt = measured[-1] - untrained.knn > margin
-        if not learnt:
+        learned = measured[-1] - untrained.knn > margin
+        if not learned:
             accuracy += f" (95 % interval of the difference: ± {margin:.3f}); more epochs or images may help"
     if last.rank < untrained.rank:
         return Verdict("doubtful", f"{rank}: some dimensions have died; {accuracy}")
-    return Verdict("healthy" if learnt else "doubtful", f"{rank}; {accuracy}")
+    return Verdict("healthy" if learned else "doubtful", f"{rank}; {accuracy}")
 
 
 def has_collapsed(epoch: Metrics, untrained: Metrics) -> bool:
@@ -76,10 +76,10 @@ def is_collapsing(history: Sequence[Metrics], warmup_epochs: float) -> bool:
 
 def likely_cause(settings: Settings) -> str:
     """The likeliest cause of a collapse, and what to change."""
-    usual = RATES[settings.optimiser].peak(settings.batch_size)
+    usual = RATES[settings.optimizer].peak(settings.batch_size)
     if settings.learning_rate > 1.5 * usual:
         return (
-            f"the learning rate is {settings.learning_rate / usual:.1f} times the usual one of {settings.optimiser}: "
+            f"the learning rate is {settings.learning_rate / usual:.1f} times the usual one of {settings.optimizer}: "
             f"--learning-rate {usual:.2g}"
         )
     part = settings.batch_size // settings.accumulate

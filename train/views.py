@@ -41,8 +41,8 @@ class RandomAffine:
 
 
 @dataclass(frozen=True)
-class Recolour:
-    """Strengths of the colour jitter, as torchvision's ColorJitter takes them, applied in random order."""
+class Recolor:
+    """Strengths of the color jitter, as torchvision's ColorJitter takes them, applied in random order."""
 
     brightness: float = 0.4
     contrast: float = 0.4
@@ -61,7 +61,7 @@ class View:
     geometry: RandomCrop | RandomAffine = RandomCrop()
     flip: float = 0.5
     jitter: float = 0.8
-    recolour: Recolour = Recolour()
+    recolor: Recolor = Recolor()
     grayscale: float = 0.2
     blur: float = 0.0
     blur_sigma: tuple[float, float] = (0.1, 2.0)
@@ -69,17 +69,17 @@ class View:
 
 
 def change_view(view: View, changes: dict[str, Any]) -> View:
-    """The same view with other values, by their names in View, in its geometry and in Recolour.
+    """The same view with other values, by their names in View, in its geometry and in Recolor.
 
     `change_view(View(), {"blur": 0.5, "area": (0.2, 1.0), "hue": 0})`. Raises UsageError for a name that is none of
     them or a value of another kind.
     """
-    parts = (view, view.geometry, view.recolour)
-    known = [field.name for part in parts for field in fields(part) if field.name not in ("geometry", "recolour")]
+    parts = (view, view.geometry, view.recolor)
+    known = [field.name for part in parts for field in fields(part) if field.name not in ("geometry", "recolor")]
     for name in changes:
         if name not in known:
             raise UsageError(f"a view has no {name!r}; there are {', '.join(known)}")
-    whole, geometry, recolour = (
+    whole, geometry, recolor = (
         {
             field.name: _same_kind(field.name, getattr(part, field.name), changes[field.name])
             for field in fields(part)
@@ -88,7 +88,7 @@ def change_view(view: View, changes: dict[str, Any]) -> View:
         for part in parts
     )
     return replace(
-        view, **whole, geometry=replace(view.geometry, **geometry), recolour=replace(view.recolour, **recolour)
+        view, **whole, geometry=replace(view.geometry, **geometry), recolor=replace(view.recolor, **recolor)
     )
 
 
@@ -112,7 +112,7 @@ def draw_view(image: Image.Image, view: View, preprocessing: Preprocessing, rand
     if random.random() < view.flip:
         image = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
     if random.random() < view.jitter:
-        image = _jitter(image, view.recolour, random)
+        image = _jitter(image, view.recolor, random)
     if random.random() < view.grayscale:
         image = image.convert("L").convert("RGB")
     if random.random() < view.blur:
@@ -162,18 +162,18 @@ def _affine(image: Image.Image, affine: RandomAffine, preprocessing: Preprocessi
 
 
 def _background(image: Image.Image) -> tuple[int, ...]:
-    """The median colour of the border: what lies beyond a glyph's edge."""
+    """The median color of the border: what lies beyond a glyph's edge."""
     pixels = np.asarray(image)
     border = np.concatenate([pixels[0], pixels[-1], pixels[:, 0], pixels[:, -1]])
     return tuple(int(value) for value in np.median(border, axis=0))
 
 
-def _jitter(image: Image.Image, recolour: Recolour, random: Generator) -> Image.Image:
+def _jitter(image: Image.Image, recolor: Recolor, random: Generator) -> Image.Image:
     changes = [
-        (F.adjust_brightness, 1 + random.uniform(-recolour.brightness, recolour.brightness)),
-        (F.adjust_contrast, 1 + random.uniform(-recolour.contrast, recolour.contrast)),
-        (F.adjust_saturation, 1 + random.uniform(-recolour.saturation, recolour.saturation)),
-        (F.adjust_hue, random.uniform(-recolour.hue, recolour.hue)),
+        (F.adjust_brightness, 1 + random.uniform(-recolor.brightness, recolor.brightness)),
+        (F.adjust_contrast, 1 + random.uniform(-recolor.contrast, recolor.contrast)),
+        (F.adjust_saturation, 1 + random.uniform(-recolor.saturation, recolor.saturation)),
+        (F.adjust_hue, random.uniform(-recolor.hue, recolor.hue)),
     ]
     for number in random.permutation(len(changes)):
         change, amount = changes[number]

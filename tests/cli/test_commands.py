@@ -141,7 +141,7 @@ def test_bad_input_to_train(photos: Path, finished_run: Path, tmp_path: Path):
     assert "lies in" in fails(2, "train", photos, "--out", photos / "run")
     assert "--device bogus: cannot be used here" in fails(2, "train", photos, "--out", out, "--device", "bogus")
     assert "--seed" in fails(2, "train", photos, "--out", out, "--seed", 10**30)
-    assert "no optimiser 'adam'" in fails(2, "train", photos, "--out", out, "--optimiser", "adam")
+    assert "no optimizer 'adam'" in fails(2, "train", photos, "--out", out, "--optimizer", "adam")
     assert "cannot be read" in fails(2, "train", photos, "--out", out, "--config", tmp_path / "gone.toml")
     assert "cannot be read" in fails(2, "train", photos, "--out", out, "--labels", tmp_path / "gone.csv")
     assert "no such folder" in fails(1, "train", photos, "--out", out, "--eval", tmp_path / "gone")
@@ -153,7 +153,7 @@ def test_bad_input_to_train(photos: Path, finished_run: Path, tmp_path: Path):
 def test_train_prints_every_setting_once_and_a_verdict(photos: Path, tmp_path: Path):
     config = tmp_path / "shop.toml"
     config.write_text('backbone = "conv4"\nimage_size = 32\nepochs = 7\nworkers = 0\n[views]\nblur = 0.25\n')
-    given = ("--config", config, "--epochs", 1, "--optimiser", "sgd", "--fit", "pad", "--accumulate", 2)
+    given = ("--config", config, "--epochs", 1, "--optimizer", "sgd", "--fit", "pad", "--accumulate", 2)
     result = call("train", photos, "--out", tmp_path / "run", *given)
     assert result.exit_code == 0, result.output
     for text in (
@@ -166,7 +166,7 @@ def test_train_prints_every_setting_once_and_a_verdict(photos: Path, tmp_path: P
         assert text in result.stderr
     assert result.stdout.startswith(("healthy: rank", "doubtful: rank"))
     saved = json.loads((tmp_path / "run" / "config.json").read_text())["settings"]
-    assert (saved["epochs"], saved["fit"], saved["optimiser"]) == (1, "pad", "sgd")
+    assert (saved["epochs"], saved["fit"], saved["optimizer"]) == (1, "pad", "sgd")
     assert json.loads((tmp_path / "run" / "encoder.json").read_text())["preprocessing"]["fit"] == "pad"
 
 

@@ -31,7 +31,7 @@ def test_a_loss_within_the_paired_interval_is_none():
     assert find_failures(changed) == []
 
 
-def test_accuracy_of_nearest_neighbours_counts_too():
+def test_accuracy_of_nearest_neighbors_counts_too():
     changed = scores()
     changed["int8.onnx"] = Score(changed["PyTorch"].few_shot, np.repeat([1.0, 0.0], [430, 70]))
     assert "knn" in find_failures(changed)[0]

@@ -16,18 +16,18 @@ def at_angles(*degrees: float) -> np.ndarray:
     return np.stack([np.cos(radians), np.sin(radians)], axis=1).astype(np.float32)
 
 
-def test_the_majority_of_the_nearest_decides_and_a_row_is_not_its_own_neighbour():
+def test_the_majority_of_the_nearest_decides_and_a_row_is_not_its_own_neighbor():
     vectors = at_angles(0, 1, 3, 50, 51, 53)
     labels = np.array([0, 0, 1, 1, 1, 1])
-    # Both neighbours of row 2 are of class 0; every other row has its own class nearest.
-    assert knn_hits(vectors, labels, neighbours=2).tolist() == [1, 1, 0, 1, 1, 1]
+    # Both neighbors of row 2 are of class 0; every other row has its own class nearest.
+    assert knn_hits(vectors, labels, neighbors=2).tolist() == [1, 1, 0, 1, 1, 1]
 
 
 def test_a_tie_goes_to_the_nearest():
     vectors = at_angles(0, 5, 9, 100)
-    # Neighbours of row 0, nearest first: rows 1 and 2, one vote each.
-    assert knn_hits(vectors, np.array([0, 0, 1, 1]), neighbours=2)[0] == 1
-    assert knn_hits(vectors, np.array([0, 1, 0, 1]), neighbours=2)[0] == 0
+    # Neighbors of row 0, nearest first: rows 1 and 2, one vote each.
+    assert knn_hits(vectors, np.array([0, 0, 1, 1]), neighbors=2)[0] == 1
+    assert knn_hits(vectors, np.array([0, 1, 0, 1]), neighbors=2)[0] == 0
 
 
 def test_five_of_five_by_hand():
@@ -36,7 +36,7 @@ def test_five_of_five_by_hand():
     assert knn_hits(vectors, labels).tolist() == [1, 1, 1, 1, 0, 0]
 
 
-def test_fewer_rows_than_neighbours():
+def test_fewer_rows_than_neighbors():
     assert knn_hits(at_angles(0, 1, 90), np.array([0, 0, 1])).tolist() == [1, 1, 0]
 
 
@@ -65,7 +65,7 @@ def test_the_linear_probe_finds_what_a_line_can_part_and_nothing_in_noise(random
     labels = np.repeat(np.arange(3), 40)
     noise = random.normal(size=(120, 8)).astype(np.float32)
     assert probe_hits(noise, labels).mean() == pytest.approx(1 / 3, abs=0.15)
-    # Neighbours are lost in the noise of other dimensions, a line reads those that tell.
+    # Neighbors are lost in the noise of other dimensions, a line reads those that tell.
     parted = noise.copy()
     parted[np.arange(120), labels] += 4
     assert probe_hits(parted, labels).mean() > 0.9

@@ -18,7 +18,7 @@ from byol_edge.models.backbones import build_backbone
 from byol_edge.models.byol import BYOL
 from byol_edge.models.network import InferenceNetwork
 from byol_edge.runtime import Encoder, FidelityError, OutputExistsError, RunError, UsageError, compare, find_images
-from byol_edge.runtime.fidelity import Fidelity, neighbour_overlap
+from byol_edge.runtime.fidelity import Fidelity, neighbor_overlap
 from byol_edge.runtime.files import sha256
 from byol_edge.runtime.preprocessing import prepare_all
 from byol_edge.runtime.timing import Timing
@@ -240,7 +240,7 @@ def test_projections_in_place_of_embeddings(finished_run: Path, photos: Path, tm
         export_run(tmp_path / "run", tmp_path / "c", Wanted(with_projector=True))
 
 
-def test_shorter_vectors_keep_neighbours(finished_run: Path, finished_bundle: Path, photos: Path, tmp_path: Path):
+def test_shorter_vectors_keep_neighbors(finished_run: Path, finished_bundle: Path, photos: Path, tmp_path: Path):
     export_run(finished_run, tmp_path / "b", Wanted(dimensions=32, formats=("onnx",)))
     whole = Encoder(finished_bundle, "fp32.onnx")
     short = Encoder(tmp_path / "b", "fp32.onnx")
@@ -248,7 +248,7 @@ def test_shorter_vectors_keep_neighbours(finished_run: Path, finished_bundle: Pa
     assert short.run(pixels).shape == (120, 32)
     embeddings = whole.run(pixels)
     drawn = np.random.default_rng(0).normal(size=(256, 32)).astype(np.float32)
-    assert neighbour_overlap(embeddings, short.run(pixels)) > 0.1 + neighbour_overlap(embeddings, embeddings @ drawn)
+    assert neighbor_overlap(embeddings, short.run(pixels)) > 0.1 + neighbor_overlap(embeddings, embeddings @ drawn)
     assert validate(tmp_path / "b", photos, against=finished_run).failures == []
     assert (tmp_path / "b" / "encoder.safetensors").read_bytes() != (finished_run / "encoder.safetensors").read_bytes()
     for wrong in (0, 82, 1000):

@@ -14,7 +14,7 @@ def test_each_file_is_what_decoders_get_wrong():
     assert images["cmyk.jpg"].mode == "CMYK"
     assert images["alpha.png"].mode == "RGBA"
     assert images["palette.png"].mode == "P"
-    assert images["grey16.png"].mode.startswith("I")
+    assert images["gray16.png"].mode.startswith("I")
     assert images["large.jpg"].size == (1600, 1200)
 
 

@@ -24,13 +24,13 @@ class Workshop:
         self.gain = 0.0
 
     def attempt(self, name: str) -> Attempt[Made]:
-        def quantise(in_float: Collection[str]) -> Made:
+        def quantize(in_float: Collection[str]) -> Made:
             self.made.append((name, tuple(in_float)))
             if self.cosines[name] < 0:
                 raise ValueError("no kernel for this\nand more")
             return name, tuple(in_float)
 
-        return Attempt(name, quantise)
+        return Attempt(name, quantize)
 
     def judge(self, made: Made) -> Fidelity:
         cosine = self.cosines[made[0]] + self.gain * len(made[1])

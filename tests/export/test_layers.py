@@ -34,17 +34,17 @@ def test_a_doubled_scale_is_seen_where_it_is(bundle: Path, photos: Path):
 
 
 def test_where_a_variant_goes_wrong_in_words():
-    def locate(*ratios: float, quantised: bool = False) -> str:
+    def locate(*ratios: float, quantized: bool = False) -> str:
         names = (*NAMES[: len(ratios) - 1], "embeddings")
-        return locate_departure([Layer(name, ratio, 1.0) for name, ratio in zip(names, ratios, strict=True)], quantised)
+        return locate_departure([Layer(name, ratio, 1.0) for name, ratio in zip(names, ratios, strict=True)], quantized)
 
     assert locate(120, 120, float("inf")) == FILE_IS_RIGHT
     assert "wrong from the first layer on" in locate(3, 2, 1)
     assert "right up to layer bn1, wrong after bn2" in locate(120, 30, 30)
     assert "each layer of the backbone is right, what follows is not" in locate(120, 120, 0)
-    assert "signal to noise falls from 30 to 8 dB at layer bn3" in locate(35, 30, 8, 20, quantised=True)
+    assert "signal to noise falls from 30 to 8 dB at layer bn3" in locate(35, 30, 8, 20, quantized=True)
     # A fall back to where the network has been before is none: squeeze-excitation's own layers are above the others.
-    assert "at layer bn4" in locate(30, 60, 28, 20, 22, quantised=True)
+    assert "at layer bn4" in locate(30, 60, 28, 20, 22, quantized=True)
     assert "other names" in locate(10)
 
 

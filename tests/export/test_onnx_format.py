@@ -44,7 +44,7 @@ def test_a_file_holds_its_essentials_and_nothing_of_this_machine(finished_bundle
     assert not re.search(rb"/home/|/root/|/tmp/|site-packages|\.py\b", text)
 
 
-def test_batch_norm_is_folded_and_the_network_alone_is_quantised(finished_bundle: Path):
+def test_batch_norm_is_folded_and_the_network_alone_is_quantized(finished_bundle: Path):
     fp32, int8 = (
         Counter(node.op_type for node in load(finished_bundle, name).graph.node) for name in ("fp32.onnx", "int8.onnx")
     )
@@ -58,9 +58,9 @@ def test_batch_norm_is_folded_and_the_network_alone_is_quantised(finished_bundle
     weights = {tensor.name: tensor for tensor in model.graph.initializer}
     for node in model.graph.node:
         if node.op_type == "Conv":  # every convolution takes int8 weights, one scale a channel
-            dequantise = made_by[node.input[1]]
-            assert weights[dequantise.input[0]].data_type == onnx.TensorProto.INT8
-            assert list(weights[dequantise.input[1]].dims) == [weights[dequantise.input[0]].dims[0]]
+            dequantize = made_by[node.input[1]]
+            assert weights[dequantize.input[0]].data_type == onnx.TensorProto.INT8
+            assert list(weights[dequantize.input[1]].dims) == [weights[dequantize.input[0]].dims[0]]
     # and the last step, to unit length, is in float
     assert made_by["embeddings"].op_type == "Div"
     assert made_by[made_by["embeddings"].input[1]].op_type not in ("DequantizeLinear", "QuantizeLinear")

@@ -35,16 +35,16 @@ def test_fp32_weights_are_not_compressed(finished_bundle: Path):
     assert not any(op.get_element_type().get_type_name() == "f16" for op in constants)
 
 
-def test_the_network_alone_is_quantised(finished_bundle: Path):
-    quantised = operations(finished_bundle, "int8.xml")
-    kinds = Counter(op.get_type_name() for op in quantised)
+def test_the_network_alone_is_quantized(finished_bundle: Path):
+    quantized = operations(finished_bundle, "int8.xml")
+    kinds = Counter(op.get_type_name() for op in quantized)
     assert kinds["Convolution"] == 4
     assert kinds["FakeQuantize"] >= 4
     assert (
-        sum(op.get_type_name() == "Constant" and op.get_element_type().get_type_name() == "i8" for op in quantised) == 4
+        sum(op.get_type_name() == "Constant" and op.get_element_type().get_type_name() == "i8" for op in quantized) == 4
     )
     # from the last pooling on, to unit length, in float
-    last = max(index for index, op in enumerate(quantised) if op.get_type_name() == "ReduceMean")
-    tail = {op.get_type_name() for op in quantised[last + 1 :]}
+    last = max(index for index, op in enumerate(quantized) if op.get_type_name() == "ReduceMean")
+    tail = {op.get_type_name() for op in quantized[last + 1 :]}
     assert "FakeQuantize" not in tail
     assert "Divide" in tail or "Multiply" in tail

@@ -73,7 +73,7 @@ def test_what_is_no_checkpoint_is_named(tmp_path: Path, source: nn.Module):
         load_initial(str(tmp_path / "e.pt"), source, "conv4")
 
 
-def test_timms_weights_bring_their_own_normalisation():
+def test_timms_weights_bring_their_own_normalization():
     assert initial_preprocessing("timm", "tf_efficientnet_lite0", 64, "pad").mean == (0.5, 0.5, 0.5)
     assert initial_preprocessing(None, "tf_efficientnet_lite0", 64, "pad").mean == (0.485, 0.456, 0.406)
     with pytest.raises(UsageError, match="timm has no pretrained weights of conv4"):

@@ -5,7 +5,7 @@ from byol_edge.models.network import InferenceNetwork, embed_pixels
 from byol_edge.runtime import Preprocessing
 
 
-def test_inputs_are_scaled_and_normalised_per_channel():
+def test_inputs_are_scaled_and_normalized_per_channel():
     preprocessing = Preprocessing(8)
     pixels = torch.randint(0, 256, (2, 8, 8, 3), dtype=torch.uint8)
     inputs = InferenceNetwork(torch.nn.Identity(), preprocessing).inputs(pixels)

@@ -9,7 +9,7 @@ from byol_edge.runtime.fidelity import (
     cosines,
     failed_gates,
     nearest,
-    neighbour_overlap,
+    neighbor_overlap,
     pair_correlation,
 )
 
@@ -72,15 +72,15 @@ def test_the_nearest_leave_the_row_itself_out():
 
 def test_overlap_of_unrelated_vectors_is_chance(random: np.random.Generator):
     one, other = (unit(random.normal(size=(1100, 8))) for _ in range(2))  # more rows than one piece
-    assert neighbour_overlap(one, other) == pytest.approx(10 / 1099, abs=0.005)
-    assert neighbour_overlap(one, one) == 1
+    assert neighbor_overlap(one, other) == pytest.approx(10 / 1099, abs=0.005)
+    assert neighbor_overlap(one, one) == 1
 
 
-def test_overlap_counts_shared_neighbours_by_hand():
+def test_overlap_counts_shared_neighbors_by_hand():
     a = unit(np.array([[1.0, 0], [0.9, 0.1], [0.5, 0.5], [0, 1]]))
     b = a[[0, 1, 3, 2]]  # rows 2 and 3 change places
     # Nearest of each row in a: 1, 0, 1, 2; in b: 1, 0, 2, 1.
-    assert neighbour_overlap(a, b, neighbours=1) == 0.5
+    assert neighbor_overlap(a, b, neighbors=1) == 0.5
 
 
 def test_overlap_is_not_measured_on_few_images(vectors: np.ndarray):

@@ -76,14 +76,14 @@ def test_alpha_lies_over_white():
     assert prepare(half, PREPROCESSING)[0, 0].tolist() == [127, 127, 127]
 
 
-def test_a_palettes_transparent_colour_lies_over_white():
+def test_a_palettes_transparent_color_lies_over_white():
     image = Image.new("P", (SIDE, SIDE), 0)
     image.putpalette([255, 0, 0, 0, 255, 0])
     assert prepare(encode(image, "PNG"), PREPROCESSING)[0, 0].tolist() == [255, 0, 0]
     assert prepare(encode(image, "PNG", transparency=0), PREPROCESSING)[0, 0].tolist() == [255, 255, 255]
 
 
-def test_sixteen_bit_grey_keeps_its_tones():
+def test_sixteen_bit_gray_keeps_its_tones():
     # Pillow's own conversion clips at 255: all but the darkest of these would be white.
     values = np.linspace(0, 65535, SIDE * SIDE).reshape(SIDE, SIDE).astype(np.uint16)
     for kind in ("PNG", "TIFF"):
@@ -96,7 +96,7 @@ def test_every_mode_becomes_rgb(mode: str):
     assert prepare(halves().convert("L" if mode == "LAB" else mode), PREPROCESSING).shape == (SIDE, SIDE, 3)
 
 
-def test_cmyk_keeps_its_colours():
+def test_cmyk_keeps_its_colors():
     pixels = prepare(encode(halves().convert("CMYK"), "JPEG", quality=95), PREPROCESSING)
     assert pixels[4, 4, 0] > 200
     assert pixels[-4, 4, 2] > 200
@@ -107,10 +107,10 @@ def test_extreme_shapes(shape: tuple[int, int]):
     assert prepare(np.full((*shape, 3), 7, np.uint8), PREPROCESSING).tolist() == np.full((SIDE, SIDE, 3), 7).tolist()
 
 
-def test_grey_and_rgba_arrays_are_images():
-    grey = np.full((SIDE, SIDE), 9, np.uint8)
-    assert (prepare(grey, PREPROCESSING) == 9).all()
-    assert (prepare(grey[..., None], PREPROCESSING) == 9).all()
+def test_gray_and_rgba_arrays_are_images():
+    gray = np.full((SIDE, SIDE), 9, np.uint8)
+    assert (prepare(gray, PREPROCESSING) == 9).all()
+    assert (prepare(gray[..., None], PREPROCESSING) == 9).all()
     assert (prepare(np.zeros((SIDE, SIDE, 4), np.uint8), PREPROCESSING) == 255).all()
 
 

@@ -27,7 +27,7 @@ def test_the_deviation_of_the_sphere_is_one_and_of_a_constant_zero(random: np.ra
     assert embedding_std(unit(np.ones((20, 64)))) == pytest.approx(0, abs=1e-6)
 
 
-def test_neighbours_vote_by_likeness():
+def test_neighbors_vote_by_likeness():
     bank = unit(np.array([[1, 0], [0.9, 0.1], [0, 1], [0.1, 0.9]]))
     labels = np.array([0, 0, 1, 1])
     assert knn_classes(bank, labels, unit(np.array([[1, 0.2], [0.2, 1]]))).tolist() == [0, 1]
@@ -36,8 +36,8 @@ def test_neighbours_vote_by_likeness():
 def test_a_large_class_does_not_win_by_its_size(random: np.random.Generator):
     # 30 of one class, 300 of another: with all 200 voting, the smaller could never have a majority.
     rare, common = (
-        unit(np.array(centre) + 0.3 * random.normal(size=(count, 3)))
-        for centre, count in (((1, 0, 0), 30), ((0, 1, 0), 300))
+        unit(np.array(center) + 0.3 * random.normal(size=(count, 3)))
+        for center, count in (((1, 0, 0), 30), ((0, 1, 0), 300))
     )
     bank, labels = np.concatenate([rare, common]), np.repeat([0, 1], [30, 300])
     assert (knn_classes(bank, labels, rare) == 0).mean() > 0.9

@@ -166,7 +166,7 @@ def test_accumulated_gradients_are_those_of_the_batch(photos: Path):
     gradients = []
     for parts in (1, 2):
         divided = dataclasses.replace(training, settings=dataclasses.replace(settings, accumulate=parts))
-        training.optimiser.zero_grad()
+        training.optimizer.zero_grad()
         for first, second in zip(pixels[0].chunk(parts), pixels[1].chunk(parts), strict=True):
             loop.add_gradient(divided, Batch(0, first, second, []))
         gradients.append([each.grad.clone() for each in training.byol.parameters() if each.grad is not None])

@@ -19,7 +19,7 @@ def test_an_epoch_is_summed_up():
     monitor = EpochMonitor()
     monitor.add(9, torch.tensor(1.0), torch.randn(8, 4))
     monitor.add(10, torch.tensor(3.0), torch.randn(8, 4))
-    metrics = monitor.summarise(Moment(5, 10, 0.99, 0.1), 2.0, Evidence(7.0, 0.5, None), unreadable=2)
+    metrics = monitor.summarize(Moment(5, 10, 0.99, 0.1), 2.0, Evidence(7.0, 0.5, None), unreadable=2)
     assert (metrics.epoch, metrics.step, metrics.loss, metrics.unreadable) == (5, 10, 2.0, 2)
     assert (metrics.images_per_s, metrics.rank, metrics.knn) == (8, 7.0, None)
 
@@ -47,5 +47,5 @@ def test_waiting_for_batches_is_counted_and_working_is_not(monkeypatch: pytest.M
     for step in monitor.watch(slow_batches()):
         now[0] += 6
         monitor.add(step, torch.tensor(1.0), torch.randn(8, 4))
-    metrics = monitor.summarise(Moment(1, 3, 0.9, 0.1), monitor.seconds(), Evidence(7.0, 0.5, None), 0)
+    metrics = monitor.summarize(Moment(1, 3, 0.9, 0.1), monitor.seconds(), Evidence(7.0, 0.5, None), 0)
     assert (metrics.seconds, metrics.waiting) == (24, 0.25)

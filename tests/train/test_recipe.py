@@ -2,7 +2,7 @@ import json
 
 import pytest
 from byol_edge.runtime import ImageError, UsageError
-from byol_edge.train.optimiser import RATES
+from byol_edge.train.optimizer import RATES
 from byol_edge.train.recipe import RECIPES, Dials, compute_batch_size, compute_tau_base, resolve
 from byol_edge.train.views import RandomAffine, RandomCrop
 
@@ -53,7 +53,7 @@ def test_tau_follows_the_steps_and_comes_near_the_authors_values():
 
 def test_every_setting_can_be_given():
     given = {
-        "recipe": "textures", "optimiser": "sgd", "learning_rate": 0.3, "weight_decay": 0.01, "warmup_epochs": 2.5,
+        "recipe": "textures", "optimizer": "sgd", "learning_rate": 0.3, "weight_decay": 0.01, "warmup_epochs": 2.5,
         "tau_base": 0.9, "projector_hidden": 64, "projection_size": 32, "accumulate": 2, "batch_size": 8, "fit": "pad",
     }  # fmt: skip
     settings = resolve(Dials(**given, views={"blur": 0.1}, view_2={"blur": 0.7, "area": (0.5, 1)}), 100)
@@ -63,14 +63,14 @@ def test_every_setting_can_be_given():
 
 
 def test_another_optimiser_brings_rates_of_its_own():
-    adamw, lars = (resolve(Dials(optimiser=name, batch_size=256), 1000) for name in ("adamw", "lars"))
+    adamw, lars = (resolve(Dials(optimizer=name, batch_size=256), 1000) for name in ("adamw", "lars"))
     assert lars.learning_rate > 100 * adamw.learning_rate
     assert lars.weight_decay < adamw.weight_decay
 
 
-def test_textures_keep_colour_and_orientation():
+def test_textures_keep_color_and_orientation():
     for view in RECIPES["textures"]().views:
-        assert (view.flip, view.grayscale, view.solarize, view.recolour.hue, view.recolour.saturation) == (0,) * 5
+        assert (view.flip, view.grayscale, view.solarize, view.recolor.hue, view.recolor.saturation) == (0,) * 5
 
 
 def test_every_recipe_says_what_it_is_for():
@@ -106,7 +106,7 @@ def test_fewer_images_than_a_batch_is_one_line_with_what_to_do():
         (Dials(workers=-1), "--workers -1"),
         (Dials(learning_rate=float("nan")), "--learning-rate nan"),
         (Dials(recipe="photo"), "no recipe 'photo'; there are photographs"),
-        (Dials(optimiser="adam"), "no optimiser 'adam'; there are adamw"),
+        (Dials(optimizer="adam"), "no optimizer 'adam'; there are adamw"),
         (Dials(fit="stretch"), "no fit 'stretch'; there are crop"),
         (Dials(batch_size=16, accumulate=3), "--accumulate 3: does not divide a batch of 16"),
         (Dials(batch_size=16, accumulate=16), "--accumulate 16: at most 8"),

@@ -7,7 +7,7 @@ from byol_edge.runtime import UsageError
 from byol_edge.train.sets import gather
 
 
-def test_a_tenth_of_labelled_images_is_held_out_by_the_seed(photos: Path):
+def test_a_tenth_of_labeled_images_is_held_out_by_the_seed(photos: Path):
     images, again, other = (gather(photos, None, None, seed) for seed in (0, 0, 1))
     assert images.queries is not None
     assert images.bank is not None
@@ -26,7 +26,7 @@ def test_without_classes_every_image_is_trained_on(photos: Path):
 
 
 def test_folders_of_a_few_images_are_no_classes(photos: Path, tmp_path: Path):
-    # One class an image would make every neighbour wrong.
+    # One class an image would make every neighbor wrong.
     for number, path in enumerate(sorted(photos.rglob("*.png"))[:30]):
         (tmp_path / str(number)).mkdir()
         shutil.copy(path, tmp_path / str(number))
@@ -45,7 +45,7 @@ def test_a_folder_of_queries_is_kept_from_training(photos: Path, tmp_path: Path)
 
 def test_queries_inside_the_folder_are_taken_out(photos: Path, tmp_path: Path):
     data = Path(shutil.copytree(photos, tmp_path / "data"))
-    (data / "unlabelled").mkdir()
+    (data / "unlabeled").mkdir()
     labels = tmp_path / "labels.csv"
     names = [f"{path.parent.name}/{path.name}" for path in sorted(data.rglob("*.png"))]
     labels.write_text("image,label\n" + "".join(f"{name},{name.split('/')[0]}\n" for name in names))

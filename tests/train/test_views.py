@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 from byol_edge.runtime import Preprocessing, UsageError
-from byol_edge.train.views import RandomAffine, RandomCrop, Recolour, View, change_view, draw_view
+from byol_edge.train.views import RandomAffine, RandomCrop, Recolor, View, change_view, draw_view
 from PIL import Image
 
 SIDE = 24
@@ -59,12 +59,12 @@ def test_blur_takes_detail_away(image: Image.Image):
     assert draw(image, still(blur=1, blur_sigma=(2, 2))).std() < np.asarray(image).std() / 2
 
 
-def test_jitter_changes_colours_and_not_places():
+def test_jitter_changes_colors_and_not_places():
     image = Image.new("RGB", (SIDE, SIDE), (120, 80, 200))
     drawn = draw(image, still(jitter=1))
     assert drawn.reshape(-1, 3).std(0).max() == 0
     assert drawn[0, 0].tolist() != [120, 80, 200]
-    assert draw(image, still(jitter=1, recolour=Recolour(0, 0, 0, 0)))[0, 0].tolist() == pytest.approx(
+    assert draw(image, still(jitter=1, recolor=Recolor(0, 0, 0, 0)))[0, 0].tolist() == pytest.approx(
         [120, 80, 200], abs=2
     )
 
@@ -79,7 +79,7 @@ def test_probabilities_are_kept(image: Image.Image, field: str):
 
 
 def test_crops_have_the_area_and_ratio_asked_for():
-    # An image whose colour says where it was taken from.
+    # An image whose color says where it was taken from.
     width, height = 200, 100
     x, y = np.meshgrid(np.arange(width), np.arange(height))
     image = Image.fromarray(np.stack([x, y * 2, x * 0], axis=2).astype(np.uint8))
@@ -134,7 +134,7 @@ def test_the_whole_of_a_squashed_image_is_one_crop_and_of_a_padded_one_has_borde
 
 def test_a_view_is_changed_by_the_names_of_its_parts():
     changed = change_view(View(), {"area": [0.2, 1], "hue": 0, "blur": 0.5})
-    assert changed == View(RandomCrop((0.2, 1)), recolour=Recolour(hue=0), blur=0.5)
+    assert changed == View(RandomCrop((0.2, 1)), recolor=Recolor(hue=0), blur=0.5)
     assert change_view(View(), {}) == View()
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from byol_edge.train.optimiser import RATES, build_optimiser
+from byol_edge.train.optimizer import RATES, build_optimiser
 from torch import nn
 
 RATE, DECAY = 0.5, 0.1
@@ -18,12 +18,12 @@ def network() -> nn.Module:
 
 def step(network: nn.Module, name: str) -> tuple[list[torch.Tensor], list[torch.Tensor], list[torch.Tensor]]:
     """One step; the trained parameters before it, their gradients, and the parameters after it."""
-    optimiser = build_optimiser(name, network, RATE, DECAY)
+    optimizer = build_optimiser(name, network, RATE, DECAY)
     network(torch.randn(5, 3)).square().sum().backward()
     trained = [parameter for parameter in network.parameters() if parameter.requires_grad]
     before = [parameter.detach().clone() for parameter in trained]
     gradients = [parameter.grad.clone() for parameter in trained if parameter.grad is not None]
-    optimiser.step()
+    optimizer.step()
     return before, gradients, [parameter.detach() for parameter in trained]
 
 
@@ -52,18 +52,18 @@ def test_adamw_decays_weights_alone(network: nn.Module):
 
 
 def test_frozen_parameters_are_not_touched(network: nn.Module):
-    optimiser = build_optimiser("adamw", network, RATE, DECAY)
-    held = {parameter for group in optimiser.param_groups for parameter in group["params"]}
+    optimizer = build_optimiser("adamw", network, RATE, DECAY)
+    held = {parameter for group in optimizer.param_groups for parameter in group["params"]}
     assert held == {parameter for parameter in network.parameters() if parameter.requires_grad}
 
 
 def test_lars_adapts_weights_without_decay_too(network: nn.Module):
-    optimiser = build_optimiser("lars", network, RATE, weight_decay=0)
+    optimizer = build_optimiser("lars", network, RATE, weight_decay=0)
     network(torch.randn(5, 3)).square().sum().backward()
     weight = next(network.parameters())
     assert weight.grad is not None
     expected = weight.detach() - RATE * 0.001 * weight.detach().norm() / weight.grad.norm() * weight.grad
-    optimiser.step()
+    optimizer.step()
     torch.testing.assert_close(weight.detach(), expected)
 
 

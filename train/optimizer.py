@@ -1,4 +1,4 @@
-"""The optimisers, each with rates of its own, and which parameters they treat how."""
+"""The optimizers, each with rates of its own, and which parameters they treat how."""
 
 from __future__ import annotations
 
