@@ -2,7 +2,7 @@
 
 from setuptools import setup
 
-FOLDERS = ["runtime", "models", "train", "export", "cli"]
+FOLDERS = ["runtime", "models", "evaluate", "train", "export", "cli"]
 
 setup(
     packages=[f"byol_edge.{folder}" for folder in FOLDERS],

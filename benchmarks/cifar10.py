@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from byol_edge.evaluate.evidence import knn_classes
 from byol_edge.models.network import InferenceNetwork, embed_pixels
 from byol_edge.runtime import Preprocessing, find_images
 from byol_edge.runtime.fidelity import Vectors
 from byol_edge.runtime.preprocessing import Pixels, prepare_all
-from byol_edge.train.evidence import knn_classes
 from numpy.typing import NDArray
 from torch import nn
 

@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from byol_edge.evaluate.evidence import rank_me
 from byol_edge.models.weights import WEIGHTS, load_encoder, read_description, untrained_encoder
 from byol_edge.runtime.cpus import available_cpus
-from byol_edge.train.evidence import rank_me
 from cifar10 import add_result, find_neighbors, link_images, load_labeled, read_results, train_by_command
 
 BACKBONES = (

@@ -25,10 +25,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from byol_edge.evaluate.accuracy import bootstrap_interval, knn_hits
 from byol_edge.export import onnx_format, openvino_format, openvino_int8
-from byol_edge.export.accuracy import bootstrap_interval, knn_hits
 from byol_edge.export.onnx_int8 import Reader
-from byol_edge.export.source import Source, Wanted, load_source
+from byol_edge.export.source import ExportConfig, Source, load_source
 from byol_edge.models.network import embed_pixels
 from byol_edge.models.weights import read_description
 from byol_edge.runtime import Bundle, Encoder, compare
@@ -78,7 +78,7 @@ def find(out: Path, backbone: str, part: str) -> dict[str, Any]:
 def measure_fidelity(run: Path, test: Path, bundle: Path) -> dict[str, Any]:
     """Cosines, overlap and 5-NN accuracy of every variant and peer on the test images."""
     seconds = export_by_command(run, bundle)
-    source = load_source(run, Wanted())
+    source = load_source(run, ExportConfig())
     images = load_labeled(test, source.spec.preprocessing)
     reference = embed_pixels(source.network, images.pixels)
     hits = knn_hits(reference, images.classes)
@@ -111,7 +111,7 @@ def measure_speed(run: Path, images: Path, bundle: Path) -> dict[str, Any]:
     (large / "encoder.json").write_text(json.dumps(description))
     (large / "calibration.npz").unlink()
     seconds = export_by_command(large, bundle, "--calibration", images, "--no-finetune")
-    source = load_source(large, Wanted(calibration=images))
+    source = load_source(large, ExportConfig(calibration=images))
     ways: dict[str, Run] = {"PyTorch": lambda pixels: embed_pixels(source.network, pixels)}
     ways |= {f"{name} {engine}": Encoder(bundle, name, engine).run for name, engine in VARIANTS} | peers(source)
     timings = time_in_turn(list(ways.values()), SPEED_SIZE, seconds=3.0)

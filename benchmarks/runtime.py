@@ -25,8 +25,8 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from byol_edge.evaluate.reference import load_own_network
 from byol_edge.export.onnx_format import quiet
-from byol_edge.export.reference import load_own_network
 from byol_edge.runtime import Bundle, Encoder, find_images, prepare
 from byol_edge.runtime.cpus import available_cpus
 from byol_edge.runtime.openvino_backend import import_openvino

@@ -65,10 +65,10 @@ def demo(out: Path, overwrite: bool, as_json: bool) -> None:
     Exits 1 if the trained encoder does not beat the untrained one and raw pixels, or a variant is not faithful.
     """
     with needs("all"):
-        from ..export.bundling import export_run
-        from ..export.variants import Wanted
+        from ..export.bundling import export_bundle
+        from ..export.variants import ExportConfig
         from ..train.loop import train
-        from ..train.recipe import Dials
+        from ..train.recipe import TrainConfig
     start = time.monotonic()
     check_output(out, overwrite, DEMO)
     shutil.rmtree(out, ignore_errors=True)
@@ -76,11 +76,11 @@ def demo(out: Path, overwrite: bool, as_json: bool) -> None:
     write_text(out / RESULT, to_json({"finished": False}))
     note(f"writing scikit-learn's handwritten digits to {out / 'images'}")
     write_digits(out / "images")
-    dials = Dials("conv4", SIDE, EPOCHS, recipe="glyphs", seed=SEED)
+    config = TrainConfig("conv4", SIDE, EPOCHS, recipe="glyphs", seed=SEED)
     with TrainingDisplay() as display:
-        verdict = train(out / "images" / "train", out / "run", dials, display, evaluation=out / "images" / "test")
+        verdict = train(out / "images" / "train", out / "run", config, display, evaluation=out / "images" / "test")
     note(str(verdict))
-    export_run(out / "run", out / "bundle", Wanted(int8=True), note=note)
+    export_bundle(out / "run", out / "bundle", ExportConfig(int8=True), note=note)
     note("measuring accuracy on the held-out digits")
     rows, failures = measure(out)
     result = Result(rows, failures, time.monotonic() - start)
@@ -108,8 +108,8 @@ def write_digits(folder: Path) -> None:
 
 def measure(out: Path) -> tuple[list[Row], list[str]]:
     """The table's rows, and what falls short of what the demo promises."""
-    from ..export.reference import load_own_network, load_untrained
-    from ..export.validate import validate
+    from ..evaluate.reference import load_own_network, load_untrained
+    from ..evaluate.validate import validate
     from ..models.network import embed_pixels
     from ..runtime.bundle import Bundle
     from ..runtime.encoder import Encoder
@@ -154,13 +154,13 @@ class Score:
 
 def score(vectors: NDArray[np.float32], labels: NDArray[np.intp]) -> Score:
     """The draws are the same for all vectors, so that scores can be compared draw by draw."""
-    from ..export.accuracy import few_shot_hits, knn_hits
+    from ..evaluate.accuracy import few_shot_hits, knn_hits
 
     return Score(few_shot_hits(vectors, labels, SHOTS, DRAWS, SEED), knn_hits(vectors, labels))
 
 
 def make_row(name: str, engine: str, size: int | None, ms: float | None, cosine: float | None, of: Score) -> Row:
-    from ..export.accuracy import mean_interval
+    from ..evaluate.accuracy import mean_interval
 
     few_shot = mean_interval(of.few_shot)
     interval = (few_shot.lower, few_shot.upper)
@@ -169,7 +169,7 @@ def make_row(name: str, engine: str, size: int | None, ms: float | None, cosine:
 
 def find_failures(scores: dict[str, Score]) -> list[str]:
     """What falls short: training that gains too little, an INT8 variant that loses too much."""
-    from ..export.accuracy import mean_interval
+    from ..evaluate.accuracy import mean_interval
 
     failures = []
     for floor in ("raw pixels", "untrained"):

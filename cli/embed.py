@@ -11,7 +11,7 @@ import click
 from ..runtime.encoder import BATCH_SIZE, MOST_THREADS, Encoder
 from ..runtime.errors import UsageError
 from ..runtime.images import find_images
-from ..runtime.pieces import check_free, count_missing, discard_pieces, embed_files, is_finished
+from ..runtime.shards import check_free, count_missing, discard_pieces, embed_files, is_finished
 from .output import Bar, count, note, note_unread, say
 
 

@@ -75,13 +75,15 @@ def export(
     Example: byol-edge export runs/photos --int8 --out bundles/photos
     """
     with needs("export"):
-        from ..export.bundling import export_run
-        from ..export.source import FORMATS, Wanted
+        from ..export.bundling import export_bundle
+        from ..export.source import FORMATS, ExportConfig
     chosen = tuple(name.strip() for name in formats.split(","))
     if not set(chosen) <= set(FORMATS):
         raise UsageError(f"--format {formats}: has to be {', '.join(FORMATS)}, or one of these")
-    wanted = Wanted(int8, fp16, chosen, target, network, calibration, not no_finetune, no_images, with_projector, dim)
-    result = export_run(run, out, wanted, overwrite, note)
+    wanted = ExportConfig(
+        int8, fp16, chosen, target, network, calibration, not no_finetune, no_images, with_projector, dim
+    )
+    result = export_bundle(run, out, wanted, overwrite, note)
     if as_json:
         print_json(asdict(result))
     else:

@@ -12,9 +12,9 @@ from ..runtime.errors import RunError
 from .output import Bar, count, needs, note, note_unread, say
 
 if TYPE_CHECKING:
+    from ..train.dataset import ImageDataset
     from ..train.monitor import Metrics
     from ..train.recipe import Settings
-    from ..train.sets import ImageSet
     from ..train.views import View
 
 FILE = click.Path(path_type=Path)
@@ -36,7 +36,7 @@ class TrainingDisplay:
         if self._unreadable:
             note(f"left out: {count(self._unreadable, 'unreadable image')}")
 
-    def start(self, settings: Settings, images: ImageSet, first_epoch: int) -> None:
+    def start(self, settings: Settings, images: ImageDataset, first_epoch: int) -> None:
         for line in describe_settings(settings, images):
             note(line)
         if first_epoch:
@@ -68,7 +68,7 @@ class TrainingDisplay:
         )
 
 
-def describe_settings(settings: Settings, images: ImageSet) -> list[str]:
+def describe_settings(settings: Settings, images: ImageDataset) -> list[str]:
     """All settings, in lines for a person."""
     held = f"; {len(images.queries.paths)} others, of {images.classes} classes, measure kNN" if images.queries else ""
     parts = f" in {settings.accumulate} parts" if settings.accumulate > 1 else ""
@@ -91,7 +91,7 @@ def _describe_view(view: View) -> str:
     def show(value: object) -> str:
         return "–".join(f"{each:.2g}" for each in value) if isinstance(value, tuple) else f"{value:g}"
 
-    strengths = " ".join(show(value) for value in vars(view.recolor).values())
+    strengths = " ".join(show(value) for value in vars(view.color_jitter).values())
     chances = [
         *(f"{name} {show(value)}" for name, value in vars(view.geometry).items()),
         f"flip {show(view.flip)}",
@@ -140,7 +140,7 @@ def train(
     device: str,
     resume: bool,
     overwrite: bool,
-    **dials: Any,
+    **options: Any,
 ) -> None:
     """Pretrain a backbone with BYOL on the images under IMAGES, searched recursively. Labels are never needed.
 
@@ -161,9 +161,9 @@ def train(
     with needs("train"):
         from ..train.config import read_config
         from ..train.loop import train as run_training
-        from ..train.recipe import Dials
-    given = {name: value for name, value in dials.items() if value is not None}
-    settings = Dials(**{**(read_config(config) if config else {}), **given})
+        from ..train.recipe import TrainConfig
+    given = {name: value for name, value in options.items() if value is not None}
+    settings = TrainConfig(**{**(read_config(config) if config else {}), **given})
     note_unread(images)
     with TrainingDisplay() as display:
         verdict = run_training(images, out, settings, display, device, labels, evaluation, resume, overwrite)

@@ -16,9 +16,9 @@ from ..runtime.vectors import VectorComparison, compare_vector_files
 from .output import Bar, count, needs, note, print_json, print_table, say, share
 
 if TYPE_CHECKING:
-    from ..export.accuracy import Interval
-    from ..export.layers import Layer
-    from ..export.validate import Accuracy, Validation
+    from ..evaluate.accuracy import Interval
+    from ..evaluate.layers import Layer
+    from ..evaluate.validate import Accuracy, Validation
 
 SHARE = click.FloatRange(0, 1)
 
@@ -81,10 +81,10 @@ def validate(
     if bundle is None or data is None:
         raise UsageError("give a BUNDLE and --data DIR, or --vectors A.npz B.npz")
     with needs("export"):
-        from ..export.layers import measure_layers
-        from ..export.pictures import draw_layers
-        from ..export.validate import Limits
-        from ..export.validate import validate as run_validation
+        from ..evaluate.layers import measure_layers
+        from ..evaluate.plots import draw_layers
+        from ..evaluate.validate import Limits
+        from ..evaluate.validate import validate as run_validation
     limits = Limits(min_cosine, min_overlap, max_accuracy_drop)
     with Bar("validating", 0) as bar:
         result = run_validation(bundle, data, variant, labels, against, limits, bar.update)

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..models.network import embed_pixels
-from ..models.weights import WEIGHTS
+from ..runtime.backend import ModelBytes
 from ..runtime.bundle import BUNDLE, GOLDEN, MANIFEST
 from ..runtime.cpus import available_cpus
 from ..runtime.errors import FidelityError
@@ -24,10 +24,12 @@ from ..runtime.model_file import FORMAT_READER, FORMAT_VERSION
 from ..runtime.onnxruntime_backend import OnnxRuntimeBackend
 from ..runtime.openvino_backend import OpenVinoBackend
 from ..runtime.preprocessing import Pixels
+from ..runtime.run import ENCODER
 from ..runtime.timing import Timing, time_in_turn
+from .config import ExportConfig
 from .golden import FOLDER, GOLDEN_IMAGES, synthetic_images, write_golden
-from .ladder import Ladder
-from .source import Source, Wanted, load_source
+from .search import Ladder
+from .source import Source, load_source
 from .variants import Written, write_variants
 
 # A variant this much faster than a more faithful one is worth taking; less is noise.
@@ -63,10 +65,10 @@ class Export:
     ladders: dict[str, Ladder]
 
 
-def export_run(
+def export_bundle(
     run: Path,
     out: Path,
-    wanted: Wanted,
+    wanted: ExportConfig,
     overwrite: bool = False,
     note: Callable[[str], None] = lambda _: None,
 ) -> Export:
@@ -84,7 +86,7 @@ def export_run(
         note("comparing each variant with PyTorch")
         variants, golden = _judge(source, folder, written.files, reference)
         default = choose_default(variants)
-        (folder / WEIGHTS).write_bytes(source.weights)
+        (folder / ENCODER).write_bytes(source.weights)
         write_golden(folder, reference, golden, source.spec.preprocessing)
         measured = {each.name: {"engine": each.engine, **asdict(each.timing)} for each in variants}
         seconds = {name: {rung.name: rung.seconds for rung in each.rungs} for name, each in written.ladders.items()}
@@ -115,7 +117,9 @@ def _judge(
     """Runs each variant on its engine; returns its figures, and embeddings of the `golden` images by who made them."""
     engines = {"onnx": OnnxRuntimeBackend, "xml": OpenVinoBackend}
     backends = {
-        name: engines[name.split(".")[1]].load(tuple((folder / part).read_bytes() for part in parts), available_cpus())
+        name: engines[name.split(".")[1]].load(
+            ModelBytes(name.split(".")[1], tuple((folder / part).read_bytes() for part in parts)), available_cpus()
+        )
         for name, parts in files.items()
     }
     vectors = {name: backend.run(source.judge) for name, backend in backends.items()}
@@ -136,12 +140,12 @@ def _judge(
 def _manifest(
     source: Source,
     folder: Path,
-    wanted: Wanted,
+    wanted: ExportConfig,
     written: Written,
     variants: tuple[ExportedVariant, ...],
     default: str,
 ) -> dict[str, Any]:
-    listed = [WEIGHTS, GOLDEN, *(part for parts in written.files.values() for part in parts)]
+    listed = [ENCODER, GOLDEN, *(part for parts in written.files.values() for part in parts)]
     listed += [f"{FOLDER}/{file.name}" for file in (folder / FOLDER).iterdir()]
     contents = {name: (folder / name).read_bytes() for name in sorted(listed)}
     return {
@@ -163,7 +167,7 @@ def _manifest(
         },
         "files": {name: {"sha256": sha256(content), "size": len(content)} for name, content in contents.items()},
         "provenance": {
-            "training": source.provenance,
+            "training": source.provenance.to_json(),
             "export": {
                 "versions": _versions(),
                 "calibration": {

@@ -1,84 +1,19 @@
-"""ONNX: a network traced by torch's exporter, its nodes named, and what is written into a file."""
+"""ONNX files: what is written into them, and their weights in half precision."""
 
 from __future__ import annotations
 
-import ast
-import contextlib
-import io
 import json
-import logging
-import math
-import warnings
-from collections import Counter
-from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import onnx
-import torch
 from onnx import numpy_helper
-from timm.utils import reparameterize_model  # pyright: ignore[reportPrivateImportUsage]
-from torch import Tensor, nn
 
-from ..models.network import InferenceNetwork
-from ..runtime.errors import RunError
 from ..runtime.model_file import METADATA_KEY
 
-# Old enough for engines of 2023, new enough for torch's exporter.
-OPSET = 18
-# The layers with weights, as ONNX calls them.
-WEIGHTED = ("Conv", "Gemm", "MatMul")
 FLOAT = onnx.TensorProto.FLOAT
 # Small tensors (scales, shifts) are not worth a rounding; what float16 cannot hold stays as it is.
 LEAST_TO_HALVE, LARGEST_HALF = 64, 65504
-
-
-@dataclass(frozen=True)
-class Graph:
-    """An ONNX model, and the names of the nodes that belong to the backbone: the only ones that may be quantized.
-
-    A node of the backbone is named after its module: "layer1.0.bn1" is what comes out of that batch norm, which is
-    folded into the convolution before it. Further nodes of one module are numbered: "layer1.0.se", "layer1.0.se:2".
-    """
-
-    model: onnx.ModelProto
-    backbone_nodes: frozenset[str]
-
-    @property
-    def outside(self) -> list[str]:
-        """The names of the other nodes: they stay in float."""
-        return [node.name for node in self.model.graph.node if node.name not in self.backbone_nodes]
-
-
-def trace(network: InferenceNetwork) -> Graph:
-    """The network as ONNX, any batch size, parallel branches merged (RepVGG, MobileOne) and batch norms folded.
-
-    Raises RunError if torch cannot trace it.
-    """
-    merged = reparameterize_model(network)  # a copy
-    _replace_pools(merged)
-    side = network.image_size
-    example = torch.zeros(2, side, side, 3, dtype=torch.uint8)  # a batch of one would be taken for a constant
-    try:
-        with quiet(), torch.no_grad():
-            program = torch.onnx.export(
-                merged,
-                (example,),
-                dynamo=True,
-                opset_version=OPSET,
-                input_names=["images"],
-                output_names=["embeddings"],
-                dynamic_shapes=({0: torch.export.Dim("batch")},),
-                external_data=False,
-            )
-    except Exception as error:  # the exporter's own exception types are many
-        raise RunError(f"torch cannot trace this backbone to ONNX: {str(error).splitlines()[0]}") from error
-    assert program is not None
-    model = program.model_proto
-    nodes = _name_after_modules(model)
-    clean(model)
-    return Graph(model, nodes)
 
 
 def halve(model: onnx.ModelProto) -> onnx.ModelProto:
@@ -101,22 +36,6 @@ def halve(model: onnx.ModelProto) -> onnx.ModelProto:
     return halved
 
 
-def count_multiply_adds(model: onnx.ModelProto) -> dict[str, int]:
-    """Multiply-adds an image of each layer with weights, by its name."""
-    inferred = onnx.shape_inference.infer_shapes(model)
-    values = (*inferred.graph.value_info, *inferred.graph.output)
-    shapes = {value.name: [dim.dim_value for dim in value.type.tensor_type.shape.dim] for value in values}
-    weights = {tensor.name: list(tensor.dims) for tensor in model.graph.initializer}
-    counts = {}
-    for node in inferred.graph.node:
-        if node.op_type in WEIGHTED and node.input[1] in weights:
-            taps = weights[node.input[1]]
-            outputs = math.prod(shapes[node.output[0]][1:])  # the first is the batch
-            each = math.prod(taps[1:]) if node.op_type == "Conv" else math.prod(taps) // shapes[node.output[0]][-1]
-            counts[node.name] = outputs * each
-    return counts
-
-
 def serialize(model: onnx.ModelProto, essentials: dict[str, Any]) -> bytes:
     """The .onnx file's bytes, with the manifest's essentials in its metadata so that it also works alone."""
     labeled = onnx.ModelProto()
@@ -124,52 +43,3 @@ def serialize(model: onnx.ModelProto, essentials: dict[str, Any]) -> bytes:
     del labeled.metadata_props[:]
     labeled.metadata_props.add(key=METADATA_KEY, value=json.dumps(essentials, sort_keys=True))
     return labeled.SerializeToString(deterministic=True)
-
-
-class _Mean(nn.Module):
-    def forward(self, features: Tensor) -> Tensor:
-        return features.mean((2, 3), keepdim=True)
-
-
-def _replace_pools(network: nn.Module) -> None:
-    """Writes pooling to one pixel as a mean; of it, torch's exporter makes nine nodes, with a gather."""
-    for module in network.modules():
-        for name, child in module.named_children():
-            if isinstance(child, nn.AdaptiveAvgPool2d) and child.output_size in (1, (1, 1)):
-                setattr(module, name, _Mean())
-
-
-def _name_after_modules(model: onnx.ModelProto) -> frozenset[str]:
-    """Renames the backbone's nodes by the module that each came from, which torch notes; returns their names."""
-    counts: Counter[str] = Counter()
-    names = []
-    for node in model.graph.node:
-        noted = next((entry.value for entry in node.metadata_props if entry.key == "pkg.torch.onnx.name_scopes"), "[]")
-        modules = [scope for scope in ast.literal_eval(noted) if scope.split(".")[0] == "backbone"]
-        if modules:
-            module = modules[-1].removeprefix("backbone.")
-            counts[module] += 1
-            node.name = module if counts[module] == 1 else f"{module}:{counts[module]}"
-            names.append(node.name)
-    return frozenset(names)
-
-
-def clean(model: onnx.ModelProto) -> None:
-    """Takes out what the exporter notes of the machine: stack traces with paths, module names, doc strings."""
-    graph = model.graph
-    for part in (model, graph, *graph.node, *graph.input, *graph.output, *graph.value_info, *graph.initializer):
-        del part.metadata_props[:]
-        part.doc_string = ""
-
-
-@contextlib.contextmanager
-def quiet() -> Iterator[None]:
-    """Keeps what exporters and quantizers print and log from the user, short of errors."""
-    level = logging.root.manager.disable
-    logging.disable(logging.WARNING)
-    try:
-        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logging.disable(level)

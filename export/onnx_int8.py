@@ -12,9 +12,9 @@ from typing import Any
 import onnx
 from onnxruntime.quantization import CalibrationDataReader, CalibrationMethod, QuantFormat, QuantType, quantize_static
 
+from ..models.tracing import Graph, clean, quiet
 from ..runtime.preprocessing import Pixels
-from .ladder import Attempt
-from .onnx_format import Graph, clean, quiet
+from .search import Attempt
 
 
 def attempts(graph: Graph, calibrate: Pixels, target: str) -> list[list[Attempt[onnx.ModelProto]]]:

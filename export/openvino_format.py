@@ -8,9 +8,10 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from ..models.tracing import Graph, quiet
+from ..runtime.backend import ModelBytes
 from ..runtime.model_file import METADATA_KEY
 from ..runtime.openvino_backend import import_openvino
-from .onnx_format import Graph, quiet
 
 openvino = import_openvino()
 
@@ -26,12 +27,12 @@ def convert(graph: Graph) -> Any:
     return model
 
 
-def contents(model: Any) -> tuple[bytes, bytes]:
+def contents(model: Any) -> ModelBytes:
     """What the .xml and the .bin file would hold, for an engine to load."""
     with tempfile.TemporaryDirectory() as folder:
         xml = Path(folder, "model.xml")
         openvino.save_model(model, xml, compress_to_fp16=False)
-        return xml.read_bytes(), xml.with_suffix(".bin").read_bytes()
+        return ModelBytes("xml", (xml.read_bytes(), xml.with_suffix(".bin").read_bytes()))
 
 
 def save(model: Any, xml: Path, essentials: dict[str, Any], backbone_nodes: frozenset[str], half: bool) -> None:

@@ -6,11 +6,11 @@ from collections.abc import Collection
 from functools import partial
 from typing import Any
 
+from ..models.tracing import Graph, quiet
 from ..runtime.openvino_backend import import_openvino, shared_core
 from ..runtime.preprocessing import Pixels
-from .ladder import Attempt
-from .onnx_format import Graph, quiet
 from .openvino_format import convert
+from .search import Attempt
 
 openvino = import_openvino()  # before nncf, which has telemetry of its own
 with quiet():

@@ -10,6 +10,9 @@ from typing import Any
 
 import onnx
 
+from ..evaluate.layers import IMAGES, compare_layers
+from ..models.tracing import Graph, count_multiply_adds, trace
+from ..runtime.backend import ModelBytes
 from ..runtime.cpus import available_cpus
 from ..runtime.fidelity import compare
 from ..runtime.files import sha256
@@ -17,10 +20,10 @@ from ..runtime.model_file import FORMAT_READER, FORMAT_VERSION
 from ..runtime.onnxruntime_backend import OnnxRuntimeBackend
 from ..runtime.openvino_backend import OpenVinoBackend
 from . import onnx_int8, tuning
-from .ladder import Attempt, Ladder, climb
-from .layers import IMAGES, compare_layers
-from .onnx_format import Graph, count_multiply_adds, halve, serialize, trace
-from .source import FEW, Source, Wanted
+from .config import ExportConfig
+from .onnx_format import halve, serialize
+from .search import Attempt, Ladder, climb
+from .source import FEW, Source
 
 Note = Callable[[str], None]
 # A fine-tuned network as a graph: made when it is first asked for, the same for both formats.
@@ -35,7 +38,7 @@ class Written:
     ladders: dict[str, Ladder]
 
 
-def write_variants(source: Source, folder: Path, wanted: Wanted, note: Note) -> Written:
+def write_variants(source: Source, folder: Path, wanted: ExportConfig, note: Note) -> Written:
     """Writes the model files. Raises RunError where the network cannot be traced, or not quantized in any way."""
     note("tracing the encoder")
     graph = trace(source.network)
@@ -52,7 +55,9 @@ def write_variants(source: Source, folder: Path, wanted: Wanted, note: Note) -> 
     return Written(files, ladders)
 
 
-def _write_onnx(source: Source, graph: Graph, tuned: Tuned | None, folder: Path, wanted: Wanted, note: Note) -> Written:
+def _write_onnx(
+    source: Source, graph: Graph, tuned: Tuned | None, folder: Path, wanted: ExportConfig, note: Note
+) -> Written:
     models = {"fp32.onnx": graph.model}
     ladders: dict[str, Ladder] = {}
     if wanted.fp16:
@@ -69,7 +74,7 @@ def _write_onnx(source: Source, graph: Graph, tuned: Tuned | None, folder: Path,
 
 
 def _write_openvino(
-    source: Source, graph: Graph, tuned: Tuned | None, folder: Path, wanted: Wanted, note: Note
+    source: Source, graph: Graph, tuned: Tuned | None, folder: Path, wanted: ExportConfig, note: Note
 ) -> Written:
     try:
         from . import openvino_format, openvino_int8
@@ -101,8 +106,8 @@ def _climb(
     graph: Graph,
     tuned: Tuned | None,
     attempts: Callable[[Graph], Sequence[Sequence[Attempt[Any]]]],
-    load: Callable[[tuple[bytes, ...], int], Any],
-    contents: Callable[[Any], tuple[bytes, ...]],
+    load: Callable[[ModelBytes, int], Any],
+    contents: Callable[[Any], ModelBytes],
     note: Note,
 ) -> tuple[Any, Ladder]:
     counts = count_multiply_adds(graph.model)
@@ -128,8 +133,8 @@ def _fine_tune(source: Source, note: Note) -> Graph:
     return trace(tuning.fine_tune(source.network, source.calibrate, note))
 
 
-def _onnx_contents(model: onnx.ModelProto) -> tuple[bytes]:
-    return (model.SerializeToString(),)
+def _onnx_contents(model: onnx.ModelProto) -> ModelBytes:
+    return ModelBytes("onnx", (model.SerializeToString(),))
 
 
 def _essentials(source: Source, variant: str) -> dict[str, Any]:

@@ -16,12 +16,11 @@ from torch import Tensor, nn
 
 from ..runtime.errors import RunError, UsageError
 from ..runtime.preprocessing import Preprocessing
+from ..runtime.run import ENCODER, Run
 from .backbones import SMALL_STEM_KEY
-from .weights import DESCRIPTION, WEIGHTS, read_description
+from .layouts import find_names
 
 TIMM = "timm"
-# Parts of a checkpoint that hold a copy of the backbone that is not the one that learns.
-COPIES = ("target", "momentum", "teacher", "ema")
 
 
 def initial_preprocessing(init: str | None, backbone: str, image_size: int, fit: str) -> Preprocessing:
@@ -29,13 +28,13 @@ def initial_preprocessing(init: str | None, backbone: str, image_size: int, fit:
     if init == TIMM:
         config = timm.get_pretrained_cfg(backbone, allow_unregistered=True)
         if config is None or not config.has_weights:
-            raise UsageError(f"--init timm: timm has no pretrained weights of {backbone}")
+            raise UsageError(f"{{init}}: timm has no pretrained weights of {backbone}", init=init)
         return Preprocessing(image_size, _three(config.mean), _three(config.std), fit)
-    if init is None or not (Path(init) / DESCRIPTION).exists():
+    if init is None or not Run(Path(init)).exists:
         return Preprocessing(image_size, fit=fit)
-    spec, _ = read_description(Path(init))
+    spec = Run(Path(init)).read_encoder().spec
     if spec.backbone != backbone:
-        raise UsageError(f"--init {init}: a run of {spec.backbone}, not of {backbone}")
+        raise UsageError(f"{{init}}: a run of {spec.backbone}, not of {backbone}", init=init)
     return Preprocessing(image_size, spec.preprocessing.mean, spec.preprocessing.std, fit)
 
 
@@ -57,13 +56,14 @@ def _download(name: str) -> dict[str, Tensor]:
     except Exception as error:  # the hub's client raises errors of many kinds
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise RunError(
-            f"--init timm: the pretrained weights of {name} cannot be had ({reason}); it downloads them, so it needs a "
-            "network the first time, or start from random weights without --init"
+            f"{{init}}: the pretrained weights of {name} cannot be had ({reason}); it downloads them, so it needs a "
+            "network the first time; or start from random weights, without it",
+            init=TIMM,
         ) from error
 
 
 def _read_state(path: Path) -> Mapping[str, Tensor]:
-    file = path / WEIGHTS if path.is_dir() else path
+    file = path / ENCODER if path.is_dir() else path
     try:
         content = file.read_bytes()
     except OSError as error:
@@ -83,7 +83,7 @@ def _read_state(path: Path) -> Mapping[str, Tensor]:
 
 
 def _state_dicts(content: object) -> Iterator[dict[str, Tensor]]:
-    """The tensors of each dict in a checkpoint: a state dict may lie under "state_dict", "model" or "byol"."""
+    """The tensors of each dict in a checkpoint: a state dict may lie under "state_dict", "model" or "objective"."""
     if isinstance(content, Mapping):
         yield {key: value for key, value in content.items() if isinstance(key, str) and isinstance(value, Tensor)}
         for value in content.values():
@@ -93,22 +93,17 @@ def _state_dicts(content: object) -> Iterator[dict[str, Tensor]]:
 def _find_backbone(
     state: Mapping[str, Tensor], expected: Mapping[str, Tensor], init: str, name: str
 ) -> dict[str, Tensor]:
-    """The tensors of `expected`, found in `state` behind whatever prefix they have there ("module.backbone.")."""
-    first = next(iter(expected))
-    prefixes = [key.removesuffix(first) for key in state if key.endswith(first)]
-    prefixes = [each for each in prefixes if not any(copy in each for copy in COPIES)]
-    if not prefixes:
-        raise RunError(f"{init}: no weights of {name} (it holds no {first})")
-    prefix = min(prefixes, key=lambda each: sum(each + key not in state for key in expected))
+    """The tensors of `expected`, found in `state` by layouts.py."""
+    names = find_names(state, expected)
+    if names is None:
+        raise RunError(f"{init}: no weights of {name} (it holds no {next(iter(expected))})")
     for key, tensor in expected.items():
-        found = state.get(prefix + key)
+        found = state.get(names[key])
         if found is None or found.shape != tensor.shape:
             what = "is not there" if found is None else f"is {list(found.shape)}, not {list(tensor.shape)}"
-            stem = (
-                "; --stem standard or small may be the other one" if key == SMALL_STEM_KEY and found is not None else ""
-            )
-            raise RunError(f"{init}: not the weights of this {name}: {prefix + key} {what}{stem}")
-    return {key: state[prefix + key] for key in expected}
+            stem = "; another stem (standard or small) may fit" if key == SMALL_STEM_KEY and found is not None else ""
+            raise RunError(f"{init}: not the weights of this {name}: {names[key]} {what}{stem}")
+    return {key: state[name] for key, name in names.items()}
 
 
 def _three(values: Any) -> tuple[float, float, float]:

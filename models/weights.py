@@ -1,11 +1,8 @@
-"""An encoder on disk: `encoder.safetensors` (a backbone's weights) and `encoder.json` (what it takes to build it)."""
+"""A backbone's weights as bytes: the safetensors file that a run and a bundle hold, and the network built from it."""
 
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
-from pathlib import Path
-from typing import Any
 
 import safetensors.torch
 import torch
@@ -13,40 +10,10 @@ from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from ..runtime.errors import RunError
-from ..runtime.files import whole_file
-from ..runtime.preprocessing import Preprocessing
+from ..runtime.run import DESCRIPTION, FORMAT_VERSION, EncoderSpec, Provenance
 from .backbones import build_backbone
 from .network import InferenceNetwork
 from .tail import PREFIX, load_tail
-
-WEIGHTS, DESCRIPTION = "encoder.safetensors", "encoder.json"
-
-
-@dataclass(frozen=True)
-class EncoderSpec:
-    """What a backbone is, apart from its weights. `stem` is resolved: "small" or "standard"."""
-
-    backbone: str
-    stem: str
-    embedding_size: int
-    preprocessing: Preprocessing
-
-    def to_json(self) -> dict[str, Any]:
-        return asdict(self)
-
-    @staticmethod
-    def from_json(value: dict[str, Any]) -> EncoderSpec:
-        preprocessing = Preprocessing.from_json(value["preprocessing"])
-        return EncoderSpec(value["backbone"], value["stem"], int(value["embedding_size"]), preprocessing)
-
-
-def read_description(run: Path) -> tuple[EncoderSpec, dict[str, Any]]:
-    """What a run's encoder is, and its provenance. Raises OSError, or RunError for a damaged file."""
-    try:
-        content = json.loads((run / DESCRIPTION).read_text(encoding="utf-8"))
-        return EncoderSpec.from_json(content), dict(content["provenance"])
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise RunError(f"{run / DESCRIPTION}: unreadable ({error}); train again, or resume the run") from error
 
 
 def serialize_weights(backbone: nn.Module, tail: nn.Module | None = None) -> bytes:
@@ -54,13 +21,14 @@ def serialize_weights(backbone: nn.Module, tail: nn.Module | None = None) -> byt
     state = backbone.state_dict()
     if tail is not None:
         state |= {f"{PREFIX}{name}": tensor for name, tensor in tail.state_dict().items()}
-    return safetensors.torch.save({name: tensor.detach().cpu().contiguous() for name, tensor in state.items()})
+    return safetensors.torch.save(_plain(state))
 
 
-def save_weights(path: Path, backbone: nn.Module) -> None:
-    """Writes a backbone's weights as safetensors, whole or not at all."""
-    with whole_file(path) as part:
-        part.write_bytes(serialize_weights(backbone))  # its own save_file keeps others from reading the file
+def serialize_encoder(backbone: nn.Module, spec: EncoderSpec, provenance: Provenance) -> bytes:
+    """The same with what it takes to build the backbone again, and where it comes from, in the file's metadata."""
+    description = {"format_version": FORMAT_VERSION, **spec.to_json(), "provenance": provenance.to_json()}
+    metadata = {DESCRIPTION: json.dumps(description, sort_keys=True)}
+    return safetensors.torch.save(_plain(backbone.state_dict()), metadata)
 
 
 def load_network(weights: bytes, spec: EncoderSpec, name: str) -> InferenceNetwork:
@@ -74,6 +42,10 @@ def load_network(weights: bytes, spec: EncoderSpec, name: str) -> InferenceNetwo
 def load_encoder(weights: bytes, spec: EncoderSpec, name: str) -> nn.Module:
     """The backbone in eval mode with these weights, every tensor matched. Raises RunError, naming the file."""
     return _match(_read(weights, name), spec, name)
+
+
+def _plain(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}
 
 
 def _read(weights: bytes, name: str) -> dict[str, Tensor]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from .backend import ModelBytes
 from .errors import BundleError, UsageError
 from .files import FolderKind, sha256
 from .model_file import ModelFile, check_format, check_whole, digest, read_metadata
@@ -138,7 +139,13 @@ class Bundle:
         if variant.format == "onnx":
             check_whole(self.path / variant.name, contents[0])
         _check_claims(self, variant.name, read_metadata(self.path / variant.name, contents[0]))
-        return ModelFile(variant.name, contents, self._sha256s(variant), self.preprocessing, self.embedding_size)
+        return ModelFile(
+            variant.name,
+            ModelBytes(variant.format, contents),
+            self._sha256s(variant),
+            self.preprocessing,
+            self.embedding_size,
+        )
 
 
 def _check_claims(bundle: Bundle, variant: str, metadata: dict[str, Any]) -> None:

@@ -11,6 +11,7 @@ from weakref import WeakSet
 
 import numpy as np
 
+from .backend import Backend
 from .bundle import Bundle, Variant
 from .cpus import available_cpus
 from .errors import BundleError, EngineError, ImageError, UsageError
@@ -19,13 +20,11 @@ from .model_file import is_model_file, read_alone
 from .onnxruntime_backend import OnnxRuntimeBackend
 from .openvino_backend import OpenVinoBackend
 from .preprocessing import Pixels, Source, prepare
+from .reading import BATCH_SIZE
 from .self_test import SelfTest, run_self_test
 from .stream import Chunk, stream_chunks
 
-Backend = type[OnnxRuntimeBackend | OpenVinoBackend]
-
-BACKENDS: tuple[Backend, ...] = (OnnxRuntimeBackend, OpenVinoBackend)
-BATCH_SIZE = 32
+BACKENDS: tuple[type[Backend], ...] = (OnnxRuntimeBackend, OpenVinoBackend)
 MOST_THREADS = 512
 
 
@@ -83,7 +82,7 @@ class Encoder:
             chosen, engine = choose(self.bundle, variant, backend)
             model = self.bundle.model(chosen)
         try:
-            self._backend: Any = engine.load(model.contents, threads, device.lower(), low_power)
+            self._backend: Backend | None = engine.load(model.bytes, threads, device.lower(), low_power)
         except EngineError as error:
             raise EngineError(f"{path}: {model.name}: {error}") from error
         self.variant = model.name
@@ -181,7 +180,7 @@ class Encoder:
         return run_self_test(self.bundle, self.bundle.variants[self.variant], self.run)
 
 
-def choose(bundle: Bundle, variant: str, backend: str) -> tuple[Variant, Backend]:
+def choose(bundle: Bundle, variant: str, backend: str) -> tuple[Variant, type[Backend]]:
     """The variant and the engine that `variant` and `backend` mean for a bundle, by what lies in it.
 
     Each engine takes its own format before another's, ONNX Runtime coming first where both would do.
@@ -217,7 +216,7 @@ def find_pairs(bundle: Bundle, variant: str | None = None) -> list[tuple[str, st
     return [(each.name, engine.name) for each in wanted for engine in BACKENDS if each.format in engine.formats]
 
 
-def _find_engines(backend: str) -> list[Backend]:
+def _find_engines(backend: str) -> list[type[Backend]]:
     """The engines that "auto" or a name means. Raises UsageError if there is none."""
     engines = [engine for engine in BACKENDS if backend in ("auto", engine.name)]
     if not engines:

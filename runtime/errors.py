@@ -1,14 +1,36 @@
 """One tree of errors.
 
 Every message is one line that says what happened, with which file, and what to do about it. The command prints that
-line and leaves with `exit_code`.
+line and exits with `exit_code`.
 """
+
+from collections.abc import Callable
 
 
 class ByolEdgeError(Exception):
-    """Base of every error that this package raises on purpose."""
+    """Base of every error that this package raises on purpose.
+
+    A message names an argument in braces, its value beside it:
+
+        raise UsageError("{batch_size} is more than there are images", batch_size=64)
+
+    In Python that reads "batch_size=64 is more than …"; the command spells it as the flag that was typed. Other braces
+    are left alone. `arguments` are the named ones, the one at fault first.
+    """
 
     exit_code = 1
+
+    def __init__(self, message: str = "", **arguments: object) -> None:
+        self.message = message
+        self.arguments = arguments
+        super().__init__(self.describe(lambda name, value: f"{name}={value}"))
+
+    def describe(self, spell: Callable[[str, object], str]) -> str:
+        """The message with each argument as `spell` writes its name and value."""
+        text = self.message
+        for name, value in self.arguments.items():
+            text = text.replace(f"{{{name}}}", spell(name, value))
+        return text
 
 
 class UsageError(ByolEdgeError):

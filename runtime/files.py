@@ -1,6 +1,7 @@
 """Files and folders that are written whole or not at all."""
 
 import errno
+import fcntl
 import glob
 import hashlib
 import io
@@ -19,7 +20,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .errors import OutputExistsError
+from .errors import ByolEdgeError, OutputExistsError
 
 
 def sha256(content: bytes) -> str:
@@ -51,6 +52,24 @@ def whole_file(path: Path) -> Iterator[Path]:
         _flush(path.parent)
     finally:
         part.unlink(missing_ok=True)
+
+
+@contextmanager
+def locked(file: Path, busy: ByolEdgeError) -> Iterator[None]:
+    """Keeps other processes off while the block runs, by a lock on `file`, which is made if need be; else `busy`.
+
+    The system lets go of it when the process ends, however it does. Where a file system knows no locks there is none.
+    """
+    with file.open("a") as handle:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise busy from None
+        except OSError:
+            pass
+        if not file.exists() or not os.path.samestat(file.stat(), os.fstat(handle.fileno())):
+            raise busy  # its holder has just finished, and deleted it
+        yield
 
 
 def load_arrays(source: Path | bytes, names: Collection[str] = ()) -> dict[str, NDArray[Any]]:
@@ -117,14 +136,22 @@ def check_output(path: Path, overwrite: bool, kind: FolderKind) -> None:
         return
     is_ours = not path.is_symlink() and (path / kind.marker).is_file()
     if is_ours and not overwrite:
-        raise OutputExistsError(f"{path} exists already; choose another --out, or replace it with --overwrite")
+        raise OutputExistsError(
+            "{out} exists already; choose another place, or replace it: {overwrite}", out=path, overwrite=True
+        )
     if not is_ours:
         raise OutputExistsError(
-            f"{path} is not a {kind.name}, so --overwrite does not replace it; choose another --out"
+            f"{{out}} is not a {kind.name}, so {{overwrite}} does not replace it; choose another place",
+            out=path,
+            overwrite=True,
         )
     strangers = kind.strangers(path)
     if strangers:
-        raise OutputExistsError(f"{path} also holds {strangers[0]}, which --overwrite would delete; move it first")
+        raise OutputExistsError(
+            f"{{out}} also holds {strangers[0]}, which {{overwrite}} would delete; move it first",
+            out=path,
+            overwrite=True,
+        )
 
 
 def _replace_folder(part: Path, path: Path) -> None:

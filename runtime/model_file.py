@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from .backend import ModelBytes
 from .errors import BundleError
 from .files import sha256
 from .onnx_file import has_external_data, read_properties
@@ -24,11 +25,11 @@ METADATA_KEY = "byol_edge"
 class ModelFile:
     """A variant's bytes, and what it takes to feed them.
 
-    `name`: the variant's. `contents`: its files', the model first. `sha256s`: theirs.
+    `name`: the variant's. `sha256s`: its files', the model first.
     """
 
     name: str
-    contents: tuple[bytes, ...]
+    bytes: ModelBytes
     sha256s: tuple[str, ...]
     preprocessing: Preprocessing
     embedding_size: int
@@ -64,7 +65,7 @@ def read_alone(path: Path) -> ModelFile:
         name, size = essentials["variant"], int(essentials["embedding_size"])
     except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise BundleError(f"{path}: its metadata is not byol-edge's ({error}); export it again") from error
-    return ModelFile(name, (content,), (sha256(content),), preprocessing, size)
+    return ModelFile(name, ModelBytes("onnx", (content,)), (sha256(content),), preprocessing, size)
 
 
 def read_metadata(file: Path, content: bytes) -> dict[str, Any]:

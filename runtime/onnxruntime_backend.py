@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from .backend import ModelBytes
 from .errors import EngineError
 from .preprocessing import Pixels
 
@@ -39,10 +40,8 @@ class OnnxRuntimeBackend:
         self._session = start(threads)
 
     @staticmethod
-    def load(
-        contents: tuple[bytes, ...], threads: int, device: str = "cpu", low_power: bool = False
-    ) -> OnnxRuntimeBackend:
-        """`contents`: the .onnx file's bytes. `device`: "cpu", or what another execution provider is called ("cuda").
+    def load(model: ModelBytes, threads: int, device: str = "cpu", low_power: bool = False) -> OnnxRuntimeBackend:
+        """`device`: "cpu", or what another execution provider is called ("cuda").
 
         `low_power`: threads sleep between calls, where they would else spin. Raises EngineError if ONNX Runtime
         refuses the model, or lacks the device.
@@ -59,7 +58,7 @@ class OnnxRuntimeBackend:
             if low_power:
                 options.add_session_config_entry("session.intra_op.allow_spinning", "0")
             try:
-                return onnxruntime.InferenceSession(contents[0], options, providers=[provider])
+                return onnxruntime.InferenceSession(model.parts[0], options, providers=[provider])
             except Exception as error:  # ONNX Runtime's own exception types are many and not public
                 raise EngineError(f"ONNX Runtime {onnxruntime.__version__} refuses the model: {error}") from error
 

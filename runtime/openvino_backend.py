@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from .backend import ModelBytes
 from .errors import EngineError
 from .preprocessing import Pixels
 
@@ -25,22 +26,20 @@ class OpenVinoBackend:
     name = "openvino"
     formats = ("xml", "onnx")
 
-    def __init__(self, contents: tuple[bytes, ...], threads: int, device: str) -> None:
-        self._contents = contents
+    def __init__(self, model: ModelBytes, threads: int, device: str) -> None:
+        self._model = model
         self._threads = threads
         self._device = device
         self._compiled: dict[int, Any] = {}
         self._lock = threading.Lock()
 
     @staticmethod
-    def load(
-        contents: tuple[bytes, ...], threads: int, device: str = "cpu", low_power: bool = False
-    ) -> OpenVinoBackend:
-        """`contents`: the .xml and the .bin file's bytes, or the .onnx file's. `device`: "cpu", "gpu", "npu", …
+    def load(model: ModelBytes, threads: int, device: str = "cpu", low_power: bool = False) -> OpenVinoBackend:
+        """`device`: "cpu", "gpu", "npu", …
 
         `low_power` changes nothing: OpenVINO's threads sleep between calls anyway. Raises EngineError.
         """
-        backend = OpenVinoBackend(contents, threads, device)
+        backend = OpenVinoBackend(model, threads, device)
         backend._compile(BATCH_SIZES[0])
         return backend
 
@@ -62,7 +61,7 @@ class OpenVinoBackend:
             return self._compiled[size]([padded])[0][: len(images)].copy()
 
     def _compile(self, size: int) -> None:
-        self._compiled[size] = _compile(self._contents, size, self._threads, self._device)
+        self._compiled[size] = _compile(self._model, size, self._threads, self._device)
 
 
 def _batch_size(images: int) -> int:
@@ -70,18 +69,18 @@ def _batch_size(images: int) -> int:
     return max(size for size in BATCH_SIZES if size == 1 or 4 * images >= 3 * size)
 
 
-def _compile(contents: tuple[bytes, ...], size: int, threads: int, device: str) -> Any:
+def _compile(source: ModelBytes, size: int, threads: int, device: str) -> Any:
     openvino = import_openvino()
     core = shared_core()
     devices = [name.lower() for name in core.available_devices]  # "gpu.0" is "gpu" too
     if device not in (*devices, *(name.split(".")[0] for name in devices)):
         raise EngineError(f"OpenVINO has no device {device!r} here; it has {', '.join(devices)}")
     try:
-        if len(contents) == 2:
-            weights = openvino.Tensor(np.frombuffer(contents[1], np.uint8))
-            model = core.read_model(contents[0], weights)
+        if source.format == "xml":
+            weights = openvino.Tensor(np.frombuffer(source.parts[1], np.uint8))
+            model = core.read_model(source.parts[0], weights)
         else:
-            model = core.read_model(io.BytesIO(contents[0]))
+            model = core.read_model(io.BytesIO(source.parts[0]))
         model.reshape([size, *list(model.input(0).partial_shape)[1:]])
         settings: dict[str, Any] = {
             # The CPU plug-in's own choice is bf16 where the CPU has it: an error of 7e-3 instead of 1e-6.

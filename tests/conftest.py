@@ -7,10 +7,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from byol_edge.export.bundling import export_run
-from byol_edge.export.source import Wanted
+from byol_edge.export.bundling import export_bundle
+from byol_edge.export.source import ExportConfig
 from byol_edge.train.loop import train
-from shapes import DIALS, SHAPES, Silent, draw_shape
+from shapes import CONFIG, SHAPES, Silent, draw_shape
 
 
 @pytest.fixture(scope="session")
@@ -29,7 +29,7 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def finished_run(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Two epochs of conv4 at 32 px. Not to be changed: copy it first."""
     out = tmp_path_factory.mktemp("runs") / "shapes"
-    train(photos, out, DIALS, Silent())
+    train(photos, out, CONFIG, Silent())
     return out
 
 
@@ -37,7 +37,7 @@ def finished_run(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
 def finished_bundle(finished_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The run's bundle with INT8. Not to be changed: copy it first."""
     out = tmp_path_factory.mktemp("bundles") / "shapes"
-    export_run(finished_run, out, Wanted(int8=True))
+    export_bundle(finished_run, out, ExportConfig(int8=True))
     return out
 
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import numpy as np
+from byol_edge.train.dataset import ImageDataset
 from byol_edge.train.monitor import Metrics
-from byol_edge.train.recipe import Dials, Settings
-from byol_edge.train.sets import ImageSet
+from byol_edge.train.recipe import Settings, TrainConfig
 from PIL import Image
 
 SHAPES = ("disc", "stripes", "square")
@@ -33,7 +33,7 @@ class Silent:
         self.messages: list[str] = []
         self.epochs: list[int] = []
 
-    def start(self, settings: Settings, images: ImageSet, first_epoch: int) -> None:
+    def start(self, settings: Settings, images: ImageDataset, first_epoch: int) -> None:
         self.first_epoch = first_epoch
 
     def step(self, done: int, steps: int) -> None: ...
@@ -45,4 +45,4 @@ class Silent:
         self.epochs.append(metrics.epoch)
 
 
-DIALS = Dials("conv4", image_size=32, epochs=2, batch_size=16, workers=0)
+CONFIG = TrainConfig("conv4", image_size=32, epochs=2, batch_size=16, workers=0)

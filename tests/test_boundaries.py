@@ -108,9 +108,9 @@ def refuse(*arguments, **_):
     raise OSError("no network in this test")
 socket.socket.connect = socket.getaddrinfo = socket.create_connection = refuse
 from pathlib import Path
-from byol_edge.export.bundling import export_run
-from byol_edge.export.source import Wanted
-export_run(Path(sys.argv[1]), Path(sys.argv[2]), Wanted(int8=True))
+from byol_edge.export.bundling import export_bundle
+from byol_edge.export.source import ExportConfig
+export_bundle(Path(sys.argv[1]), Path(sys.argv[2]), ExportConfig(int8=True))
 """
 
 

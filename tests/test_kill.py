@@ -49,10 +49,10 @@ def kill_often(longest: float, *arguments: object) -> Iterator[None]:
 
 @pytest.mark.slow
 def test_a_training_killed_twenty_times_ends_in_the_same_weights(photos: Path, tmp_path: Path):
-    dials = ("--backbone", "conv4", "--image-size", 32, "--epochs", EPOCHS, "--batch-size", 16, "--workers", 2)
+    config = ("--backbone", "conv4", "--image-size", 32, "--epochs", EPOCHS, "--batch-size", 16, "--workers", 2)
     whole, killed = tmp_path / "whole", tmp_path / "killed"
-    assert run_for(600, "train", photos, "--out", whole, *dials) == 0
-    for _ in kill_often(9, "train", photos, "--out", killed, *dials, "--resume"):
+    assert run_for(600, "train", photos, "--out", whole, *config) == 0
+    for _ in kill_often(9, "train", photos, "--out", killed, *config, "--resume"):
         for name in ("encoder.safetensors", "encoder.json", "calibration.npz", "config.json", "views.png"):
             assert (killed / name).read_bytes() == (whole / name).read_bytes(), name
         assert len((killed / "metrics.jsonl").read_text().splitlines()) == EPOCHS + 1  # and the untrained network

@@ -14,9 +14,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from byol_edge.export.bundling import export_run
-from byol_edge.export.reference import load_own_network
-from byol_edge.export.source import Wanted
+from byol_edge.evaluate.reference import load_own_network
+from byol_edge.export.bundling import export_bundle
+from byol_edge.export.source import ExportConfig
 from byol_edge.models.backbones import build_backbone
 from byol_edge.models.network import InferenceNetwork
 from byol_edge.models.weights import save_weights
@@ -178,7 +178,7 @@ def test_other_weights_beside_the_model(bundle: Path, photos: Path):
 
 
 def test_the_targets_weights(finished_run: Path, photos: Path, tmp_path: Path):
-    export_run(finished_run, tmp_path / "bundle", Wanted(network="target"))
+    export_bundle(finished_run, tmp_path / "bundle", ExportConfig(network="target"))
     assert call("validate", tmp_path / "bundle", "--data", photos).exit_code == 0
     result = call("validate", tmp_path / "bundle", "--data", photos, "--against", finished_run)
     assert result.exit_code == 1

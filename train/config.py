@@ -1,4 +1,4 @@
-"""A --config file: dials by name, in TOML."""
+"""A --config file: config by name, in TOML."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from types import UnionType
 from typing import Any, get_args, get_origin, get_type_hints
 
 from ..runtime.errors import UsageError
-from .recipe import Dials
+from .recipe import TrainConfig
 
 IN_WORDS = {dict: "a table", str: "text in quotes", float: "a number", int: "a whole number"}
 
 
 def read_config(file: Path) -> dict[str, Any]:
-    """The dials that a TOML file sets, by the names of Dials. Raises UsageError, naming the file and the key.
+    """The config that a TOML file sets, by the names of TrainConfig. Raises UsageError, naming the file and the key.
 
     A file may hold, for example:
 
@@ -32,7 +32,7 @@ def read_config(file: Path) -> dict[str, Any]:
         raise UsageError(f"{file}: cannot be read ({error.strerror})") from error
     except ValueError as error:  # broken TOML, or not UTF-8
         raise UsageError(f"{file}: not TOML ({error})") from error
-    kinds = {name: _kinds(hint) for name, hint in get_type_hints(Dials).items()}
+    kinds = {name: _kinds(hint) for name, hint in get_type_hints(TrainConfig).items()}
     for name, value in content.items():
         if name not in kinds:
             near = difflib.get_close_matches(name, kinds, n=1)

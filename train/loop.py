@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 from torch.utils.tensorboard import SummaryWriter
 
+from ..evaluate.evidence import Probe, measure, prepare_probe
 from ..models.backbones import build_backbone, embedding_size, resolve_stem
 from ..models.byol import BYOL
 from ..models.initial import TIMM, initial_preprocessing, load_initial
@@ -20,13 +21,12 @@ from ..models.weights import EncoderSpec
 from ..runtime.errors import ImageError, RunError, UsageError
 from . import run
 from .data import Batch, load_batches
-from .evidence import Probe, measure, prepare_probe
+from .dataset import ImageDataset, gather
 from .monitor import EpochMonitor, Metrics, Moment, untrained_metrics
 from .optimizer import build_optimiser
-from .pictures import draw_curves, draw_views
-from .recipe import Dials, Settings, resolve
+from .plots import draw_curves, draw_views
+from .recipe import Settings, TrainConfig, resolve
 from .schedule import learning_rate, tau
-from .sets import ImageSet, gather
 from .verdict import Verdict, is_collapsing, judge
 
 # kNN accuracy is measured about this many times a run.
@@ -38,7 +38,7 @@ CHECK_EVERY = 50
 class Watcher(Protocol):
     """Whom the loop tells how far it is."""
 
-    def start(self, settings: Settings, images: ImageSet, first_epoch: int) -> None:
+    def start(self, settings: Settings, images: ImageDataset, first_epoch: int) -> None:
         """Before the first step; `first_epoch` counts from 0."""
         ...
 
@@ -62,7 +62,7 @@ class Training:
     optimizer: Optimizer
     settings: Settings
     spec: EncoderSpec
-    images: ImageSet
+    images: ImageDataset
     out: Path
 
     @property
@@ -73,7 +73,7 @@ class Training:
 def train(
     images: Path,
     out: Path,
-    dials: Dials,
+    config: TrainConfig,
     watcher: Watcher,
     device: str = "auto",
     labels: Path | None = None,
@@ -92,10 +92,10 @@ def train(
     going_on = resume and (out / run.CONFIG).exists()
     if not going_on:
         run.check_free(out, overwrite)
-    image_set = gather(images, labels, evaluation, dials.seed)
+    image_set = gather(images, labels, evaluation, config.seed)
     state = run.load_checkpoint(out) if going_on else None
     training = set_up(
-        image_set, out, resolve(dials, len(image_set.paths)), choose_device(device), from_scratch=state is None
+        image_set, out, resolve(config, len(image_set.paths)), choose_device(device), from_scratch=state is None
     )
     settings, preprocessing = training.settings, training.spec.preprocessing
     config = run.describe_run(settings, image_set)
@@ -128,7 +128,7 @@ def train(
 
 
 def set_up(
-    images: ImageSet, out: Path, settings: Settings, device: torch.device, from_scratch: bool = True
+    images: ImageDataset, out: Path, settings: Settings, device: torch.device, from_scratch: bool = True
 ) -> Training:
     """Builds networks and optimizer, with weights drawn from the seed, or from `settings.init` unless others follow."""
     torch.manual_seed(settings.seed)

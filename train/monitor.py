@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .evidence import Evidence
+from ..evaluate.evidence import Evidence
 
 T = TypeVar("T")
 

@@ -1,4 +1,4 @@
-"""Recipes: a few dials in, every setting out."""
+"""Recipes: a few config in, every setting out."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from ..runtime.cpus import available_cpus
 from ..runtime.errors import ImageError, UsageError
 from ..runtime.preprocessing import FITS
 from .optimizer import RATES
-from .views import RandomAffine, RandomCrop, Recolor, View, change_view
+from .views import ColorJitter, RandomAffine, RandomCrop, View, change_view
 
 T = TypeVar("T")
 
@@ -24,7 +24,7 @@ STEPS, STEPS_AN_EPOCH = 4000, 20
 
 @dataclass(frozen=True)
 class Recipe:
-    """What a regime of images asks for; the rest follows from the dials."""
+    """What a regime of images asks for; the rest follows from the config."""
 
     views: tuple[View, View]
     projector_hidden: int = 4096
@@ -57,7 +57,7 @@ def textures() -> Recipe:
 
     Not measured by this project yet.
     """
-    view = View(RandomCrop((0.2, 1.0)), flip=0, recolor=Recolor(0.2, 0.2, 0, 0), grayscale=0)
+    view = View(RandomCrop((0.2, 1.0)), flip=0, color_jitter=ColorJitter(0.2, 0.2, 0, 0), grayscale=0)
     return Recipe((view, view))
 
 
@@ -70,7 +70,7 @@ def glyphs() -> Recipe:
     view = View(
         RandomAffine(rotation=15, scale=(0.8, 1.2), shear=10, shift=0.1),
         flip=0,
-        recolor=Recolor(0.4, 0.4, 0, 0),
+        color_jitter=ColorJitter(0.4, 0.4, 0, 0),
         grayscale=0,
         blur=0.5,
     )
@@ -81,10 +81,10 @@ RECIPES: dict[str, Callable[[], Recipe]] = {each.__name__: each for each in (pho
 
 
 @dataclass(frozen=True)
-class Dials:
+class TrainConfig:
     """What a person chooses; None is "computed". The keys of a --config file.
 
-    `views` changes both views, `view_1` and `view_2` one, by the names of View, its geometry and Recolor. `no_images`
+    `views` changes both views, `view_1` and `view_2` one, by the names of View, its geometry and ColorJitter. `no_images`
     keeps all images out of the run.
     """
 
@@ -144,49 +144,49 @@ class Settings:
         return value
 
 
-def resolve(dials: Dials, images: int) -> Settings:
+def resolve(config: TrainConfig, images: int) -> Settings:
     """All settings for a set of `images`. Raises UsageError for a dial out of range, ImageError for too few images."""
-    name = dials.recipe or ("small" if dials.image_size <= SMALL_IMAGES else "photographs")
+    name = config.recipe or ("small" if config.image_size <= SMALL_IMAGES else "photographs")
     if name not in RECIPES:
         raise UsageError(f"no recipe {name!r}; there are {', '.join(RECIPES)}")
     recipe = RECIPES[name]()
-    optimizer = _given(dials.optimizer, recipe.optimizer)
+    optimizer = _given(config.optimizer, recipe.optimizer)
     if optimizer not in RATES:
         raise UsageError(f"no optimizer {optimizer!r}; there are {', '.join(RATES)}")
     rates = RATES[optimizer]
-    batch_size = _given(dials.batch_size, compute_batch_size(images, dials.epochs))
+    batch_size = _given(config.batch_size, compute_batch_size(images, config.epochs))
     first, second = (
-        change_view(view, {**dials.views, **own})
-        for view, own in zip(recipe.views, (dials.view_1, dials.view_2), strict=True)
+        change_view(view, {**config.views, **own})
+        for view, own in zip(recipe.views, (config.view_1, config.view_2), strict=True)
     )
     settings = Settings(
         recipe=name,
-        backbone=dials.backbone,
-        stem=dials.stem,
-        init=dials.init,
-        image_size=dials.image_size,
-        fit=dials.fit,
-        epochs=dials.epochs,
+        backbone=config.backbone,
+        stem=config.stem,
+        init=config.init,
+        image_size=config.image_size,
+        fit=config.fit,
+        epochs=config.epochs,
         batch_size=batch_size,
-        accumulate=dials.accumulate,
+        accumulate=config.accumulate,
         optimizer=optimizer,
-        learning_rate=_given(dials.learning_rate, rates.peak(batch_size)),
-        weight_decay=_given(dials.weight_decay, rates.weight_decay),
+        learning_rate=_given(config.learning_rate, rates.peak(batch_size)),
+        weight_decay=_given(config.weight_decay, rates.weight_decay),
         # Ten epochs, as in the recipe of record, or a tenth of a short run.
-        warmup_epochs=_given(dials.warmup_epochs, min(10, dials.epochs / 10)),
-        tau_base=_given(dials.tau_base, compute_tau_base(images // batch_size * dials.epochs)),
-        projector_hidden=_given(dials.projector_hidden, recipe.projector_hidden),
-        projection_size=_given(dials.projection_size, recipe.projection_size),
+        warmup_epochs=_given(config.warmup_epochs, min(10, config.epochs / 10)),
+        tau_base=_given(config.tau_base, compute_tau_base(images // batch_size * config.epochs)),
+        projector_hidden=_given(config.projector_hidden, recipe.projector_hidden),
+        projection_size=_given(config.projection_size, recipe.projection_size),
         views=(first, second),
-        seed=dials.seed,
-        workers=_given(dials.workers, available_cpus()),
-        no_images=dials.no_images,
+        seed=config.seed,
+        workers=_given(config.workers, available_cpus()),
+        no_images=config.no_images,
     )
     _check(settings)
     if images < batch_size:
         raise ImageError(
             f"{images} images are fewer than a batch of {batch_size}: "
-            + (f"take --batch-size {images} or smaller" if dials.batch_size and images > 1 else "training needs more")
+            + (f"take --batch-size {images} or smaller" if config.batch_size and images > 1 else "training needs more")
         )
     return settings
 

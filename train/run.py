@@ -21,9 +21,9 @@ from ..models.weights import DESCRIPTION, WEIGHTS, EncoderSpec, save_weights
 from ..runtime.errors import ImageError, OutputExistsError, RunError, UsageError
 from ..runtime.files import FolderKind, check_output, to_json, whole_file, write_text
 from ..runtime.preprocessing import Pixels, prepare
+from .dataset import ImageDataset
 from .monitor import Metrics
 from .recipe import Settings
-from .sets import ImageSet
 
 CONFIG, CHECKPOINT, METRICS = "config.json", "last.pt", "metrics.jsonl"
 CALIBRATION = "calibration.npz"
@@ -36,7 +36,7 @@ CALIBRATION_IMAGES = 512
 FREE_TO_CHANGE = {"workers"}
 
 
-def describe_run(settings: Settings, images: ImageSet) -> dict[str, Any]:
+def describe_run(settings: Settings, images: ImageDataset) -> dict[str, Any]:
     """The content of config.json: settings, the set of images, versions."""
     root = images.root
     names = "\n".join(path.relative_to(root).as_posix() if path != root else path.name for path in images.paths)

@@ -41,7 +41,7 @@ class RandomAffine:
 
 
 @dataclass(frozen=True)
-class Recolor:
+class ColorJitter:
     """Strengths of the color jitter, as torchvision's ColorJitter takes them, applied in random order."""
 
     brightness: float = 0.4
@@ -61,7 +61,7 @@ class View:
     geometry: RandomCrop | RandomAffine = RandomCrop()
     flip: float = 0.5
     jitter: float = 0.8
-    recolor: Recolor = Recolor()
+    color_jitter: ColorJitter = ColorJitter()
     grayscale: float = 0.2
     blur: float = 0.0
     blur_sigma: tuple[float, float] = (0.1, 2.0)
@@ -69,17 +69,17 @@ class View:
 
 
 def change_view(view: View, changes: dict[str, Any]) -> View:
-    """The same view with other values, by their names in View, in its geometry and in Recolor.
+    """The same view with other values, by their names in View, in its geometry and in ColorJitter.
 
     `change_view(View(), {"blur": 0.5, "area": (0.2, 1.0), "hue": 0})`. Raises UsageError for a name that is none of
     them or a value of another kind.
     """
-    parts = (view, view.geometry, view.recolor)
-    known = [field.name for part in parts for field in fields(part) if field.name not in ("geometry", "recolor")]
+    parts = (view, view.geometry, view.color_jitter)
+    known = [field.name for part in parts for field in fields(part) if field.name not in ("geometry", "color_jitter")]
     for name in changes:
         if name not in known:
             raise UsageError(f"a view has no {name!r}; there are {', '.join(known)}")
-    whole, geometry, recolor = (
+    whole, geometry, color_jitter = (
         {
             field.name: _same_kind(field.name, getattr(part, field.name), changes[field.name])
             for field in fields(part)
@@ -88,7 +88,10 @@ def change_view(view: View, changes: dict[str, Any]) -> View:
         for part in parts
     )
     return replace(
-        view, **whole, geometry=replace(view.geometry, **geometry), recolor=replace(view.recolor, **recolor)
+        view,
+        **whole,
+        geometry=replace(view.geometry, **geometry),
+        color_jitter=replace(view.color_jitter, **color_jitter),
     )
 
 
@@ -112,7 +115,7 @@ def draw_view(image: Image.Image, view: View, preprocessing: Preprocessing, rand
     if random.random() < view.flip:
         image = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
     if random.random() < view.jitter:
-        image = _jitter(image, view.recolor, random)
+        image = _jitter(image, view.color_jitter, random)
     if random.random() < view.grayscale:
         image = image.convert("L").convert("RGB")
     if random.random() < view.blur:
@@ -168,12 +171,12 @@ def _background(image: Image.Image) -> tuple[int, ...]:
     return tuple(int(value) for value in np.median(border, axis=0))
 
 
-def _jitter(image: Image.Image, recolor: Recolor, random: Generator) -> Image.Image:
+def _jitter(image: Image.Image, color_jitter: ColorJitter, random: Generator) -> Image.Image:
     changes = [
-        (F.adjust_brightness, 1 + random.uniform(-recolor.brightness, recolor.brightness)),
-        (F.adjust_contrast, 1 + random.uniform(-recolor.contrast, recolor.contrast)),
-        (F.adjust_saturation, 1 + random.uniform(-recolor.saturation, recolor.saturation)),
-        (F.adjust_hue, random.uniform(-recolor.hue, recolor.hue)),
+        (F.adjust_brightness, 1 + random.uniform(-color_jitter.brightness, color_jitter.brightness)),
+        (F.adjust_contrast, 1 + random.uniform(-color_jitter.contrast, color_jitter.contrast)),
+        (F.adjust_saturation, 1 + random.uniform(-color_jitter.saturation, color_jitter.saturation)),
+        (F.adjust_hue, random.uniform(-color_jitter.hue, color_jitter.hue)),
     ]
     for number in random.permutation(len(changes)):
         change, amount = changes[number]

@@ -34,8 +34,8 @@ def test_a_mistyped_option_gets_the_nearest():
 
 def test_the_road_in_five_commands(photos: Path, tmp_path: Path):
     run, bundle, vectors = tmp_path / "run", tmp_path / "bundle", tmp_path / "vectors.npz"
-    dials = ("--backbone", "conv4", "--image-size", 32, "--epochs", 1, "--workers", 0)
-    trained = call("train", photos, "--out", run, *dials)
+    config = ("--backbone", "conv4", "--image-size", 32, "--epochs", 1, "--workers", 0)
+    trained = call("train", photos, "--out", run, *config)
     assert trained.exit_code == 0, trained.output
     assert "epoch 1: loss" in trained.stderr
     assert "byol-edge export" in trained.stdout
@@ -171,8 +171,8 @@ def test_train_prints_every_setting_once_and_a_verdict(photos: Path, tmp_path: P
 
 
 def test_a_run_starts_from_another_and_says_so(photos: Path, finished_run: Path, tmp_path: Path):
-    dials = ("--backbone", "conv4", "--image-size", 32, "--epochs", 1, "--workers", 0)
-    result = call("train", photos, "--out", tmp_path / "run", *dials, "--init", finished_run)
+    config = ("--backbone", "conv4", "--image-size", 32, "--epochs", 1, "--workers", 0)
+    result = call("train", photos, "--out", tmp_path / "run", *config, "--init", finished_run)
     assert result.exit_code == 0, result.output
     assert f"weights from {finished_run}" in result.stderr
     line = fails(2, "train", photos, "--out", tmp_path / "other", "--init", finished_run)
@@ -201,8 +201,8 @@ def test_a_folder_of_odd_images_is_trained_on(tmp_path: Path, random: np.random.
     turned[0x0112] = 6
     Image.new("RGB", (30, 10)).save(images / "turned.jpg", exif=turned)
     (images / "corrupt.jpg").write_bytes((images / "RGB0.jpg").read_bytes()[:300])
-    dials = ("--backbone", "conv4", "--image-size", 16, "--epochs", 2, "--workers", 0, "--batch-size", 9)
-    result = call("train", images, "--out", tmp_path / "run", *dials)
+    config = ("--backbone", "conv4", "--image-size", 16, "--epochs", 2, "--workers", 0, "--batch-size", 9)
+    result = call("train", images, "--out", tmp_path / "run", *config)
     assert result.exit_code == 0, result.output
     assert result.stderr.count("corrupt.jpg") == 1
     assert "left out: 1 unreadable image" in result.stderr

@@ -10,10 +10,10 @@ import numpy as np
 import onnx
 import pytest
 import torch
+from byol_edge.evaluate.validate import validate
 from byol_edge.export import bundling, source
-from byol_edge.export.bundling import ExportedVariant, choose_default, export_run
-from byol_edge.export.source import Wanted
-from byol_edge.export.validate import validate
+from byol_edge.export.bundling import ExportedVariant, choose_default, export_bundle
+from byol_edge.export.source import ExportConfig
 from byol_edge.models.backbones import build_backbone
 from byol_edge.models.byol import BYOL
 from byol_edge.models.network import InferenceNetwork
@@ -81,7 +81,7 @@ def test_the_same_run_gives_the_same_bytes_in_another_process(
 
 
 def test_without_int8_there_are_two_variants(finished_run: Path, tmp_path: Path):
-    result = export_run(finished_run, tmp_path / "b", Wanted())
+    result = export_bundle(finished_run, tmp_path / "b", ExportConfig())
     assert [each.name for each in result.variants] == ["fp32.onnx", "fp32.xml"]
     assert not (tmp_path / "b" / "int8.onnx").exists()
     assert result.default == "fp32.onnx"
@@ -97,7 +97,7 @@ def test_int8_that_misses_its_gates_is_written_and_marked(
         return fidelity if fidelity.cosine_min > 0.99999 else dataclasses.replace(fidelity, cosine_mean=0.5)
 
     monkeypatch.setattr(bundling, "compare", harsh)
-    result = export_run(finished_run, tmp_path / "b", Wanted(int8=True))
+    result = export_bundle(finished_run, tmp_path / "b", ExportConfig(int8=True))
     missed = [each for each in result.variants if each.failures]
     assert {each.name for each in missed} == {"int8.onnx", "int8.xml"}
     assert "mean cosine to PyTorch 0.500000, needs ≥ 0.99" in missed[0].failures[0]
@@ -112,7 +112,7 @@ def test_an_fp32_variant_that_is_wrong_stops_the_export(
     embed_pixels = source.embed_pixels
     monkeypatch.setattr(source, "embed_pixels", lambda network, pixels: embed_pixels(network, pixels[::-1].copy()))
     with pytest.raises(FidelityError, match=r"fp32\.onnx is not what PyTorch computes.*Nothing was written"):
-        export_run(finished_run, tmp_path / "b", Wanted())
+        export_bundle(finished_run, tmp_path / "b", ExportConfig())
     assert list(tmp_path.iterdir()) == []
 
 
@@ -122,21 +122,21 @@ def test_a_full_disk_leaves_nothing_half_written(finished_run: Path, tmp_path: P
 
     monkeypatch.setattr(bundling, "write_golden", full)
     with pytest.raises(OSError, match="No space left"):
-        export_run(finished_run, tmp_path / "b", Wanted())
+        export_bundle(finished_run, tmp_path / "b", ExportConfig())
     assert list(tmp_path.iterdir()) == []
 
 
 def test_an_output_that_exists_is_refused_before_any_work(run: Path, bundle: Path):
     shutil.rmtree(run)
     with pytest.raises(OutputExistsError, match="--overwrite"):
-        export_run(run, bundle, Wanted(int8=True))
+        export_bundle(run, bundle, ExportConfig(int8=True))
     with pytest.raises(RunError, match="no such run"):
-        export_run(run, bundle, Wanted(int8=True), overwrite=True)
+        export_bundle(run, bundle, ExportConfig(int8=True), overwrite=True)
     assert Encoder(bundle).self_test().passed
 
 
 def test_fp16_is_half_the_size_and_computes_the_same(finished_run: Path, tmp_path: Path):
-    result = export_run(finished_run, tmp_path / "b", Wanted(fp16=True))
+    result = export_bundle(finished_run, tmp_path / "b", ExportConfig(fp16=True))
     by_name = {each.name: each for each in result.variants}
     assert set(by_name) == {"fp32.onnx", "fp16.onnx", "fp32.xml", "fp16.xml"}
     for kind in ("onnx", "xml"):
@@ -148,7 +148,7 @@ def test_fp16_is_half_the_size_and_computes_the_same(finished_run: Path, tmp_pat
 
 @pytest.mark.parametrize(("formats", "files"), [("onnx", {".onnx"}), ("openvino", {".xml", ".bin"})])
 def test_one_format_can_be_asked_for(finished_run: Path, tmp_path: Path, formats: str, files: set[str]):
-    result = export_run(finished_run, tmp_path / "b", Wanted(formats=(formats,)))
+    result = export_bundle(finished_run, tmp_path / "b", ExportConfig(formats=(formats,)))
     suffixes = {file.suffix for file in (tmp_path / "b").iterdir()} - {".json", ".npz", ".safetensors", ""}
     assert suffixes == files
     assert result.default in {each.name for each in result.variants}
@@ -160,7 +160,7 @@ def test_without_openvino_the_others_are_exported(finished_run: Path, tmp_path: 
     for name in ("openvino_format", "openvino_int8"):
         monkeypatch.delattr(f"byol_edge.export.{name}", raising=False)
         monkeypatch.setitem(sys.modules, f"byol_edge.export.{name}", None)
-    result = export_run(finished_run, tmp_path / "b", Wanted(), note=notes.append)
+    result = export_bundle(finished_run, tmp_path / "b", ExportConfig(), note=notes.append)
     assert [each.name for each in result.variants] == ["fp32.onnx"]
     assert any("OpenVINO's variants are left out" in line for line in notes)
 
@@ -168,12 +168,12 @@ def test_without_openvino_the_others_are_exported(finished_run: Path, tmp_path: 
 def test_a_folder_calibrates_in_place_of_the_run(run: Path, photos: Path, tmp_path: Path):
     (run / "calibration.npz").unlink()
     with pytest.raises(RunError, match="--calibration DIR"):
-        export_run(run, tmp_path / "b", Wanted())
+        export_bundle(run, tmp_path / "b", ExportConfig())
     images = Path(shutil.copytree(photos, tmp_path / "images"))
     (images / "broken.jpg").write_bytes(b"x")
     notes: list[str] = []
-    result = export_run(
-        run, tmp_path / "b", Wanted(int8=True, calibration=images, formats=("onnx",)), note=notes.append
+    result = export_bundle(
+        run, tmp_path / "b", ExportConfig(int8=True, calibration=images, formats=("onnx",)), note=notes.append
     )
     assert result.calibration_images == 90
     assert any("broken.jpg" in line for line in notes)
@@ -183,7 +183,7 @@ def test_a_folder_calibrates_in_place_of_the_run(run: Path, photos: Path, tmp_pa
 
 
 def test_no_image_of_a_users_is_in_a_bundle_that_is_to_have_none(finished_run: Path, tmp_path: Path):
-    result = export_run(finished_run, tmp_path / "b", Wanted(no_images=True, formats=("onnx",)))
+    result = export_bundle(finished_run, tmp_path / "b", ExportConfig(no_images=True, formats=("onnx",)))
     assert result.golden_images == 0
     with np.load(finished_run / "calibration.npz") as run, np.load(tmp_path / "b" / "golden.npz") as bundle:
         kept = {image.tobytes() for image in run["images"]}
@@ -203,7 +203,7 @@ def test_the_manifest_tells_what_was_tried(finished_bundle: Path):
 
 @pytest.mark.parametrize("target", ["cpu-avx2", "arm"])
 def test_number_formats_follow_the_target(finished_run: Path, tmp_path: Path, target: str):
-    export_run(finished_run, tmp_path / "b", Wanted(int8=True, formats=("onnx",), target=target))
+    export_bundle(finished_run, tmp_path / "b", ExportConfig(int8=True, formats=("onnx",), target=target))
     model = onnx.load(tmp_path / "b" / "int8.onnx")
     weights = {tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
     zeros = [
@@ -220,7 +220,7 @@ def test_number_formats_follow_the_target(finished_run: Path, tmp_path: Path, ta
 
 
 def test_projections_in_place_of_embeddings(finished_run: Path, photos: Path, tmp_path: Path):
-    export_run(finished_run, tmp_path / "b", Wanted(with_projector=True, formats=("onnx",)))
+    export_bundle(finished_run, tmp_path / "b", ExportConfig(with_projector=True, formats=("onnx",)))
     state = torch.load(finished_run / "last.pt", weights_only=True)
     settings = json.loads((finished_run / "config.json").read_text())["settings"]
     byol = BYOL(build_backbone("conv4", 32), 256, settings["projector_hidden"], settings["projection_size"])
@@ -237,11 +237,11 @@ def test_projections_in_place_of_embeddings(finished_run: Path, photos: Path, tm
     for name in ("encoder.json", "encoder.safetensors", "calibration.npz"):
         shutil.copy(finished_run / name, tmp_path / "run")
     with pytest.raises(RunError, match="without --with-projector"):
-        export_run(tmp_path / "run", tmp_path / "c", Wanted(with_projector=True))
+        export_bundle(tmp_path / "run", tmp_path / "c", ExportConfig(with_projector=True))
 
 
 def test_shorter_vectors_keep_neighbors(finished_run: Path, finished_bundle: Path, photos: Path, tmp_path: Path):
-    export_run(finished_run, tmp_path / "b", Wanted(dimensions=32, formats=("onnx",)))
+    export_bundle(finished_run, tmp_path / "b", ExportConfig(dimensions=32, formats=("onnx",)))
     whole = Encoder(finished_bundle, "fp32.onnx")
     short = Encoder(tmp_path / "b", "fp32.onnx")
     pixels = prepare_all(find_images(photos), short.preprocessing)
@@ -253,4 +253,4 @@ def test_shorter_vectors_keep_neighbors(finished_run: Path, finished_bundle: Pat
     assert (tmp_path / "b" / "encoder.safetensors").read_bytes() != (finished_run / "encoder.safetensors").read_bytes()
     for wrong in (0, 82, 1000):
         with pytest.raises(UsageError, match=f"--dim {wrong}: has to be 1 to 81"):
-            export_run(finished_run, tmp_path / "c", Wanted(dimensions=wrong))
+            export_bundle(finished_run, tmp_path / "c", ExportConfig(dimensions=wrong))

@@ -7,9 +7,9 @@ import numpy as np
 import onnx
 import pytest
 import torch
-from byol_edge.export.onnx_format import OPSET, quiet, trace
 from byol_edge.models.backbones import build_backbone
 from byol_edge.models.network import InferenceNetwork, embed_pixels
+from byol_edge.models.tracing import OPSET, quiet, trace
 from byol_edge.runtime import Preprocessing, compare
 from byol_edge.runtime.model_file import METADATA_KEY
 from byol_edge.runtime.onnxruntime_backend import OnnxRuntimeBackend

@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 import torch
 from byol_edge.export import tuning
-from byol_edge.export.source import Source, Wanted, load_source
+from byol_edge.export.source import ExportConfig, Source, load_source
 from byol_edge.export.tuning import fine_tune
 from byol_edge.models.network import InferenceNetwork, embed_pixels
 
@@ -11,7 +11,7 @@ from byol_edge.models.network import InferenceNetwork, embed_pixels
 @pytest.fixture
 def source(finished_run: Path, monkeypatch: pytest.MonkeyPatch) -> Source:
     monkeypatch.setattr(tuning, "STEPS", 20)
-    return load_source(finished_run, Wanted())
+    return load_source(finished_run, ExportConfig())
 
 
 def loss(source: Source, network: InferenceNetwork) -> float:

@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 from byol_edge.runtime import UsageError
 from byol_edge.train.config import read_config
-from byol_edge.train.recipe import Dials, resolve
+from byol_edge.train.recipe import TrainConfig, resolve
 from byol_edge.train.views import RandomCrop
 
 
@@ -12,7 +12,7 @@ def test_a_file_sets_dials_and_views(tmp_path: Path):
     file.write_text(
         'recipe = "photographs"\nepochs = 200\nlearning_rate = 1\n[views]\narea = [0.2, 1.0]\n[view_2]\nsolarize = 0\n'
     )
-    settings = resolve(Dials(**read_config(file)), 1000)
+    settings = resolve(TrainConfig(**read_config(file)), 1000)
     assert (settings.epochs, settings.learning_rate) == (200, 1)
     assert [view.geometry for view in settings.views] == [RandomCrop((0.2, 1.0))] * 2
     assert [(view.blur, view.solarize) for view in settings.views] == [(1.0, 0), (0.1, 0)]

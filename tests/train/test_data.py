@@ -5,14 +5,14 @@ import pytest
 import torch
 from byol_edge.runtime import Preprocessing, find_images
 from byol_edge.train.data import Order, load_batches
-from byol_edge.train.recipe import Dials, Settings, resolve
+from byol_edge.train.recipe import Settings, TrainConfig, resolve
 
 PREPROCESSING = Preprocessing(24)
 
 
 def settings(**changes: object) -> Settings:
-    dials = {"backbone": "conv4", "image_size": 24, "epochs": 2, "batch_size": 16, "workers": 0, **changes}
-    return resolve(Dials(**dials), 120)
+    config = {"backbone": "conv4", "image_size": 24, "epochs": 2, "batch_size": 16, "workers": 0, **changes}
+    return resolve(TrainConfig(**config), 120)
 
 
 def test_an_epoch_is_the_whole_set_in_a_fresh_order():

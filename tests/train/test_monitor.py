@@ -3,8 +3,8 @@ from collections.abc import Iterator
 
 import pytest
 import torch
+from byol_edge.evaluate.evidence import Evidence
 from byol_edge.train import monitor as monitor_module
-from byol_edge.train.evidence import Evidence
 from byol_edge.train.monitor import EpochMonitor, Moment, projection_std
 
 

@@ -1,9 +1,9 @@
 import pytest
 from byol_edge.train.monitor import Metrics
-from byol_edge.train.recipe import Dials, resolve
+from byol_edge.train.recipe import TrainConfig, resolve
 from byol_edge.train.verdict import is_collapsing, judge, likely_cause
 
-SETTINGS = resolve(Dials(image_size=32, batch_size=64), 1000)
+SETTINGS = resolve(TrainConfig(image_size=32, batch_size=64), 1000)
 
 
 def line(epoch: int, rank: float = 140, std: float = 0.65, spread: float = 0.8, knn: float | None = None) -> Metrics:
@@ -67,14 +67,17 @@ def test_what_is_no_collapse():
 
 
 @pytest.mark.parametrize(
-    ("dials", "cause"),
+    ("config", "cause"),
     [
-        (Dials(batch_size=64, learning_rate=0.5), r"1000\.0 times the usual one of adamw: --learning-rate 0\.0005"),
-        (Dials(batch_size=64, accumulate=4), "batch norm sees 16 images at a time.*--batch-size 64"),
-        (Dials(batch_size=64), r"too high for resnet18.*--learning-rate 0\.00017, or --warmup-epochs 20"),
+        (
+            TrainConfig(batch_size=64, learning_rate=0.5),
+            r"1000\.0 times the usual one of adamw: --learning-rate 0\.0005",
+        ),
+        (TrainConfig(batch_size=64, accumulate=4), "batch norm sees 16 images at a time.*--batch-size 64"),
+        (TrainConfig(batch_size=64), r"too high for resnet18.*--learning-rate 0\.00017, or --warmup-epochs 20"),
     ],
 )
-def test_the_likely_cause(dials: Dials, cause: str):
+def test_the_likely_cause(config: TrainConfig, cause: str):
     import re
 
-    assert re.search(cause, likely_cause(resolve(dials, 1000)))
+    assert re.search(cause, likely_cause(resolve(config, 1000)))

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 from byol_edge.runtime import Preprocessing, UsageError
-from byol_edge.train.views import RandomAffine, RandomCrop, Recolor, View, change_view, draw_view
+from byol_edge.train.views import ColorJitter, RandomAffine, RandomCrop, View, change_view, draw_view
 from PIL import Image
 
 SIDE = 24
@@ -64,7 +64,7 @@ def test_jitter_changes_colors_and_not_places():
     drawn = draw(image, still(jitter=1))
     assert drawn.reshape(-1, 3).std(0).max() == 0
     assert drawn[0, 0].tolist() != [120, 80, 200]
-    assert draw(image, still(jitter=1, recolor=Recolor(0, 0, 0, 0)))[0, 0].tolist() == pytest.approx(
+    assert draw(image, still(jitter=1, color_jitter=ColorJitter(0, 0, 0, 0)))[0, 0].tolist() == pytest.approx(
         [120, 80, 200], abs=2
     )
 
@@ -134,7 +134,7 @@ def test_the_whole_of_a_squashed_image_is_one_crop_and_of_a_padded_one_has_borde
 
 def test_a_view_is_changed_by_the_names_of_its_parts():
     changed = change_view(View(), {"area": [0.2, 1], "hue": 0, "blur": 0.5})
-    assert changed == View(RandomCrop((0.2, 1)), recolor=Recolor(hue=0), blur=0.5)
+    assert changed == View(RandomCrop((0.2, 1)), color_jitter=ColorJitter(hue=0), blur=0.5)
     assert change_view(View(), {}) == View()
 
 

@@ -2,8 +2,8 @@ import dataclasses
 from collections.abc import Collection
 
 import pytest
-from byol_edge.export.ladder import MOST_IN_FLOAT, Attempt, climb
-from byol_edge.export.layers import Layer
+from byol_edge.evaluate.layers import Layer
+from byol_edge.export.search import MOST_IN_FLOAT, Attempt, climb
 from byol_edge.runtime import RunError
 from byol_edge.runtime.fidelity import Fidelity
 

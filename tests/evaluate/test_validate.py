@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from byol_edge.export.validate import Limits, validate
+from byol_edge.evaluate.validate import Limits, validate
 from byol_edge.models.backbones import build_backbone
 from byol_edge.models.weights import save_weights
 from byol_edge.runtime import BundleError, ImageError, UsageError

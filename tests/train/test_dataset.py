@@ -4,7 +4,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from byol_edge.runtime import UsageError
-from byol_edge.train.sets import gather
+from byol_edge.train.dataset import gather
 
 
 def test_a_tenth_of_labeled_images_is_held_out_by_the_seed(photos: Path):

@@ -2,15 +2,15 @@ from pathlib import Path
 
 from byol_edge.runtime import Preprocessing, find_images
 from byol_edge.train.monitor import Metrics
-from byol_edge.train.pictures import draw_curves, draw_views
-from byol_edge.train.recipe import Dials, resolve
+from byol_edge.train.plots import draw_curves, draw_views
+from byol_edge.train.recipe import TrainConfig, resolve
 from PIL import Image
 
 
 def test_the_contact_sheet_holds_images_and_views_and_passes_over_the_unreadable(photos: Path, tmp_path: Path):
     (tmp_path / "broken.png").write_bytes(b"x")
     paths = [tmp_path / "broken.png", *find_images(photos)[:16]]
-    settings = resolve(Dials("conv4", 32, 2, batch_size=16), len(paths))
+    settings = resolve(TrainConfig("conv4", 32, 2, batch_size=16), len(paths))
     draw_views(paths, settings, Preprocessing(32), tmp_path / "views.png")
     with Image.open(tmp_path / "views.png") as sheet:
         assert sheet.width > 3 * sheet.height

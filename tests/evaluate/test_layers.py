@@ -1,8 +1,8 @@
 from pathlib import Path
 
 import pytest
-from byol_edge.export.layers import FILE_IS_RIGHT, Layer, locate_departure, measure_layers
-from byol_edge.export.pictures import draw_layers
+from byol_edge.evaluate.layers import FILE_IS_RIGHT, Layer, locate_departure, measure_layers
+from byol_edge.evaluate.plots import draw_layers
 from byol_edge.runtime import ImageError
 from commands import call, fails
 from PIL import Image

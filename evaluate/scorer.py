@@ -8,19 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..runtime.fidelity import Vectors
-from .accuracy import (
-    FOLDS,
-    MOST_FOR_PROBE,
-    Hits,
-    Interval,
-    Labels,
-    Verification,
-    bootstrap_interval,
-    draw_rows,
-    knn_hits,
-    probe_hits,
-    verify,
-)
+from .accuracy import FOLDS, MOST_FOR_PROBE, Verification, draw_rows, probe_hits, verify
+from .intervals import Interval, bootstrap_interval
+from .knn import Hits, Labels, knn_hits
 
 
 @dataclass(frozen=True)

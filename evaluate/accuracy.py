@@ -12,37 +12,14 @@ from sklearn.model_selection import StratifiedKFold, cross_val_predict
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from ..runtime.fidelity import Vectors, nearest, unit_rows
-
-Hits = NDArray[np.float64]
-Labels = NDArray[np.intp]
+from ..runtime.fidelity import Vectors, unit_rows
+from .knn import Hits, Labels
 
 # A class with fewer images has none in some folds of the linear probe.
 FOLDS = 5
 # Images to fit linear probes on, and to pair up; of more, so many are drawn.
 MOST_FOR_PROBE, MOST_FOR_PAIRS = 4000, 1500
-RESAMPLES = 2000
 FALSE_MATCHES = 0.01
-
-
-@dataclass(frozen=True)
-class Interval:
-    """A mean and its 95 % interval."""
-
-    mean: float
-    lower: float
-    upper: float
-
-
-def knn_hits(vectors: Vectors, labels: Labels, neighbors: int = 5) -> Hits:
-    """Leave-one-out k-NN by cosine: 1 for each row whose class the majority of its nearest rows gives, else 0.
-
-    A tie goes to the class, among the tied, of the nearest row.
-    """
-    votes = labels[nearest(vectors, min(neighbors, len(vectors) - 1))]
-    counts = (votes[:, :, None] == votes[:, None, :]).sum(2)
-    winners = votes[np.arange(len(votes)), counts.argmax(1)]  # argmax takes the first, so the nearest, of equals
-    return (winners == labels).astype(np.float64)
 
 
 def few_shot_hits(vectors: Vectors, labels: Labels, shots: int, draws: int, seed: int) -> Hits:
@@ -119,21 +96,3 @@ def _draw_for_pairs(labels: Labels) -> NDArray[np.intp]:
 def draw_rows(count: int, most: int) -> NDArray[np.intp]:
     """Indices of all rows, or of `most` of them, always the same."""
     return np.arange(count) if count <= most else np.sort(np.random.default_rng(0).choice(count, most, replace=False))
-
-
-def bootstrap_interval(values: Hits) -> Interval:
-    """The mean of independent values and its 95 % percentile interval over 2,000 resamples, always the same ones.
-
-    Of paired differences it is a paired interval.
-    """
-    random = np.random.default_rng(0)
-    means = [values[random.integers(0, len(values), len(values))].mean() for _ in range(RESAMPLES)]
-    lower, upper = np.percentile(means, [2.5, 97.5])
-    return Interval(float(values.mean()), float(lower), float(upper))
-
-
-def mean_interval(values: Hits) -> Interval:
-    """Mean of independent values, with ±1.96 standard errors. Differences of paired values make a paired interval."""
-    half = 1.96 * float(values.std(ddof=1)) / len(values) ** 0.5 if len(values) > 1 else float("nan")
-    mean = float(values.mean())
-    return Interval(mean, mean - half, mean + half)

@@ -8,22 +8,14 @@ from pathlib import Path
 import torch
 
 from ..models.backbones import build_backbone
+from ..models.checkpoint import read_target
 from ..models.initial import load_initial
 from ..models.network import InferenceNetwork
-from ..models.weights import (
-    DESCRIPTION,
-    WEIGHTS,
-    EncoderSpec,
-    load_encoder,
-    load_network,
-    read_description,
-    serialize_weights,
-    untrained_encoder,
-)
+from ..models.weights import load_encoder, load_network, serialize_weights, untrained_encoder
 from ..runtime.bundle import MANIFEST, Bundle
 from ..runtime.errors import BundleError, UsageError
 from ..runtime.files import sha256
-from .source import read_target
+from ..runtime.run import ENCODER, EncoderSpec, Provenance, Run
 
 
 @dataclass(frozen=True)
@@ -43,11 +35,13 @@ def load_reference(bundle: Bundle, against: Path | None = None) -> Reference:
     if against is None:
         return Reference(own, "")
     spec = encoder_spec(bundle)
-    if (against / DESCRIPTION).exists():
-        other, _ = read_description(against)
+    run = Run(against)
+    if run.exists:
+        trained = run.read_encoder()
+        other = trained.spec
         if (other.backbone, other.stem) != (spec.backbone, spec.stem):
             raise UsageError(f"{against}: a {other.backbone}, where {bundle.path} is of a {spec.backbone}")
-        backbone = load_encoder((against / WEIGHTS).read_bytes(), spec, str(against / WEIGHTS))
+        backbone = load_encoder(trained.weights, spec, str(against / ENCODER))
     else:
         backbone = build_backbone(spec.backbone, spec.preprocessing.image_size, spec.stem)
         load_initial(str(against), backbone, spec.backbone)
@@ -57,16 +51,23 @@ def load_reference(bundle: Bundle, against: Path | None = None) -> Reference:
 
 def load_own_network(bundle: Bundle) -> InferenceNetwork:
     """The bundle's own weights in the architecture that its manifest names, eager, FP32."""
-    return load_network(bundle.read(WEIGHTS), encoder_spec(bundle), str(bundle.path / WEIGHTS))
+    return load_network(bundle.read(ENCODER), encoder_spec(bundle), str(bundle.path / ENCODER))
 
 
 def load_untrained(bundle: Bundle) -> InferenceNetwork:
     """The bundle's architecture with the weights that its run started from."""
-    try:
-        seed = int(bundle.manifest["provenance"]["training"]["seed"])
-    except (KeyError, TypeError, ValueError):
-        raise BundleError(f"{bundle.path / MANIFEST}: does not say which seed the run started from") from None
+    seed = provenance(bundle).seed
+    if seed is None:
+        raise BundleError(f"{bundle.path / MANIFEST}: does not say which seed the run started from")
     return InferenceNetwork(untrained_encoder(encoder_spec(bundle), seed), bundle.preprocessing)
+
+
+def provenance(bundle: Bundle) -> Provenance:
+    """Where the bundle's encoder comes from, as far as its manifest says."""
+    try:
+        return Provenance.from_json(dict(bundle.manifest["provenance"]["training"]))
+    except (KeyError, TypeError, ValueError):
+        return Provenance()
 
 
 def encoder_spec(bundle: Bundle) -> EncoderSpec:
@@ -88,10 +89,10 @@ def _describe_difference(bundle: Bundle, own: InferenceNetwork, other: Inference
     )
     if _is_target_of(against, hashes[0]):
         return f"{text}; the bundle holds this run's target network, not its online network"
-    training = bundle.manifest["provenance"]["training"]
-    return f"{text}; the bundle was made after epoch {training.get('epoch')} of a run of {training.get('epochs')}"
+    trained = provenance(bundle)
+    return f"{text}; the bundle was made after epoch {trained.epoch} of a run of {trained.epochs}"
 
 
-def _is_target_of(run: Path, sha: str) -> bool:
-    checkpoint = run / "last.pt"
-    return checkpoint.is_file() and sha256(read_target(checkpoint)) == sha
+def _is_target_of(path: Path, sha: str) -> bool:
+    run = Run(path)
+    return run.read_checkpoint() is not None and sha256(read_target(run)) == sha

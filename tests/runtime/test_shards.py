@@ -14,7 +14,7 @@ from byol_edge.runtime import (
     load_vectors,
     pieces,
 )
-from byol_edge.runtime.pieces import (
+from byol_edge.runtime.shards import (
     Embedded,
     check_free,
     count_missing,

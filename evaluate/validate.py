@@ -28,8 +28,8 @@ from ..runtime.fidelity import (
 from ..runtime.golden import PYTORCH, read_golden
 from ..runtime.images import find_images, folder_labels, read_labels
 from ..runtime.preprocessing import Pixels, prepare
+from ..runtime.reading import batched
 from ..runtime.self_test import SelfTest
-from ..runtime.stream import batches
 from .diagnosis import find_cause
 from .reference import Reference, load_reference, load_untrained
 from .scorer import Accuracy, Scorer, make_scorer
@@ -160,7 +160,7 @@ def _embed_all(
     pieces: list[list[Vectors]] = [[] for _ in ways]
     rows: list[int] = []
     unreadable: list[str] = []
-    for batch in batches(enumerate(paths), BATCH_SIZE):
+    for batch in batched(enumerate(paths), BATCH_SIZE):
         pixels = []
         for row, image in batch:
             try:

@@ -12,12 +12,13 @@ import onnx
 import onnxruntime
 from numpy.typing import NDArray
 
+from ..models.tracing import WEIGHTED, trace
+from ..runtime.backend import ModelBytes
 from ..runtime.bundle import Bundle
 from ..runtime.openvino_backend import import_openvino, shared_core
 from ..runtime.preprocessing import Pixels
-from .onnx_format import WEIGHTED, trace
+from ..runtime.reading import draw_images
 from .reference import load_own_network
-from .source import draw_images
 
 # Enough images: each ratio is a mean over all of a layer's activations, and moves little with more.
 IMAGES = 32
@@ -56,25 +57,25 @@ def measure_layers(path: Path, data: Path, variant: str | None = None) -> dict[s
     Measured on 32 of the images under `data`. Raises BundleError, EngineError, ImageError, UsageError.
     """
     bundle = Bundle.open(path)
-    pixels = draw_images(data, bundle.preprocessing, IMAGES, lambda _: None)  # validation names the unreadable ones
+    pixels = draw_images(data, bundle.preprocessing, IMAGES)
     model = trace(load_own_network(bundle)).model
-    return {each.name: compare_layers(model, bundle.model(each).contents, pixels) for each in bundle.choose(variant)}
+    return {each.name: compare_layers(model, bundle.model(each).bytes, pixels) for each in bundle.choose(variant)}
 
 
-def compare_layers(model: onnx.ModelProto, contents: tuple[bytes, ...], pixels: Pixels) -> list[Layer]:
+def compare_layers(model: onnx.ModelProto, source: ModelBytes, pixels: Pixels) -> list[Layer]:
     """A variant's layers beside those of the network as it was traced, on `pixels` uint8 `[N, H, W, 3]`.
 
-    `contents`: its files', an .onnx or an .xml with its .bin. Layers are known by their names: one that the variant
+    Layers are known by their names: one that the variant
     lacks, or has in another shape, is left out. The embeddings are the last.
     """
     following = {node.input[0]: node.name for node in model.graph.node if node.op_type in MERGED}
     weighted = {node.name: following.get(node.output[0]) for node in model.graph.node if node.op_type in WEIGHTED}
-    tap = _tap_onnx if len(contents) == 1 else _tap_openvino
-    found, read = tap(contents, {*weighted, *filter(None, weighted.values())})
+    tap = TAPS[source.format]
+    found, read = tap(source, {*weighted, *filter(None, weighted.values())})
     # An activation that is not in the file was merged into its layer, whose values are then those after it.
     beside = {name: after if after and after not in found else name for name, after in weighted.items()}
     layers = [name for name in weighted if name in found] + [END]
-    known, expect = _tap_onnx((model.SerializeToString(),), set(beside.values()))
+    known, expect = _tap_onnx(ModelBytes("onnx", (model.SerializeToString(),)), set(beside.values()))
     sums: dict[str, NDArray[np.float64]] = {}
     for image in pixels[:, None]:  # one by one: all activations of a batch take gigabytes
         expected, values = dict(zip(known, expect(image), strict=True)), dict(zip(found, read(image), strict=True))
@@ -121,9 +122,9 @@ def _describe_scale(layer: Layer) -> str:
     return f", where values are {layer.scale:.2f} times PyTorch's"
 
 
-def _tap_onnx(contents: tuple[bytes, ...], names: Collection[str]) -> tuple[list[str], Read]:
+def _tap_onnx(source: ModelBytes, names: Collection[str]) -> tuple[list[str], Read]:
     """The nodes that the model has, its embeddings first, and what reads the values after these, in that order."""
-    model = onnx.load_from_string(contents[0])
+    model = onnx.load_from_string(source.parts[0])
     rounded = {node.input[0]: node.output[0] for node in model.graph.node if node.op_type == "QuantizeLinear"}
     restored = {node.input[0]: node.output[0] for node in model.graph.node if node.op_type == "DequantizeLinear"}
     outputs = {node.name: node.output[0] for node in model.graph.node if node.name in names}
@@ -135,10 +136,10 @@ def _tap_onnx(contents: tuple[bytes, ...], names: Collection[str]) -> tuple[list
     return [END, *outputs], lambda pixels: session.run([END, *tapped], {"images": pixels})
 
 
-def _tap_openvino(contents: tuple[bytes, ...], names: Collection[str]) -> tuple[list[str], Read]:
+def _tap_openvino(source: ModelBytes, names: Collection[str]) -> tuple[list[str], Read]:
     """The same for an IR."""
     openvino = import_openvino()
-    model = shared_core().read_model(contents[0], openvino.Tensor(np.frombuffer(contents[1], np.uint8)))
+    model = shared_core().read_model(source.parts[0], openvino.Tensor(np.frombuffer(source.parts[1], np.uint8)))
     operations = {each.get_friendly_name(): each for each in model.get_ordered_ops()}
     outputs = {name: each.output(0) for name, each in operations.items() if name in names}
     tapped = []
@@ -149,3 +150,6 @@ def _tap_openvino(contents: tuple[bytes, ...], names: Collection[str]) -> tuple[
     model.reshape([1, *list(model.input(0).partial_shape)[1:]])
     compiled = shared_core().compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
     return [END, *outputs], lambda pixels: list(compiled([pixels]).values())
+
+
+TAPS = {"onnx": _tap_onnx, "xml": _tap_openvino}

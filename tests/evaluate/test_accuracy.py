@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from byol_edge.export.accuracy import (
+from byol_edge.evaluate.accuracy import (
     bootstrap_interval,
     draw_rows,
     few_shot_hits,

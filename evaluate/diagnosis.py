@@ -11,11 +11,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ..models.network import InferenceNetwork
+from ..models.tracing import trace
 from ..runtime.bundle import Bundle, Variant
 from ..runtime.fidelity import Vectors, cosines
 from ..runtime.preprocessing import Pixels, Preprocessing
 from .layers import FILE_IS_RIGHT, compare_layers, locate_departure
-from .onnx_format import trace
 
 # A mistake explains a difference if it takes away this share of it; INT8 leaves the rest.
 SHARE_EXPLAINED = 0.75
@@ -62,7 +62,7 @@ def find_cause(
         return cause
     if variant.precision != "fp32" and not moved:
         return "quantization itself: the variant gives what it gave at export; --layers shows where"
-    layers = compare_layers(trace(network).model, bundle.model(variant).contents, pixels[:FEW])
+    layers = compare_layers(trace(network).model, bundle.model(variant).bytes, pixels[:FEW])
     place = locate_departure(layers, quantized=variant.precision != "fp32")
     if place == FILE_IS_RIGHT and _is_as_far_as_bf16(network, pixels, expected, apart):
         return "as far off as bf16 arithmetic is: the engine computes with less than float32"

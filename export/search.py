@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, Generic, TypeVar
 
+from ..evaluate.layers import Layer
 from ..runtime.errors import RunError
 from ..runtime.fidelity import Fidelity
-from .layers import Layer
 
 Model = TypeVar("Model")
 

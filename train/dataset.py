@@ -25,7 +25,7 @@ class Labeled:
 
 
 @dataclass(frozen=True)
-class ImageSet:
+class ImageDataset:
     """`paths` are trained on; `bank`, some or all of them, and `queries`, none of them, measure kNN accuracy."""
 
     root: Path
@@ -38,7 +38,7 @@ class ImageSet:
         return len(set(self.bank.labels.tolist())) if self.bank else 0
 
 
-def gather(root: Path, labels: Path | None, evaluation: Path | None, seed: int) -> ImageSet:
+def gather(root: Path, labels: Path | None, evaluation: Path | None, seed: int) -> ImageDataset:
     """The images under `root`, with classes by sub-folder or by the CSV file `labels`.
 
     The queries are the images under `evaluation`, a folder a class, else a tenth of the labeled images, drawn with the
@@ -50,7 +50,7 @@ def gather(root: Path, labels: Path | None, evaluation: Path | None, seed: int) 
     names = _class_names(root, paths, labels)
     known = [index for index, name in enumerate(names or []) if name is not None]
     if names is None or len(known) < LEAST_PER_CLASS * len(set(names) - {None}):
-        return ImageSet(root, paths)
+        return ImageDataset(root, paths)
     drawn = np.random.default_rng(seed).permutation(known)
     held_out = set(drawn[: min(MOST_QUERIES, len(known) // 10)].tolist())
     classes = _number(names)
@@ -59,10 +59,10 @@ def gather(root: Path, labels: Path | None, evaluation: Path | None, seed: int) 
         _labeled([paths[index] for index in part], [names[index] for index in part], classes)
         for part in (kept, sorted(held_out))
     )
-    return ImageSet(root, [paths[index] for index in kept], bank, queries)
+    return ImageDataset(root, [paths[index] for index in kept], bank, queries)
 
 
-def _with_queries(root: Path, paths: list[Path], labels: Path | None, evaluation: Path) -> ImageSet:
+def _with_queries(root: Path, paths: list[Path], labels: Path | None, evaluation: Path) -> ImageDataset:
     """The set with the queries of a folder of their own, which are taken out of training if they lie in `root` too."""
     queried = find_images(evaluation)
     kept_back = {path.resolve() for path in queried}
@@ -77,7 +77,7 @@ def _with_queries(root: Path, paths: list[Path], labels: Path | None, evaluation
     unknown = sorted(set(query_names) - classes.keys())
     if unknown:
         raise UsageError(f"--eval {evaluation}: no training image is of class {unknown[0]!r}")
-    return ImageSet(root, paths, _labeled(paths, names, classes), _labeled(queried, list(query_names), classes))
+    return ImageDataset(root, paths, _labeled(paths, names, classes), _labeled(queried, list(query_names), classes))
 
 
 def _class_names(root: Path, paths: list[Path], labels: Path | None) -> list[str | None] | None:

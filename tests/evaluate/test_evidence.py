@@ -3,11 +3,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from byol_edge.evaluate.evidence import embedding_std, knn_classes, measure, prepare_probe, rank_me
 from byol_edge.models.backbones import build_backbone
 from byol_edge.models.network import InferenceNetwork
 from byol_edge.runtime import Preprocessing
-from byol_edge.train.evidence import embedding_std, knn_classes, measure, prepare_probe, rank_me
-from byol_edge.train.sets import gather
+from byol_edge.train.dataset import gather
 
 
 def unit(rows: np.ndarray) -> np.ndarray:

@@ -1,0 +1,83 @@
+"""What a run learns by: the part of a training that differs between BYOL and its kind.
+
+An objective takes two views of the same images and gives a loss, does what it does after each step, and says which
+figures to report. The loop, the metrics, the verdict and the checkpoint know what stands here, and no objective by
+name. `objectives.py` lists them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar, Protocol, TypeVar
+
+from torch import Tensor, nn
+
+# What the tensors of an objective's parts begin with, so that export finds them in a checkpoint: the backbone that is
+# shipped, its moving average and its projector, as far as there are such.
+BACKBONE, TARGET, PROJECTOR = "backbone.", "target_backbone.", "projector."
+
+C = TypeVar("C", bound="ObjectiveConfig")
+
+
+@dataclass(frozen=True)
+class Heads:
+    """Widths that a recipe suggests: of a head's hidden layer, and of what comes out."""
+
+    hidden: int = 4096
+    size: int = 256
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """Of one batch: the loss to go down, a scalar, and figures to report, scalars by name, all on the device."""
+
+    loss: Tensor
+    diagnostics: Mapping[str, Tensor]
+
+
+@dataclass(frozen=True)
+class Diagnostic:
+    """A figure that an objective reports. `least`: below it, all images have become alike to the network."""
+
+    title: str
+    least: float | None = None
+
+
+class Objective(Protocol):
+    """Networks and loss: a torch module. `backbone` is the network that is shipped."""
+
+    backbone: nn.Module
+
+    def __call__(self, first: Tensor, second: Tensor) -> Outcome:
+        """The loss of two views `[N, 3, H, W]`, normalized, of the same N ≥ 2 images."""
+        ...
+
+    def after_step(self, progress: float) -> Mapping[str, float]:
+        """Called after each optimizer step, `progress` being the share of the run's steps before it, 0 to below 1.
+
+        Returns figures to report, by name.
+        """
+        ...
+
+    def parameters(self, recurse: bool = True) -> Iterator[nn.Parameter]: ...
+    def state_dict(self) -> dict[str, Any]: ...
+    def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> Any: ...
+    def train(self, mode: bool = True) -> Any: ...
+    def to(self, *args: Any, **kwargs: Any) -> Any: ...
+
+
+class ObjectiveConfig(Protocol):
+    """An objective's settings: a frozen dataclass, None being "computed"."""
+
+    name: ClassVar[str]
+    loss_title: ClassVar[str]
+    diagnostics: ClassVar[Mapping[str, Diagnostic]]
+
+    def complete(self: C, heads: Heads, steps: int) -> C:
+        """The same with every setting set, for a run of so many optimizer steps. Raises UsageError."""
+        ...
+
+    def build(self, backbone: nn.Module, embedding_size: int) -> Objective:
+        """The networks around a backbone, of a complete config. Weights are drawn from torch's global generator."""
+        ...

@@ -1,0 +1,36 @@
+"""What an engine is here: one class that loads a model's bytes and runs them. `encoder.py` lists the engines."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar, Protocol
+
+from .fidelity import Vectors
+from .preprocessing import Pixels
+
+
+@dataclass(frozen=True)
+class ModelBytes:
+    """A model as an engine loads it. `format`: "onnx" or "xml"; `parts`: its files' bytes, the model first."""
+
+    format: str
+    parts: tuple[bytes, ...]
+
+
+class Backend(Protocol):
+    """An engine with a model loaded. `formats`: what it takes, the one that suits it best first."""
+
+    name: ClassVar[str]
+    formats: ClassVar[tuple[str, ...]]
+
+    @staticmethod
+    def load(model: ModelBytes, threads: int, device: str = "cpu", low_power: bool = False) -> Backend:
+        """`device`: "cpu", or what else the engine calls what it has here. `low_power`: threads sleep between calls.
+
+        Raises EngineError if the engine is not installed, refuses the model, or lacks the device.
+        """
+        ...
+
+    def run(self, images: Pixels) -> Vectors:
+        """uint8 `[N, H, W, 3]`, N ≥ 1 → float32 `[N, D]`. Safe to call from several threads."""
+        ...

@@ -1,0 +1,267 @@
+"""A run on disk: its files by name, what they say, and how they are read and written. It takes no PyTorch.
+
+Training writes a run; export, evaluation and `byol-edge inspect` read it, all through here. The backbone's weights and
+what they are lie in one file, so that they can never disagree, whenever a process dies.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+
+from .errors import OutputExistsError, RunError
+from .files import FolderKind, check_output, load_arrays, locked, to_json, whole_file, write_text
+from .preprocessing import Pixels, Preprocessing
+
+# Raised when a reader of today could no longer read what is written; a new field with a default is no such change.
+FORMAT_VERSION = 1
+# The one key of the weights file's metadata; of several, safetensors does not keep the order.
+DESCRIPTION = "byol_edge"
+
+CONFIG, CHECKPOINT, METRICS, ENCODER = "config.json", "last.pt", "metrics.jsonl", "encoder.safetensors"
+CALIBRATION, CURVES, VIEWS, BOARD, LOCK = "calibration.npz", "curves.png", "views.png", "tensorboard", "lock"
+RUN = FolderKind(
+    "run", CONFIG, (CONFIG, CHECKPOINT, METRICS, ENCODER, CALIBRATION, CURVES, VIEWS, BOARD, LOCK, ".*.part*")
+)
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class EncoderSpec:
+    """What a backbone is, apart from its weights. `stem` is resolved: "small" or "standard"."""
+
+    backbone: str
+    stem: str
+    embedding_size: int
+    preprocessing: Preprocessing
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @staticmethod
+    def from_json(value: dict[str, Any]) -> EncoderSpec:
+        """Raises KeyError, TypeError or ValueError for anything else."""
+        preprocessing = Preprocessing.from_json(value["preprocessing"])
+        return EncoderSpec(value["backbone"], value["stem"], int(value["embedding_size"]), preprocessing)
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """Where an encoder comes from; None where that is not known, or does not apply.
+
+    `epoch` of `epochs` were trained. `init`: the weights that training started from, None for random ones. `network`:
+    "online" or "target".
+    """
+
+    epoch: int | None = None
+    epochs: int | None = None
+    seed: int | None = None
+    recipe: str | None = None
+    objective: str | None = None
+    init: str | None = None
+    network: str | None = None
+    with_projector: bool | None = None
+    dimensions: int | None = None
+    verdict: str | None = None
+    versions: dict[str, str] = field(default_factory=dict)
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @staticmethod
+    def from_json(value: dict[str, Any]) -> Provenance:
+        return _read_fields(Provenance, value)
+
+
+@dataclass(frozen=True)
+class Metrics:
+    """Figures of one epoch. `epoch` counts from 1; 0 is the network before the first step, without training's figures.
+
+    `diagnostics`: what the objective reports, by its names. `rank`: RankMe, 1 to D. `embedding_std`: standard deviation
+    of the embeddings times √D, 0 to 1. `knn`: accuracy, None where it was not measured; `knn_gain`: its difference to
+    epoch 0's, query by query, as mean, lower and upper end of the 95 % interval. `waiting`: share of the time in which
+    no batch was ready.
+    """
+
+    epoch: int
+    step: int = 0
+    loss: float | None = None
+    learning_rate: float | None = None
+    diagnostics: dict[str, float] = field(default_factory=dict)
+    rank: float = float("nan")
+    embedding_std: float = float("nan")
+    knn: float | None = None
+    knn_gain: tuple[float, float, float] | None = None
+    images_per_s: float | None = None
+    waiting: float | None = None
+    seconds: float = 0.0
+    unreadable: int = 0
+
+
+@dataclass(frozen=True)
+class TrainedEncoder:
+    """`weights`: the bytes of a safetensors file, the online backbone's."""
+
+    spec: EncoderSpec
+    provenance: Provenance
+    weights: bytes
+
+
+@dataclass(frozen=True)
+class Run:
+    """The folder of a run. What is read raises RunError, naming the file and what to do."""
+
+    path: Path
+
+    @property
+    def exists(self) -> bool:
+        return (self.path / CONFIG).exists()
+
+    def check_free(self, overwrite: bool) -> None:
+        """Raises OutputExistsError if the place is taken."""
+        if self.exists and not overwrite:
+            raise OutputExistsError(
+                "{out} exists already; go on with it: {resume}, or replace it: {overwrite}",
+                out=self.path, resume=True, overwrite=True,
+            )  # fmt: skip
+        check_output(self.path, overwrite, RUN)
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Keeps other trainings off the run while the block runs; the folder is made if need be. Raises RunError."""
+        self.path.mkdir(parents=True, exist_ok=True)
+        busy = RunError(
+            "{out}: another `byol-edge train` is at work on this run; wait for it, or choose another", out=self.path
+        )
+        with locked(self.path / LOCK, busy):
+            yield
+
+    def start(self, config: dict[str, Any]) -> None:
+        """Makes an empty run with its config.json; of a run that was there, nothing is left."""
+        shutil.rmtree(self.path / BOARD, ignore_errors=True)
+        for name in RUN.names:
+            if name not in (BOARD, LOCK):
+                (self.path / name).unlink(missing_ok=True)
+        write_text(self.path / CONFIG, to_json({"format_version": FORMAT_VERSION, **config}))
+
+    def read_config(self) -> dict[str, Any]:
+        """What `start` wrote: "settings", "images" and "versions", each a dict; empty where it is missing."""
+        file = self.path / CONFIG
+        try:
+            content = json.loads(file.read_text(encoding="utf-8"))
+            _check_version(file, content)
+            return {**content, **{name: dict(content.get(name) or {}) for name in ("settings", "images", "versions")}}
+        except (OSError, ValueError, TypeError, AttributeError, RecursionError) as error:
+            raise RunError(f"{file}: unreadable ({error}); start again with {{overwrite}}", overwrite=True) from error
+
+    def save_encoder(self, content: bytes) -> None:
+        """Writes the weights file, its description in its metadata: see models/weights.py."""
+        with whole_file(self.path / ENCODER) as part:
+            part.write_bytes(content)
+
+    def read_encoder(self) -> TrainedEncoder:
+        file = self.path / ENCODER
+        try:
+            content = file.read_bytes()
+        except FileNotFoundError:
+            raise RunError(f"{self.path}: {self._what_is_missing()}") from None
+        except OSError as error:
+            raise RunError(f"{file}: cannot be read ({error.strerror})") from error
+        try:
+            description = read_description(content)
+            _check_version(file, description)
+            return TrainedEncoder(
+                EncoderSpec.from_json(description), Provenance.from_json(description["provenance"]), content
+            )
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+            raise RunError(f"{file}: does not say what it is ({error}); train again, or resume the run") from error
+
+    def save_checkpoint(self, content: bytes) -> None:
+        """Writes all that is needed to go on: the bytes of a torch.save."""
+        with whole_file(self.path / CHECKPOINT) as part:
+            part.write_bytes(content)
+
+    def read_checkpoint(self) -> bytes | None:
+        """What save_checkpoint wrote, None where no epoch was finished."""
+        file = self.path / CHECKPOINT
+        try:
+            return file.read_bytes()
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise RunError(f"{file}: cannot be read ({error.strerror})") from error
+
+    def append_metrics(self, metrics: Metrics) -> list[Metrics]:
+        """Adds an epoch's line; those of that epoch and later ones, left by a killed run, go. Returns all lines."""
+        history = [*(each for each in self.read_metrics() if each.epoch < metrics.epoch), metrics]
+        write_text(self.path / METRICS, "".join(json.dumps(asdict(each)) + "\n" for each in history))
+        return history
+
+    def read_metrics(self) -> list[Metrics]:
+        """All lines, in order; none where the file is missing."""
+        file = self.path / METRICS
+        try:
+            lines = file.read_text(encoding="utf-8").splitlines() if file.exists() else []
+            return [_read_fields(Metrics, json.loads(line)) for line in lines]
+        except (OSError, ValueError, TypeError, AttributeError, RecursionError) as error:
+            raise RunError(f"{file}: damaged ({error}); take the broken line out, or start again") from error
+
+    def save_calibration(self, images: Pixels) -> None:
+        with whole_file(self.path / CALIBRATION) as part, part.open("wb") as file:
+            np.savez(file, images=images)
+
+    def read_calibration(self, side: int) -> Pixels:
+        """Training images that the run keeps, uint8 `[N, side, side, 3]`, N ≥ 2."""
+        file = self.path / CALIBRATION
+        if not file.exists():
+            raise RunError(
+                f"{self.path}: keeps no images to calibrate with and to judge by; give {{calibration}}",
+                calibration="DIR",
+            )
+        try:
+            images = load_arrays(file)["images"]
+        except (ValueError, KeyError) as error:
+            raise RunError(
+                f"{file}: no calibration images ({error}); resuming the training writes them again"
+            ) from error
+        if images.dtype != np.uint8 or images.shape[1:] != (side, side, 3) or len(images) < 2:
+            raise RunError(f"{file}: {images.dtype} {list(images.shape)}, not two or more images of {side} px")
+        return images
+
+    def _what_is_missing(self) -> str:
+        if not self.path.is_dir():
+            return "no such run; `byol-edge train IMAGES --out RUN` makes one"
+        if self.exists:
+            return "the run has no finished epoch yet; `byol-edge train … --resume` finishes one"
+        return f"not a run: it holds no {CONFIG}"
+
+
+def read_description(weights: bytes) -> dict[str, Any]:
+    """The metadata that training wrote into a safetensors file. Raises ValueError, KeyError or TypeError."""
+    length = int.from_bytes(weights[:8], "little")
+    if length > len(weights) - 8:
+        raise ValueError("cut off, or not a safetensors file")
+    description = json.loads(json.loads(weights[8 : 8 + length])["__metadata__"][DESCRIPTION])
+    if not isinstance(description, dict):
+        raise ValueError("not the description of an encoder")
+    return description
+
+
+def _read_fields(kind: type[T], value: dict[str, Any]) -> T:
+    """A dataclass from JSON: what is missing is its default, what is unknown is passed over."""
+    known = {each.name for each in fields(kind)}  # type: ignore[arg-type]
+    return kind(**{name: each for name, each in value.items() if name in known})
+
+
+def _check_version(file: Path, content: dict[str, Any]) -> None:
+    version = content.get("format_version", FORMAT_VERSION)
+    if not isinstance(version, int) or version > FORMAT_VERSION:
+        raise RunError(f"{file}: run format {version} is newer than this byol-edge reads; install a newer byol-edge")
