@@ -1,11 +1,15 @@
-"""Maps each top-level folder to its sub-package of `byol_edge`; everything else stands in pyproject.toml."""
+"""Maps each top-level folder to its sub-package of `byol_edge`, and api/ to the package itself.
+
+Everything else stands in pyproject.toml.
+"""
 
 from setuptools import setup
 
 FOLDERS = ["runtime", "models", "evaluate", "train", "export", "cli"]
+PACKAGES = {"byol_edge": "api", **{f"byol_edge.{folder}": folder for folder in FOLDERS}}
 
 setup(
-    packages=[f"byol_edge.{folder}" for folder in FOLDERS],
-    package_dir={f"byol_edge.{folder}": folder for folder in FOLDERS},
-    package_data={f"byol_edge.{folder}": ["py.typed"] for folder in FOLDERS},
+    packages=list(PACKAGES),
+    package_dir=PACKAGES,
+    package_data={package: ["py.typed"] for package in PACKAGES},
 )

@@ -17,7 +17,6 @@ from ..runtime.files import FolderKind, check_output, to_json, write_text
 from ..runtime.images import find_images, folder_labels
 from ..runtime.preprocessing import prepare_all
 from .output import megabytes, needs, note, print_json, print_table, say
-from .train import TrainingDisplay
 
 RESULT = "demo.json"
 DEMO = FolderKind("demo", RESULT, (RESULT, "images", "run", "bundle"))
@@ -66,9 +65,9 @@ def demo(out: Path, overwrite: bool, as_json: bool) -> None:
     """
     with needs("all"):
         from ..export.bundling import export_bundle
-        from ..export.variants import ExportConfig
-        from ..train.loop import train
-        from ..train.recipe import TrainConfig
+        from ..export.config import ExportConfig
+        from ..train.config import TrainConfig
+        from ..train.pretrain import pretrain
     start = time.monotonic()
     check_output(out, overwrite, DEMO)
     shutil.rmtree(out, ignore_errors=True)
@@ -77,8 +76,7 @@ def demo(out: Path, overwrite: bool, as_json: bool) -> None:
     note(f"writing scikit-learn's handwritten digits to {out / 'images'}")
     write_digits(out / "images")
     config = TrainConfig("conv4", SIDE, EPOCHS, recipe="glyphs", seed=SEED)
-    with TrainingDisplay() as display:
-        verdict = train(out / "images" / "train", out / "run", config, display, evaluation=out / "images" / "test")
+    verdict = pretrain(out / "images" / "train", out / "run", config, evaluation=out / "images" / "test")
     note(str(verdict))
     export_bundle(out / "run", out / "bundle", ExportConfig(int8=True), note=note)
     note("measuring accuracy on the held-out digits")
@@ -154,22 +152,23 @@ class Score:
 
 def score(vectors: NDArray[np.float32], labels: NDArray[np.intp]) -> Score:
     """The draws are the same for all vectors, so that scores can be compared draw by draw."""
-    from ..evaluate.accuracy import few_shot_hits, knn_hits
+    from ..evaluate.accuracy import few_shot_hits
+    from ..evaluate.knn import knn_hits
 
     return Score(few_shot_hits(vectors, labels, SHOTS, DRAWS, SEED), knn_hits(vectors, labels))
 
 
 def make_row(name: str, engine: str, size: int | None, ms: float | None, cosine: float | None, of: Score) -> Row:
-    from ..evaluate.accuracy import mean_interval
+    from ..evaluate.intervals import bootstrap_interval
 
-    few_shot = mean_interval(of.few_shot)
+    few_shot = bootstrap_interval(of.few_shot)
     interval = (few_shot.lower, few_shot.upper)
     return Row(name, engine, size, ms, cosine, few_shot.mean, interval, float(of.knn.mean()))
 
 
 def find_failures(scores: dict[str, Score]) -> list[str]:
     """What falls short: training that gains too little, an INT8 variant that loses too much."""
-    from ..evaluate.accuracy import mean_interval
+    from ..evaluate.intervals import bootstrap_interval
 
     failures = []
     for floor in ("raw pixels", "untrained"):
@@ -178,7 +177,7 @@ def find_failures(scores: dict[str, Score]) -> list[str]:
             failures.append(f"3-shot accuracy of the trained encoder is {gain:+.3f} to {floor}, needs {LEAST_GAIN:+}")
     for name in (name for name in scores if name.startswith("int8")):
         for what in ("few_shot", "knn"):
-            change = mean_interval(getattr(scores[name], what) - getattr(scores["PyTorch"], what))
+            change = bootstrap_interval(getattr(scores[name], what) - getattr(scores["PyTorch"], what))
             if change.mean < -MOST_LOSS and change.upper < 0:
                 failures.append(f"{name} loses {-change.mean:.3f} of PyTorch's {what} accuracy, may lose {MOST_LOSS}")
     return failures

@@ -76,7 +76,7 @@ def export(
     """
     with needs("export"):
         from ..export.bundling import export_bundle
-        from ..export.source import FORMATS, ExportConfig
+        from ..export.config import FORMATS, ExportConfig
     chosen = tuple(name.strip() for name in formats.split(","))
     if not set(chosen) <= set(FORMATS):
         raise UsageError(f"--format {formats}: has to be {', '.join(FORMATS)}, or one of these")

@@ -7,16 +7,19 @@ import errno
 import io
 import sys
 import warnings
+from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import click
 
-from ..runtime.errors import ByolEdgeError
+from ..runtime.errors import ByolEdgeError, in_python
 from .bench import bench
 from .demo import demo
 from .embed import embed
 from .export import export
 from .inspect import inspect
+from .output import reporting
 from .self_test import self_test
 from .train import train
 from .validate import validate
@@ -39,11 +42,13 @@ class EdgeGroup(click.Group):
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
-            return super().invoke(ctx)
+            with reporting():
+                return super().invoke(ctx)
         except ByolEdgeError as error:
             if ctx.params.get("debug"):
                 raise
-            _say(error)
+            command = self.get_command(ctx, ctx.invoked_subcommand or "")
+            _say(error.describe(partial(_as_flag, command.params if command else [])))
             ctx.exit(error.exit_code)
         except OSError as error:
             if ctx.params.get("debug") or error.errno == errno.EPIPE:
@@ -59,6 +64,19 @@ class EdgeGroup(click.Group):
 def _say(message: object) -> None:
     """One line on standard error, whatever the message holds."""
     click.echo(f"byol-edge: {' '.join(str(message).split())}", err=True)
+
+
+def _as_flag(parameters: Sequence[click.Parameter], name: str, value: object) -> str:
+    """An argument of the library's as it is typed for a command with these parameters."""
+    for parameter in parameters:
+        flag = max(parameter.opts, key=len)
+        if parameter.name == name and isinstance(parameter, click.Argument):
+            return str(value)
+        if parameter.name == name:
+            return flag if value is True else f"{flag} {value}"
+        if parameter.name == f"no_{name}" and value is False:
+            return flag
+    return in_python(name, value)
 
 
 def _advice(error: OSError) -> str:

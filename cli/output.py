@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+import logging
 import math
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from functools import cache
 from pathlib import Path
 from types import TracebackType
@@ -14,11 +15,13 @@ from typing import Any
 
 import click
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+from rich.progress import Progress as ProgressBar
 from rich.table import Table
 
 from ..runtime.errors import ByolEdgeError
 from ..runtime.images import count_unread
+from ..runtime.progress import PROGRESS, Progress
 
 PLAIN_LINE_EVERY = 10.0  # seconds, where standard error is no terminal
 
@@ -79,10 +82,10 @@ def note(line: str) -> None:
 class Bar:
     """A progress bar with rate and time left; plain lines where standard error is no terminal."""
 
-    def __init__(self, label: str, total: int, unit: str = "images", scale: int = 1) -> None:
-        """`total` in steps; a step is `scale` units, the rate is shown in units a second."""
-        self._label, self._total, self._unit, self._scale = label, total, unit, scale
-        self._progress = Progress(
+    def __init__(self, label: str, total: int, unit: str = "images") -> None:
+        """`total` in units; the rate is shown in units per second."""
+        self._label, self._total, self._unit = label, total, unit
+        self._progress = ProgressBar(
             TextColumn("{task.description}"),
             BarColumn(),
             MofNCompleteColumn(),
@@ -105,17 +108,67 @@ class Bar:
             self._progress.stop()
 
     def update(self, done: int, total: int) -> None:
-        """`done` steps of `total`."""
+        """`done` units of `total`."""
         now = time.monotonic()
-        if self._first is None:  # what came before the first step is not its speed
+        if self._first is None:  # what came before the first call is not its speed
             self._first, self._start = done, now
-        rate = (done - self._first) * self._scale / max(now - self._start, 1e-9)
+        rate = (done - self._first) / max(now - self._start, 1e-9)
         if standard_error().is_terminal:
             self._progress.update(self._task, completed=done, total=total, rate=f"{rate:.0f} {self._unit}/s")
         elif now - self._last_line > PLAIN_LINE_EVERY and rate:
             self._last_line = now
-            left = (total - done) * self._scale / rate
+            left = (total - done) / rate
             note(f"{self._label}: {done} of {total}, {rate:.0f} {self._unit}/s, {left:.0f} s left")
+
+
+class Reporter(logging.Handler):
+    """Shows what the library reports by logging: progress as a bar, all else as a line."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._bars = ExitStack()
+        self._label = ""
+        self._bar: Bar | None = None
+
+    def emit(self, record: logging.LogRecord) -> None:
+        progress = getattr(record, "progress", None)
+        if progress is None:
+            note(record.getMessage())
+        else:
+            self._show(progress)
+
+    def _show(self, progress: Progress) -> None:
+        if self._bar is None or progress.label != self._label:
+            self._bars.close()
+            self._label = progress.label
+            self._bar = self._bars.enter_context(Bar(progress.label, progress.total, progress.unit))
+        self._bar.update(progress.done, progress.total)
+        if progress.done >= progress.total:
+            self.close()
+
+    def close(self) -> None:
+        self._bars.close()
+        self._bar = None
+        super().close()
+
+
+@contextmanager
+def reporting() -> Iterator[None]:
+    """Shows what the library reports while the block runs."""
+    reporter = Reporter()
+    levels = {logging.getLogger("byol_edge"): logging.INFO, logging.getLogger(PROGRESS): logging.DEBUG}
+    before = {logger: logger.level for logger in levels}
+    (library, *_) = levels
+    library.addHandler(reporter)
+    for logger, level in levels.items():
+        logger.setLevel(level)
+    try:
+        yield
+    finally:
+        library.removeHandler(reporter)
+        reporter.close()
+        for logger, level in before.items():
+            logger.setLevel(level)
 
 
 @contextmanager

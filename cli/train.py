@@ -2,103 +2,17 @@
 
 from __future__ import annotations
 
-from contextlib import ExitStack
+import shlex
+from dataclasses import fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
 from ..runtime.errors import RunError
-from .output import Bar, count, needs, note, note_unread, say
-
-if TYPE_CHECKING:
-    from ..train.dataset import ImageDataset
-    from ..train.monitor import Metrics
-    from ..train.recipe import Settings
-    from ..train.views import View
+from .output import needs, note_unread, say
 
 FILE = click.Path(path_type=Path)
-
-
-class TrainingDisplay:
-    """Shows a training: the settings once, a bar, a line an epoch."""
-
-    def __init__(self) -> None:
-        self._open = ExitStack()
-        self._bar: Bar | None = None
-        self._unreadable = 0
-
-    def __enter__(self) -> TrainingDisplay:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._open.close()
-        if self._unreadable:
-            note(f"left out: {count(self._unreadable, 'unreadable image')}")
-
-    def start(self, settings: Settings, images: ImageDataset, first_epoch: int) -> None:
-        for line in describe_settings(settings, images):
-            note(line)
-        if first_epoch:
-            done = first_epoch == settings.epochs
-            note("finished already" if done else f"going on after epoch {first_epoch} of {settings.epochs}")
-        steps = len(images.paths) // settings.batch_size * settings.epochs
-        self._bar = self._open.enter_context(Bar("training", steps, scale=settings.batch_size))
-
-    def step(self, done: int, steps: int) -> None:
-        assert self._bar is not None
-        self._bar.update(done, steps)
-
-    def unreadable(self, message: str) -> None:
-        self._unreadable += 1
-        note(f"left out: {message}")
-
-    def epoch(self, metrics: Metrics) -> None:
-        figures = [f"rank {metrics.rank:.0f}"]
-        if metrics.knn is not None:
-            figures.append(f"kNN {metrics.knn:.3f}")
-        if metrics.epoch == 0:
-            note(f"untrained: {', '.join(figures)}")
-            return
-        assert metrics.waiting is not None  # as is every figure of an epoch of training
-        note(
-            f"epoch {metrics.epoch}: loss {metrics.loss:.3f}, {', '.join(figures)}, "
-            f"{metrics.images_per_s:.0f} images/s"
-            + (f", {metrics.waiting:.0%} waiting for images" * (metrics.waiting > 0.1))
-        )
-
-
-def describe_settings(settings: Settings, images: ImageDataset) -> list[str]:
-    """All settings, in lines for a person."""
-    held = f"; {len(images.queries.paths)} others, of {images.classes} classes, measure kNN" if images.queries else ""
-    parts = f" in {settings.accumulate} parts" if settings.accumulate > 1 else ""
-    first, second = (_describe_view(view) for view in settings.views)
-    return [
-        f"{len(images.paths)} images{held}",
-        f"{settings.backbone} ({settings.stem} stem) at {settings.image_size} px ({settings.fit}), "
-        + (f"weights from {settings.init}" if settings.init else "random weights")
-        + f", heads {settings.projector_hidden}-{settings.projection_size}",
-        f"recipe {settings.recipe}: {settings.epochs} epochs in batches of {settings.batch_size}{parts}, "
-        f"{settings.optimizer} at {settings.learning_rate:.2g} after {settings.warmup_epochs:g} epochs of warm-up, "
-        f"weight decay {settings.weight_decay:g}, tau from {settings.tau_base:g}",
-        f"views: {first}" if first == second else f"view 1: {first}",
-        *([] if first == second else [f"view 2: {second}"]),
-        f"seed {settings.seed}, {settings.workers} workers",
-    ]
-
-
-def _describe_view(view: View) -> str:
-    def show(value: object) -> str:
-        return "–".join(f"{each:.2g}" for each in value) if isinstance(value, tuple) else f"{value:g}"
-
-    strengths = " ".join(show(value) for value in vars(view.color_jitter).values())
-    chances = [
-        *(f"{name} {show(value)}" for name, value in vars(view.geometry).items()),
-        f"flip {show(view.flip)}",
-        f"jitter {show(view.jitter)} ({strengths})",
-        *(f"{name} {show(getattr(view, name))}" for name in ("grayscale", "blur", "solarize")),
-    ]
-    return ", ".join(chances)
 
 
 @click.command(short_help="Pretrain a backbone with BYOL on a folder of images: IMAGES → run.")
@@ -159,15 +73,19 @@ def train(
     Example: byol-edge train photos --out runs/photos --epochs 100
     """
     with needs("train"):
-        from ..train.config import read_config
-        from ..train.loop import train as run_training
-        from ..train.recipe import TrainConfig
+        from ..train.config import TrainConfig, change_config, read_config
+        from ..train.pretrain import pretrain
     given = {name: value for name, value in options.items() if value is not None}
-    settings = TrainConfig(**{**(read_config(config) if config else {}), **given})
+    # Flags of no field of TrainConfig are the objective's.
+    own = {each.name for each in fields(TrainConfig)}
+    objective = {name: given.pop(name) for name in given.keys() - own}
+    chosen = change_config(read_config(config) if config else TrainConfig(), {**given, "objective": objective})
     note_unread(images)
-    with TrainingDisplay() as display:
-        verdict = run_training(images, out, settings, display, device, labels, evaluation, resume, overwrite)
+    verdict = pretrain(
+        images, out, chosen, device=device, labels=labels, evaluation=evaluation, resume=resume, overwrite=overwrite
+    )
     if verdict.kind == "collapsed":
-        raise RunError(f"the run in {out} has {verdict}")
+        raise RunError(f"the run in {out} has {verdict.kind}: {verdict.message}", **verdict.arguments)
     say(str(verdict))
-    say(f"The run is in {out}; look at views.png and curves.png. Next: byol-edge export {out} --int8 --out BUNDLE")
+    following = shlex.join(["byol-edge", "export", str(out), "--int8", "--out", "BUNDLE"])
+    say(f"The run is in {out}; look at views.png and curves.png. Next: {following}")

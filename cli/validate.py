@@ -16,7 +16,7 @@ from ..runtime.vectors import VectorComparison, compare_vector_files
 from .output import Bar, count, needs, note, print_json, print_table, say, share
 
 if TYPE_CHECKING:
-    from ..evaluate.accuracy import Interval
+    from ..evaluate.intervals import Interval
     from ..evaluate.layers import Layer
     from ..evaluate.validate import Accuracy, Validation
 

@@ -22,20 +22,19 @@ SMALL_IMAGE = 32
 # The tensor that tells a ResNet's stems apart.
 SMALL_STEM_KEY = "conv1.weight"
 
+CONV4 = "conv4"
 CONV4_WIDTHS = (32, 64, 128, 256)
 
 
-def build_backbone(name: str, image_size: int, stem: str = "auto") -> nn.Module:
+def build_backbone(name: str, image_size: int, stem: str = "standard") -> nn.Module:
     """A backbone by name: float `[N, 3, image_size, image_size]` → embeddings `[N, D]`.
 
-    `name`: "conv4", "conv4_nobn" or any model of timm's. `stem`: "small" (3×3 stride 1, no max-pool; ResNets only),
-    "standard", or "auto": small for ResNets up to 32 px. Weights are drawn from torch's global generator. Raises
-    UsageError, with the nearest names for an unknown one.
+    `name`: "conv4" or any model of timm's. `stem`: "small" (3×3 stride 1, no max-pool; ResNets only) or "standard": see
+    resolve_stem. Weights are drawn from torch's global generator. Raises UsageError, with the nearest names for an
+    unknown one.
     """
-    if name in ("conv4", "conv4_nobn"):
-        if stem == "small":
-            raise UsageError(f"--stem small is for ResNets; {name} has no other stem")
-        return conv4(batch_norm=name == "conv4")
+    if name == CONV4:
+        return conv4()
     backbone = _timm_model(name, image_size)
     for module in backbone.modules():
         # Some networks come with a hundredth, for runs of a million steps: after a short one, what inference uses
@@ -43,20 +42,25 @@ def build_backbone(name: str, image_size: int, stem: str = "auto") -> nn.Module:
         if isinstance(module, nn.modules.batchnorm._BatchNorm):
             module.momentum = 0.1
     _start_gently(backbone)
-    if resolve_stem(backbone, image_size, stem) == "small":
-        if not _has_standard_stem(backbone):
-            raise UsageError(f"--stem small is for ResNets with a 7×7 stem; {name} is none")
+    if stem == "small":
         _use_small_stem(backbone)
     return backbone
 
 
-def resolve_stem(backbone: nn.Module, image_size: int, stem: str) -> str:
-    """ "auto" as "small" or "standard"."""
+def resolve_stem(name: str, image_size: int, stem: str, pretrained: bool = False) -> str:
+    """The stem of a backbone: "auto" as "small", for ResNets up to 32 px, or "standard". Raises UsageError.
+
+    `pretrained`: weights follow that were trained with the standard one.
+    """
     if stem not in STEMS:
-        raise UsageError(f"no stem {stem!r}; there are {', '.join(STEMS)}")
-    if stem != "auto":
-        return stem
-    return "small" if image_size <= SMALL_IMAGE and _has_standard_stem(backbone) else "standard"
+        raise UsageError(f"{{stem}}: there are {', '.join(STEMS)}", stem=stem)
+    if stem == "standard" or (stem == "auto" and (pretrained or image_size > SMALL_IMAGE)):
+        return "standard"
+    with torch.device("meta"):  # shapes without weights
+        fits = name != CONV4 and _has_standard_stem(_timm_model(name, image_size))
+    if stem == "small" and not fits:
+        raise UsageError(f"{{stem}}: that is for ResNets with a 7×7 stem; {name} is none", stem=stem)
+    return "small" if fits else "standard"
 
 
 def embedding_size(backbone: nn.Module, image_size: int) -> int:
@@ -74,7 +78,7 @@ def embedding_size(backbone: nn.Module, image_size: int) -> int:
     return output.shape[1]
 
 
-def conv4(batch_norm: bool = True) -> nn.Sequential:
+def conv4() -> nn.Sequential:
     """The smallest edge network: four 3×3 stride-2 convolutions with ReLU, 32-64-128-256, average-pooled.
 
     0.4 M parameters, embeddings of 256; images of any size.
@@ -82,11 +86,10 @@ def conv4(batch_norm: bool = True) -> nn.Sequential:
     layers: OrderedDict[str, nn.Module] = OrderedDict()
     channels = 3
     for number, width in enumerate(CONV4_WIDTHS, start=1):
-        convolution = nn.Conv2d(channels, width, 3, stride=2, padding=1, bias=not batch_norm)
+        convolution = nn.Conv2d(channels, width, 3, stride=2, padding=1, bias=False)
         nn.init.kaiming_normal_(convolution.weight, mode="fan_out", nonlinearity="relu")
         layers[f"conv{number}"] = convolution
-        if batch_norm:
-            layers[f"bn{number}"] = nn.BatchNorm2d(width)
+        layers[f"bn{number}"] = nn.BatchNorm2d(width)
         layers[f"relu{number}"] = nn.ReLU(inplace=True)
         channels = width
     layers["pool"] = GlobalAveragePool()
@@ -102,9 +105,9 @@ class GlobalAveragePool(nn.Module):
 
 def _timm_model(name: str, image_size: int) -> nn.Module:
     if name not in timm.list_models():
-        near = difflib.get_close_matches(name, ["conv4", "conv4_nobn", *timm.list_models()], n=4, cutoff=0.6)
+        near = difflib.get_close_matches(name, [CONV4, *timm.list_models()], n=4, cutoff=0.6)
         hint = f"did you mean {', '.join(near)}?" if near else "see timm.list_models(), or take resnet18 or conv4"
-        raise UsageError(f"no backbone {name!r}; {hint}")
+        raise UsageError(f"no backbone {name!r}; {hint}", backbone=name)
     config = timm.get_pretrained_cfg(name, allow_unregistered=True)
     # Networks with position embeddings are built for one size of image.
     fixed: dict[str, Any] = {"img_size": image_size} if config is not None and config.fixed_input_size else {}

@@ -4,7 +4,21 @@ Every message is one line that says what happened, with which file, and what to 
 line and exits with `exit_code`.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+
+Spell = Callable[[str, object], str]
+
+
+def in_python(name: str, value: object) -> str:
+    """An argument as it is typed in Python."""
+    return f"{name}={value}"
+
+
+def name_arguments(message: str, arguments: Mapping[str, object], spell: Spell) -> str:
+    """A message in which `{name}` stands for an argument, with each one as `spell` writes its name and value."""
+    for name, value in arguments.items():
+        message = message.replace(f"{{{name}}}", spell(name, value))
+    return message
 
 
 class ByolEdgeError(Exception):
@@ -23,14 +37,11 @@ class ByolEdgeError(Exception):
     def __init__(self, message: str = "", **arguments: object) -> None:
         self.message = message
         self.arguments = arguments
-        super().__init__(self.describe(lambda name, value: f"{name}={value}"))
+        super().__init__(self.describe(in_python))
 
-    def describe(self, spell: Callable[[str, object], str]) -> str:
+    def describe(self, spell: Spell) -> str:
         """The message with each argument as `spell` writes its name and value."""
-        text = self.message
-        for name, value in self.arguments.items():
-            text = text.replace(f"{{{name}}}", spell(name, value))
-        return text
+        return name_arguments(self.message, self.arguments, spell)
 
 
 class UsageError(ByolEdgeError):

@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 from byol_edge.export.bundling import export_bundle
-from byol_edge.export.source import ExportConfig
-from byol_edge.train.loop import train
-from shapes import CONFIG, SHAPES, Silent, draw_shape
+from byol_edge.export.config import ExportConfig
+from byol_edge.train.pretrain import pretrain
+from shapes import CONFIG, SHAPES, draw_shape
 
 
 @pytest.fixture(scope="session")
@@ -29,7 +29,7 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def finished_run(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Two epochs of conv4 at 32 px. Not to be changed: copy it first."""
     out = tmp_path_factory.mktemp("runs") / "shapes"
-    train(photos, out, CONFIG, Silent())
+    pretrain(photos, out, CONFIG)
     return out
 
 
@@ -56,8 +56,3 @@ def bundle(finished_bundle: Path, tmp_path: Path) -> Path:
 @pytest.fixture
 def random() -> np.random.Generator:
     return np.random.default_rng(0)
-
-
-@pytest.fixture
-def watcher() -> Silent:
-    return Silent()

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
-from byol_edge.train.dataset import ImageDataset
-from byol_edge.train.monitor import Metrics
-from byol_edge.train.recipe import Settings, TrainConfig
+from byol_edge.train.config import TrainConfig
 from PIL import Image
 
 SHAPES = ("disc", "stripes", "square")
@@ -24,25 +22,6 @@ def draw_shape(shape: str, random: np.random.Generator, width: int = 48, height:
     ground, ink = random.uniform(0, 255, (2, 3))
     pixels = np.where(mask[:, :, None], ink, ground) + random.normal(0, 5, (height, width, 3))
     return Image.fromarray(pixels.clip(0, 255).astype(np.uint8))
-
-
-class Silent:
-    """A watcher that remembers what it was told."""
-
-    def __init__(self) -> None:
-        self.messages: list[str] = []
-        self.epochs: list[int] = []
-
-    def start(self, settings: Settings, images: ImageDataset, first_epoch: int) -> None:
-        self.first_epoch = first_epoch
-
-    def step(self, done: int, steps: int) -> None: ...
-
-    def unreadable(self, message: str) -> None:
-        self.messages.append(message)
-
-    def epoch(self, metrics: Metrics) -> None:
-        self.epochs.append(metrics.epoch)
 
 
 CONFIG = TrainConfig("conv4", image_size=32, epochs=2, batch_size=16, workers=0)

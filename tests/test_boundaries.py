@@ -109,7 +109,7 @@ def refuse(*arguments, **_):
 socket.socket.connect = socket.getaddrinfo = socket.create_connection = refuse
 from pathlib import Path
 from byol_edge.export.bundling import export_bundle
-from byol_edge.export.source import ExportConfig
+from byol_edge.export.config import ExportConfig
 export_bundle(Path(sys.argv[1]), Path(sys.argv[2]), ExportConfig(int8=True))
 """
 

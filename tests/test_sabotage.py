@@ -16,7 +16,7 @@ import pytest
 import torch
 from byol_edge.evaluate.reference import load_own_network
 from byol_edge.export.bundling import export_bundle
-from byol_edge.export.source import ExportConfig
+from byol_edge.export.config import ExportConfig
 from byol_edge.models.backbones import build_backbone
 from byol_edge.models.network import InferenceNetwork
 from byol_edge.models.weights import save_weights

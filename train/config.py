@@ -1,20 +1,54 @@
-"""A --config file: config by name, in TOML."""
+"""What a person chooses of a training: in Python, or in a --config file."""
 
 from __future__ import annotations
 
 import difflib
 import tomllib
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import UnionType
 from typing import Any, get_args, get_origin, get_type_hints
 
+from ..models.byol import BYOLConfig
+from ..models.objective import ObjectiveConfig
+from ..models.objectives import find_objective
 from ..runtime.errors import UsageError
-from .recipe import TrainConfig
 
-IN_WORDS = {dict: "a table", str: "text in quotes", float: "a number", int: "a whole number"}
+IN_WORDS = {dict: "a table", str: "text in quotes", float: "a number", int: "a whole number", bool: "true or false"}
 
 
-def read_config(file: Path) -> dict[str, Any]:
+@dataclass(frozen=True)
+class TrainConfig:
+    """What a person chooses; None is "computed". The keys of a --config file.
+
+    `objective`: what the run learns by, with its own settings. `views` changes both views, `view_1` and `view_2` one,
+    by the names of View, its geometry and ColorJitter. `init`: a run or a checkpoint to start from, or "timm".
+    `no_images` keeps all images out of the run.
+    """
+
+    backbone: str = "resnet18"
+    image_size: int = 128
+    epochs: int = 100
+    batch_size: int | None = None
+    recipe: str | None = None
+    fit: str = "crop"
+    init: str | None = None
+    stem: str = "auto"
+    accumulate: int = 1
+    optimizer: str | None = None
+    learning_rate: float | None = None
+    weight_decay: float | None = None
+    warmup_epochs: float | None = None
+    objective: ObjectiveConfig = field(default_factory=BYOLConfig)
+    views: dict[str, Any] = field(default_factory=dict)
+    view_1: dict[str, Any] = field(default_factory=dict)
+    view_2: dict[str, Any] = field(default_factory=dict)
+    seed: int = 0
+    workers: int | None = None
+    no_images: bool = False
+
+
+def read_config(file: Path) -> TrainConfig:
     """The config that a TOML file sets, by the names of TrainConfig. Raises UsageError, naming the file and the key.
 
     A file may hold, for example:
@@ -22,6 +56,9 @@ def read_config(file: Path) -> dict[str, Any]:
         recipe = "photographs"
         epochs = 200
         learning_rate = 5e-4
+        [objective]
+        name = "byol"
+        tau_base = 0.99
         [views]             # both views; [view_1] and [view_2] change one
         area = [0.2, 1.0]
         hue = 0
@@ -32,15 +69,48 @@ def read_config(file: Path) -> dict[str, Any]:
         raise UsageError(f"{file}: cannot be read ({error.strerror})") from error
     except ValueError as error:  # broken TOML, or not UTF-8
         raise UsageError(f"{file}: not TOML ({error})") from error
+    try:
+        return change_config(TrainConfig(), content)
+    except UsageError as error:
+        raise UsageError(f"{file}: {error}") from error
+
+
+def change_config(config: TrainConfig, changes: dict[str, Any]) -> TrainConfig:
+    """The same config with other values by name; "objective" is a table with a name and the objective's own settings.
+
+    Raises UsageError for an unknown name, or a value of another kind.
+    """
     kinds = {name: _kinds(hint) for name, hint in get_type_hints(TrainConfig).items()}
-    for name, value in content.items():
+    objective = changes.get("objective", {})
+    if not isinstance(objective, dict):
+        raise UsageError(f'objective = {objective!r} is not a table; its name stands in it: name = "byol"')
+    _check(changes, {**kinds, "objective": (dict,)}, "")
+    return replace(config, **{**changes, "objective": change_objective(config.objective, objective)})
+
+
+def change_objective(config: ObjectiveConfig, changes: dict[str, Any]) -> ObjectiveConfig:
+    """The same objective with other settings by name, or another one by its "name". Raises UsageError."""
+    changes = dict(changes)
+    name = changes.pop("name", config.name)
+    if name != config.name:
+        config = find_objective(name)()
+    _check(changes, {each: _kinds(hint) for each, hint in _own_fields(config).items()}, f" of the objective {name}")
+    return replace(config, **changes)  # type: ignore[type-var]
+
+
+def _own_fields(config: ObjectiveConfig) -> dict[str, Any]:
+    hints = get_type_hints(type(config))
+    return {name: hints[name] for name in config.__dataclass_fields__}  # type: ignore[attr-defined]
+
+
+def _check(changes: dict[str, Any], kinds: dict[str, tuple[type, ...]], whose: str) -> None:
+    for name, value in changes.items():
         if name not in kinds:
             near = difflib.get_close_matches(name, kinds, n=1)
             hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(kinds)}"
-            raise UsageError(f"{file}: no setting {name!r}; {hint}")
+            raise UsageError(f"no setting {name!r}{whose}; {hint}")
         if type(value) not in kinds[name]:
-            raise UsageError(f"{file}: {name} = {value!r} is not {IN_WORDS[kinds[name][0]]}")
-    return content
+            raise UsageError(f"{name} = {value!r} is not {IN_WORDS[kinds[name][0]]}")
 
 
 def _kinds(hint: Any) -> tuple[type, ...]:

@@ -5,28 +5,29 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from ..runtime.errors import ImageError
-from ..runtime.preprocessing import Pixels, Preprocessing, open_image
-from .recipe import Settings
-from .views import draw_view
+from ..runtime.preprocessing import open_image
+from .plan import Plan
+from .rendering import Renderer
+from .settings import Settings
+from .views import sample
 
 
 @dataclass(frozen=True)
 class Batch:
-    """Two views of N images, uint8 `[N, H, W, 3]`, and what could not be read: a message an image.
+    """One of the parts of an optimizer step. `views`: of `count` images, as the renderer collates them, None of none.
 
-    One of `accumulate` parts of an optimizer step.
+    `errors`: a message per image that could not be read.
     """
 
-    epoch: int
-    first: Tensor
-    second: Tensor
+    count: int
+    views: Any
     errors: list[str]
 
 
@@ -38,70 +39,67 @@ class Draw:
     index: int
 
 
-# An epoch, and two views of an image or the message of why it cannot be read.
-Item = tuple[int, Pixels, Pixels] | tuple[int, str]
+@dataclass(frozen=True)
+class Item:
+    """An image as the renderer loads it, or the message of why it cannot be read."""
+
+    loaded: Any
+    error: str | None = None
 
 
-class Views(Dataset[Item]):
-    """The images of a run as items, addressed by Draw."""
+class ViewDataset(Dataset[Item]):
+    """The images of a run, addressed by Draw."""
 
-    def __init__(self, paths: list[Path], settings: Settings, preprocessing: Preprocessing) -> None:
+    def __init__(self, paths: list[Path], settings: Settings, renderer: Renderer) -> None:
         self._paths = paths
         self._settings = settings
-        self._preprocessing = preprocessing
+        self._renderer = renderer
 
     def __getitem__(self, draw: Draw) -> Item:
         settings = self._settings
-        random = np.random.default_rng((settings.seed, draw.epoch, draw.index))
+        rng = np.random.default_rng((settings.seed, draw.epoch, draw.index))
         try:
             image = open_image(self._paths[draw.index])
         except ImageError as error:
-            return draw.epoch, str(error)
-        first, second = (draw_view(image, view, self._preprocessing, random) for view in settings.views)
-        return draw.epoch, first, second
+            return Item(None, str(error))
+        first, second = (sample(view, image.size, settings.fit, rng) for view in settings.views)
+        return Item(self._renderer.load(image, (first, second)))
+
+    def collate(self, items: list[Item]) -> Batch:
+        loaded = [item.loaded for item in items if item.error is None]
+        errors = [item.error for item in items if item.error is not None]
+        return Batch(len(loaded), self._renderer.collate(loaded) if loaded else None, errors)
 
 
-class Order(Sampler[list[Draw]]):
-    """All batches from `first_epoch` on: each epoch a fresh order of the whole set, its short last batch left out."""
+class BatchSampler(Sampler[list[Draw]]):
+    """The parts of all batches from `first_epoch` on: each epoch a fresh order of the whole set."""
 
-    def __init__(self, images: int, settings: Settings, first_epoch: int) -> None:
-        self._images = images
-        self._settings = settings
+    def __init__(self, plan: Plan, seed: int, first_epoch: int) -> None:
+        self._plan = plan
+        self._seed = seed
         self._first_epoch = first_epoch
 
     def __iter__(self) -> Iterator[list[Draw]]:
-        settings = self._settings
-        used = self._images // settings.batch_size * settings.batch_size
-        size = settings.batch_size // settings.accumulate
-        for epoch in range(self._first_epoch, settings.epochs):
-            order = np.random.default_rng((settings.seed, epoch)).permutation(self._images)
-            for start in range(0, used, size):
-                yield [Draw(epoch, int(index)) for index in order[start : start + size]]
+        plan = self._plan
+        for epoch in range(self._first_epoch, plan.epochs):
+            order = np.random.default_rng((self._seed, epoch)).permutation(plan.images)
+            for start in range(0, plan.steps_per_epoch * plan.batch_size, plan.part_size):
+                yield [Draw(epoch, int(index)) for index in order[start : start + plan.part_size]]
 
 
-def load_batches(
-    paths: list[Path], settings: Settings, preprocessing: Preprocessing, first_epoch: int
-) -> Iterator[Batch]:
-    """All batches from `first_epoch` on, decoded and drawn in `settings.workers` processes."""
+def load_batches(paths: list[Path], settings: Settings, renderer: Renderer, first_epoch: int) -> Iterator[Batch]:
+    """All parts of all batches from `first_epoch` (counted from 0) on, loaded in `settings.workers` processes."""
+    dataset = ViewDataset(paths, settings, renderer)
     loader = DataLoader(
-        Views(paths, settings, preprocessing),
-        batch_sampler=Order(len(paths), settings, first_epoch),
+        dataset,
+        batch_sampler=BatchSampler(settings.plan, settings.seed, first_epoch),
         num_workers=settings.workers,
-        collate_fn=_collate,
-        worker_init_fn=_one_thread,
+        collate_fn=dataset.collate,
+        worker_init_fn=_use_one_thread,
         generator=torch.Generator(),  # its own, so that starting workers draws nothing from the global one
     )
     return iter(loader)
 
 
-def _collate(items: list[Item]) -> Batch:
-    views = [item for item in items if len(item) == 3]
-    errors = [item[1] for item in items if len(item) == 2]
-    first, second = (
-        torch.from_numpy(np.stack([item[which] for item in views])) if views else torch.empty(0) for which in (1, 2)
-    )
-    return Batch(items[0][0], first, second, errors)
-
-
-def _one_thread(_: int) -> None:
+def _use_one_thread(_: int) -> None:
     torch.set_num_threads(1)

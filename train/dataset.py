@@ -38,7 +38,7 @@ class ImageDataset:
         return len(set(self.bank.labels.tolist())) if self.bank else 0
 
 
-def gather(root: Path, labels: Path | None, evaluation: Path | None, seed: int) -> ImageDataset:
+def find_dataset(root: Path, labels: Path | None, evaluation: Path | None, seed: int) -> ImageDataset:
     """The images under `root`, with classes by sub-folder or by the CSV file `labels`.
 
     The queries are the images under `evaluation`, a folder a class, else a tenth of the labeled images, drawn with the
@@ -70,13 +70,17 @@ def _with_queries(root: Path, paths: list[Path], labels: Path | None, evaluation
     names = _class_names(root, paths, labels)
     query_names = folder_labels(queried, evaluation)
     if query_names is None:
-        raise UsageError(f"--eval {evaluation}: holds no folder a class")
+        raise UsageError("{evaluation}: does not hold one folder per class", evaluation=evaluation)
     if names is None:
-        raise UsageError(f"--eval {evaluation}: {root} has no folder a class to compare with; give --labels FILE.csv")
+        raise UsageError(
+            f"{{evaluation}}: {root} has no folder per class to compare with; give {{labels}}",
+            evaluation=evaluation,
+            labels="FILE.csv",
+        )
     classes = _number(names)
     unknown = sorted(set(query_names) - classes.keys())
     if unknown:
-        raise UsageError(f"--eval {evaluation}: no training image is of class {unknown[0]!r}")
+        raise UsageError(f"{{evaluation}}: no training image is of class {unknown[0]!r}", evaluation=evaluation)
     return ImageDataset(root, paths, _labeled(paths, names, classes), _labeled(queried, list(query_names), classes))
 
 

@@ -1,67 +1,35 @@
-"""What an epoch was like: the figures of a line of metrics.jsonl."""
+"""What an epoch was like: its figures, gathered step by step."""
 
 from __future__ import annotations
 
+import logging
 import math
 import time
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from typing import TypeVar
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
-from ..evaluate.evidence import Evidence
+from ..models.objective import Outcome
+from ..runtime.run import Metrics
+from .evaluation import Figures
 
+log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 
-@dataclass(frozen=True)
-class Metrics:
-    """Figures of one epoch. `epoch` counts from 1; 0 is the untrained network, where what training alone has is None.
-
-    `projection_std`: per-dimension standard deviation of the unit-length projections, times √D: 1 when they fill the
-    sphere, near .7–.8 in a healthy run, 0 when they are all equal. `rank`, `embedding_std`, `knn`: see Evidence;
-    `knn` is None where it was not measured. `waiting`: share of the time in which no batch was ready.
-    """
-
-    epoch: int
-    step: int
-    loss: float | None
-    tau: float | None
-    learning_rate: float | None
-    projection_std: float | None
-    rank: float
-    embedding_std: float
-    knn: float | None
-    images_per_s: float | None
-    waiting: float | None
-    seconds: float
-    unreadable: int
-
-
-@dataclass(frozen=True)
-class Moment:
-    """Where a training is: `epoch` and `step` are finished and count from 1."""
-
-    epoch: int
-    step: int
-    tau: float
-    learning_rate: float
-
-
-class EpochMonitor:
-    """Gathers figures step by step, on the device: nothing is read back before it is asked for."""
+class Monitor:
+    """Gathers figures on the device: nothing is read back before it is asked for. An epoch's end starts the next."""
 
     def __init__(self) -> None:
+        self._unreadable: set[str] = set()
         self.start_epoch()
 
     def start_epoch(self) -> None:
         self._start = time.perf_counter()
-        self._losses: list[Tensor] = []
-        self._spreads: list[Tensor] = []
-        self._steps: list[int] = []
+        self._outcomes: list[tuple[int, Outcome]] = []
+        self._moment: dict[str, float] = {}
         self._images = 0
         self._waited = 0.0
 
@@ -77,53 +45,83 @@ class EpochMonitor:
             self._waited += time.perf_counter() - asked
             yield batch
 
-    def add(self, step: int, loss: Tensor, projections: Tensor) -> None:
-        """One batch's loss (scalar) and online projections `[N, D]`; `step` counts from 1."""
-        self._steps.append(step)
-        self._losses.append(loss.detach())
-        self._spreads.append(projection_std(projections))
-        self._images += len(projections)
+    def warn(self, errors: Iterable[str]) -> None:
+        """Names each image that cannot be read, once."""
+        for message in sorted(set(errors) - self._unreadable):
+            self._unreadable.add(message)
+            log.warning("left out: %s", message)
+
+    def add(self, step: int, images: int, outcome: Outcome) -> None:
+        """What came of a part of a batch; `step` counts from 0."""
+        self._outcomes.append(
+            (step, Outcome(outcome.loss.detach(), {name: each.detach() for name, each in outcome.diagnostics.items()}))
+        )
+        self._images += images
+
+    def add_moment(self, figures: dict[str, float]) -> None:
+        """Figures of a step that the epoch's last one stands for."""
+        self._moment = figures
 
     @property
     def has_steps(self) -> bool:
-        return bool(self._steps)
+        return bool(self._outcomes)
+
+    @property
+    def unreadable(self) -> int:
+        return len(self._unreadable)
 
     def first_bad_step(self) -> tuple[int, float] | None:
         """The first step of this epoch with a loss that is no finite number, and that loss."""
-        losses = torch.stack(self._losses).tolist() if self._losses else []
-        return next(
-            ((step, loss) for step, loss in zip(self._steps, losses, strict=True) if not math.isfinite(loss)), None
-        )
+        losses = torch.stack([each.loss for _, each in self._outcomes]).tolist() if self._outcomes else []
+        steps = [step for step, _ in self._outcomes]
+        return next(((step, loss) for step, loss in zip(steps, losses, strict=True) if not math.isfinite(loss)), None)
 
     def seconds(self) -> float:
         return time.perf_counter() - self._start
 
-    def summarize(self, moment: Moment, seconds: float, evidence: Evidence, unreadable: int) -> Metrics:
-        """The line of an epoch that took `seconds`, the measuring of `evidence` apart."""
+    def summarize(self, epoch: int, steps: int, rate: float, seconds: float, figures: Figures) -> Metrics:
+        """The figures after `epoch` epochs and `steps` steps; this one took `seconds`, measuring `figures` apart."""
+        names = self._outcomes[0][1].diagnostics
         return Metrics(
-            epoch=moment.epoch,
-            step=moment.step,
-            loss=float(torch.stack(self._losses).mean()),
-            tau=moment.tau,
-            learning_rate=moment.learning_rate,
-            projection_std=float(torch.stack(self._spreads).mean()),
-            rank=evidence.rank,
-            embedding_std=evidence.embedding_std,
-            knn=evidence.knn,
+            epoch=epoch,
+            step=steps,
+            loss=_mean([each.loss for _, each in self._outcomes]),
+            learning_rate=rate,
+            diagnostics={
+                **{name: _mean([each.diagnostics[name] for _, each in self._outcomes]) for name in names},
+                **self._moment,
+            },
+            rank=figures.rank,
+            embedding_std=figures.embedding_std,
+            knn=figures.knn,
+            knn_gain=figures.knn_gain,
             images_per_s=self._images / seconds,
             waiting=self._waited / seconds,
             seconds=seconds,
-            unreadable=unreadable,
+            unreadable=self.unreadable,
         )
 
 
-def untrained_metrics(evidence: Evidence) -> Metrics:
+def start_metrics(figures: Figures) -> Metrics:
     """The line of epoch 0."""
     return Metrics(
-        0, 0, None, None, None, None, evidence.rank, evidence.embedding_std, evidence.knn, None, None, 0.0, 0
+        epoch=0,
+        rank=figures.rank,
+        embedding_std=figures.embedding_std,
+        knn=figures.knn,
+        knn_gain=figures.knn_gain,
     )
 
 
-def projection_std(projections: Tensor) -> Tensor:
-    """Mean over dimensions of the standard deviation over the batch of unit-length projections `[N, D]`, times √D."""
-    return F.normalize(projections.float(), dim=1).std(0).mean() * projections.shape[1] ** 0.5
+def describe_epoch(metrics: Metrics) -> str:
+    """One line for a person."""
+    figures = f"rank {metrics.rank:.0f}" + ("" if metrics.knn is None else f", kNN {metrics.knn:.3f}")
+    if metrics.epoch == 0:
+        return f"before training: {figures}"
+    line = f"epoch {metrics.epoch}: loss {metrics.loss:.3f}, {figures}, {metrics.images_per_s:.0f} images/s"
+    waiting = metrics.waiting or 0.0
+    return line + (f", {waiting:.0%} waiting for images" if waiting > 0.1 else "")
+
+
+def _mean(values: list[Tensor]) -> float:
+    return float(torch.stack(values).mean())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import torch
@@ -33,7 +34,9 @@ RATES = {
 }
 
 
-def build_optimiser(name: str, network: nn.Module, learning_rate: float, weight_decay: float) -> Optimizer:
+def build_optimizer(
+    name: str, parameters: Iterable[nn.Parameter], learning_rate: float, weight_decay: float
+) -> Optimizer:
     """One of RATES over the parameters that get gradients; momentum 0.9 for LARS and SGD, no Nesterov.
 
     Biases and norm parameters (every one-dimensional parameter) are left out of weight decay and of LARS's adaptation.
@@ -41,7 +44,7 @@ def build_optimiser(name: str, network: nn.Module, learning_rate: float, weight_
     """
     if name == "lars":
         weight_decay = max(weight_decay, 1e-12)
-    trained = [parameter for parameter in network.parameters() if parameter.requires_grad]
+    trained = [each for each in parameters if each.requires_grad]
     groups = [
         {"params": [each for each in trained if each.ndim > 1], "weight_decay": weight_decay},
         {"params": [each for each in trained if each.ndim <= 1], "weight_decay": 0.0},

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import matplotlib
 import matplotlib.figure
 
+from ..models.objective import ObjectiveConfig
 from ..runtime.files import whole_file
 from ..runtime.preprocessing import Pixels, Preprocessing, prepare
-from .data import Order, Views
-from .monitor import Metrics
-from .recipe import Settings
+from ..runtime.run import Metrics
+from .data import BatchSampler, ViewDataset
+from .rendering import PillowRenderer
+from .settings import Settings
 
 SHOWN = 12
 STYLE: dict[Any, Any] = {"font.size": 9, "axes.spines.top": False, "axes.spines.right": False}
@@ -21,12 +24,12 @@ STYLE: dict[Any, Any] = {"font.size": 9, "axes.spines.top": False, "axes.spines.
 
 def draw_views(paths: list[Path], settings: Settings, preprocessing: Preprocessing, file: Path) -> None:
     """A contact sheet of the first batch: each image as the exported encoder will see it, above its two views."""
-    views = Views(paths, settings, preprocessing)
+    views = ViewDataset(paths, settings, PillowRenderer(preprocessing))
     rows: tuple[list[Pixels], ...] = ([], [], [])
-    for draw in next(iter(Order(len(paths), settings, 0))):
+    for draw in next(iter(BatchSampler(settings.plan, settings.seed, 0))):
         item = views[draw]
-        if len(item) == 3:
-            for row, pixels in zip(rows, (prepare(paths[draw.index], preprocessing), *item[1:]), strict=True):
+        if item.error is None:
+            for row, pixels in zip(rows, (prepare(paths[draw.index], preprocessing), *item.loaded), strict=True):
                 row.append(pixels)
         if len(rows[0]) == SHOWN:
             break
@@ -45,20 +48,21 @@ def draw_views(paths: list[Path], settings: Settings, preprocessing: Preprocessi
             figure.savefig(part, dpi=120)
 
 
-def draw_curves(history: Sequence[Metrics], embedding_size: int, file: Path) -> None:
-    """How an epoch's figures changed; dashed, the untrained network."""
+def draw_curves(history: Sequence[Metrics], embedding_size: int, objective: ObjectiveConfig, file: Path) -> None:
+    """How an epoch's figures changed; dashed, the network before training."""
     panels: list[tuple[str, Callable[[Metrics], float | None]]] = [
-        ("loss (0 to 8)", lambda each: each.loss),
+        (objective.loss_title, lambda each: each.loss),
         (f"rank of the embeddings (of {embedding_size})", lambda each: each.rank),
         ("kNN accuracy", lambda each: each.knn),
         ("deviation of the embeddings", lambda each: each.embedding_std),
-        ("deviation of the projections", lambda each: each.projection_std),
+        *((each.title, partial(_diagnostic, name)) for name, each in objective.diagnostics.items()),
         ("learning rate", lambda each: each.learning_rate),
     ]
     panels = [(title, figure_of) for title, figure_of in panels if any(figure_of(each) is not None for each in history)]
+    columns = -(-len(panels) // 2)
     with matplotlib.rc_context(STYLE):
-        figure = matplotlib.figure.Figure(figsize=(9, 4.6), layout="constrained")
-        for axes, (title, figure_of) in zip(figure.subplots(2, 3).flat, panels, strict=False):
+        figure = matplotlib.figure.Figure(figsize=(3 * columns, 4.6), layout="constrained")
+        for axes, (title, figure_of) in zip(figure.subplots(2, columns).flat, panels, strict=False):
             points = [(each.epoch, value) for each in history[1:] if (value := figure_of(each)) is not None]
             axes.plot(*zip(*points, strict=True), marker="o" if len(points) < 25 else None, markersize=3)
             untrained = figure_of(history[0])
@@ -71,3 +75,7 @@ def draw_curves(history: Sequence[Metrics], embedding_size: int, file: Path) -> 
             axes.set_visible(False)
         with whole_file(file) as part:
             figure.savefig(part, dpi=120)
+
+
+def _diagnostic(name: str, metrics: Metrics) -> float | None:
+    return metrics.diagnostics.get(name)

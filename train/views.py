@@ -1,7 +1,8 @@
-"""Views: what the two networks see of one image. BYOL learns whatever two views of an image have in common.
+"""Views in numbers: what the networks see of one image. BYOL learns whatever two views of an image have in common.
 
-Every parameter is drawn for each image and view from a generator of its own, so a view depends on the seed, the epoch
-and the image alone, not on the batch, the number of workers or where a run was resumed.
+`sample` draws the numbers of one view, from a generator of its own for each image, so that a view depends on the seed,
+the epoch and the image alone, not on the batch, the number of workers or where a run was resumed. A renderer makes
+pixels of them (rendering.py).
 """
 
 from __future__ import annotations
@@ -11,12 +12,13 @@ from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import numpy as np
-import torchvision.transforms.v2.functional as F
 from numpy.random import Generator
-from PIL import Image, ImageFilter, ImageOps
 
 from ..runtime.errors import UsageError
-from ..runtime.preprocessing import Pixels, Preprocessing, prepare
+from ..runtime.preprocessing import Box
+
+# A crop is drawn so many times before a very long image gets its middle.
+TRIES = 10
 
 
 @dataclass(frozen=True)
@@ -68,6 +70,107 @@ class View:
     solarize: float = 0.0
 
 
+@dataclass(frozen=True)
+class ViewParameters:
+    """One view of one image, in numbers; applied in this order.
+
+    `box`: the part of the image that is resized to the view, in the image's pixels; where it reaches beyond the image
+    there is border. `matrix`: a, b, c, d, e, f, or None; the view's pixel (x, y) is then that of the resized part at
+    (ax + by + c, dx + ey + f), both counted in sides from the middle. `flip`: mirrored. `colors`: factors of
+    brightness, contrast and saturation, 1 for no change, and the turn of the hue, -0.5 to 0.5, 0 for none; `order`: in
+    which they are applied. `grayscale`. `blur_sigma`: in the view's pixels, 0 for none. `solarize`: inverted from 128.
+    """
+
+    box: Box
+    matrix: tuple[float, float, float, float, float, float] | None
+    flip: bool
+    colors: tuple[float, float, float, float]
+    order: tuple[int, ...]
+    grayscale: bool
+    blur_sigma: float
+    solarize: bool
+
+
+NO_COLORS = (1.0, 1.0, 1.0, 0.0)
+
+
+def sample(view: View, size: tuple[int, int], fit: str, rng: Generator) -> ViewParameters:
+    """The numbers of one view of an image of `size` (width, height), made square as `fit` says."""
+    is_crop = isinstance(view.geometry, RandomCrop)
+    box = _sample_crop(view.geometry, size, fit, rng) if is_crop else _find_square(size, fit)
+    matrix = None if is_crop else _sample_affine(view.geometry, rng)
+    flip = rng.random() < view.flip
+    jittered = rng.random() < view.jitter
+    colors, order = _sample_colors(view.color_jitter, rng) if jittered else (NO_COLORS, (0, 1, 2, 3))
+    return ViewParameters(
+        box=box,
+        matrix=matrix,
+        flip=flip,
+        colors=colors,
+        order=order,
+        grayscale=rng.random() < view.grayscale,
+        blur_sigma=rng.uniform(*view.blur_sigma) if rng.random() < view.blur else 0.0,
+        solarize=rng.random() < view.solarize,
+    )
+
+
+def _sample_crop(crop: RandomCrop, size: tuple[int, int], fit: str, rng: Generator) -> Box:
+    """A box inside the image; inside its padded square with "pad"."""
+    outer = _find_square(size, "pad") if fit == "pad" else (0.0, 0.0, *map(float, size))
+    outer_width, outer_height = outer[2] - outer[0], outer[3] - outer[1]
+    # To a network that sees squashed images, the image is a square.
+    width, height = (1.0, 1.0) if fit == "squash" else (outer_width, outer_height)
+    for _ in range(TRIES):
+        area = width * height * rng.uniform(*crop.area)
+        ratio = math.exp(rng.uniform(*np.log(crop.ratio)))
+        w, h = math.sqrt(area * ratio), math.sqrt(area / ratio)
+        if w <= width and h <= height:
+            left, top = rng.uniform(0, width - w), rng.uniform(0, height - h)
+            break
+    else:  # a very long image: its largest part of an allowed ratio, from the middle
+        w = min(width, height * crop.ratio[1])
+        h = min(height, width / crop.ratio[0])
+        left, top = (width - w) / 2, (height - h) / 2
+    across, down = outer_width / width, outer_height / height
+    return (
+        outer[0] + left * across,
+        outer[1] + top * down,
+        min(outer[0] + (left + w) * across, outer[2]),
+        min(outer[1] + (top + h) * down, outer[3]),
+    )
+
+
+def _find_square(size: tuple[int, int], fit: str) -> Box:
+    """The part of an image that a network sees: its central square, all of it, or the square around it."""
+    width, height = size
+    if fit == "squash":
+        return (0.0, 0.0, float(width), float(height))
+    side = max(size) if fit == "pad" else min(size)
+    left, top = (width - side) / 2, (height - side) / 2
+    return (left, top, left + side, top + side)
+
+
+def _sample_affine(affine: RandomAffine, rng: Generator) -> tuple[float, float, float, float, float, float]:
+    angle, shear = np.radians([rng.uniform(-limit, limit) for limit in (affine.rotation, affine.shear)])
+    scale = rng.uniform(*affine.scale)
+    shift = rng.uniform(-affine.shift, affine.shift, 2)
+    # From a view's pixel back to the image's.
+    turn = np.array([[math.cos(angle), math.sin(angle)], [-math.sin(angle), math.cos(angle)]])
+    back = turn @ np.array([[1, math.tan(shear)], [0, 1]]) / scale
+    offset = -back @ shift
+    (a, b), (d, e) = back.tolist()
+    c, f = offset.tolist()
+    return (a, b, c, d, e, f)
+
+
+def _sample_colors(jitter: ColorJitter, rng: Generator) -> tuple[tuple[float, float, float, float], tuple[int, ...]]:
+    brightness, contrast, saturation = (
+        1 + rng.uniform(-limit, limit) for limit in (jitter.brightness, jitter.contrast, jitter.saturation)
+    )
+    hue = rng.uniform(-jitter.hue, jitter.hue)
+    return (brightness, contrast, saturation, hue), tuple(rng.permutation(4).tolist())
+
+
 def change_view(view: View, changes: dict[str, Any]) -> View:
     """The same view with other values, by their names in View, in its geometry and in ColorJitter.
 
@@ -104,81 +207,3 @@ def _same_kind(name: str, old: Any, new: Any) -> Any:
         wanted = "two numbers, the smaller first" if pair else "a number from 0"
         raise UsageError(f"view: {name} = {new!r}, needs {wanted}")
     return tuple(values) if pair else new
-
-
-def draw_view(image: Image.Image, view: View, preprocessing: Preprocessing, random: Generator) -> Pixels:
-    """One view of an RGB image: uint8 `[image_size, image_size, 3]`."""
-    if isinstance(view.geometry, RandomCrop):
-        image = _crop(image, view.geometry, preprocessing, random)
-    else:
-        image = _affine(image, view.geometry, preprocessing, random)
-    if random.random() < view.flip:
-        image = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
-    if random.random() < view.jitter:
-        image = _jitter(image, view.color_jitter, random)
-    if random.random() < view.grayscale:
-        image = image.convert("L").convert("RGB")
-    if random.random() < view.blur:
-        image = image.filter(ImageFilter.GaussianBlur(random.uniform(*view.blur_sigma)))
-    if random.random() < view.solarize:
-        image = ImageOps.solarize(image, 128)
-    return np.asarray(image)
-
-
-def _crop(image: Image.Image, crop: RandomCrop, preprocessing: Preprocessing, random: Generator) -> Image.Image:
-    if preprocessing.fit == "pad":
-        longest = max(image.size)
-        image = ImageOps.pad(image, (longest, longest), color=preprocessing.border)
-    # To a network that sees squashed images, the image is a square.
-    width, height = (1, 1) if preprocessing.fit == "squash" else image.size
-    for _ in range(10):
-        area = width * height * random.uniform(*crop.area)
-        ratio = math.exp(random.uniform(*np.log(crop.ratio)))
-        w, h = math.sqrt(area * ratio), math.sqrt(area / ratio)
-        if w <= width and h <= height:
-            left, top = random.uniform(0, width - w), random.uniform(0, height - h)
-            break
-    else:  # a very long image: its largest part of an allowed ratio, from the middle
-        w = min(width, height * crop.ratio[1])
-        h = min(height, width / crop.ratio[0])
-        left, top = (width - w) / 2, (height - h) / 2
-    across, down = image.width / width, image.height / height
-    box = (left * across, top * down, min((left + w) * across, image.width), min((top + h) * down, image.height))
-    side = preprocessing.image_size
-    return image.resize((side, side), Image.Resampling.BICUBIC, box=box)
-
-
-def _affine(image: Image.Image, affine: RandomAffine, preprocessing: Preprocessing, random: Generator) -> Image.Image:
-    side = preprocessing.image_size
-    image = Image.fromarray(prepare(image, preprocessing))
-    angle, shear = np.radians([random.uniform(-limit, limit) for limit in (affine.rotation, affine.shear)])
-    scale = random.uniform(*affine.scale)
-    shift = random.uniform(-affine.shift, affine.shift, 2) * side
-    # Pillow wants the way back, from a view's pixel to the image's, here about the middle.
-    turn = np.array([[math.cos(angle), math.sin(angle)], [-math.sin(angle), math.cos(angle)]])
-    back = turn @ np.array([[1, math.tan(shear)], [0, 1]]) / scale
-    middle = np.full(2, side / 2)
-    offset = middle - back @ (middle + shift)
-    matrix = (back[0, 0], back[0, 1], offset[0], back[1, 0], back[1, 1], offset[1])
-    fill = _background(image)
-    return image.transform((side, side), Image.Transform.AFFINE, matrix, Image.Resampling.BICUBIC, fillcolor=fill)
-
-
-def _background(image: Image.Image) -> tuple[int, ...]:
-    """The median color of the border: what lies beyond a glyph's edge."""
-    pixels = np.asarray(image)
-    border = np.concatenate([pixels[0], pixels[-1], pixels[:, 0], pixels[:, -1]])
-    return tuple(int(value) for value in np.median(border, axis=0))
-
-
-def _jitter(image: Image.Image, color_jitter: ColorJitter, random: Generator) -> Image.Image:
-    changes = [
-        (F.adjust_brightness, 1 + random.uniform(-color_jitter.brightness, color_jitter.brightness)),
-        (F.adjust_contrast, 1 + random.uniform(-color_jitter.contrast, color_jitter.contrast)),
-        (F.adjust_saturation, 1 + random.uniform(-color_jitter.saturation, color_jitter.saturation)),
-        (F.adjust_hue, random.uniform(-color_jitter.hue, color_jitter.hue)),
-    ]
-    for number in random.permutation(len(changes)):
-        change, amount = changes[number]
-        image = change(image, amount)
-    return image

@@ -13,7 +13,7 @@ import torch
 from byol_edge.evaluate.validate import validate
 from byol_edge.export import bundling, source
 from byol_edge.export.bundling import ExportedVariant, choose_default, export_bundle
-from byol_edge.export.source import ExportConfig
+from byol_edge.export.config import ExportConfig
 from byol_edge.models.backbones import build_backbone
 from byol_edge.models.byol import BYOL
 from byol_edge.models.network import InferenceNetwork

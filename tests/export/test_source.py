@@ -3,7 +3,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from byol_edge.export.source import ExportConfig, load_source
+from byol_edge.export.config import ExportConfig, load_source
 from byol_edge.runtime import RunError
 
 

@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 import torch
 from byol_edge.export import tuning
-from byol_edge.export.source import ExportConfig, Source, load_source
+from byol_edge.export.config import ExportConfig, Source, load_source
 from byol_edge.export.tuning import fine_tune
 from byol_edge.models.network import InferenceNetwork, embed_pixels
 

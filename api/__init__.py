@@ -1,0 +1,78 @@
+"""From a folder of unlabeled images to a small, verified embedding model on a CPU or an edge device.
+
+    from byol_edge import pretrain, export_bundle, validate, Encoder
+
+    pretrain("photos/train", "runs/photos")
+    export_bundle("runs/photos", "bundles/photos", ExportConfig(int8=True))
+    validate("bundles/photos", "photos/test")
+    Encoder("bundles/photos").embed("mug.jpg")
+
+What is named here is imported when it is first used, so that a device needs no PyTorch. What is done is reported by
+`logging`: `logging.basicConfig(level=logging.INFO)` shows it.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .evaluate.validate import Limits, Validation, validate
+    from .export.bundling import Export, export_bundle
+    from .export.config import ExportConfig
+    from .models.byol import BYOLConfig
+    from .runtime.encoder import Encoder
+    from .runtime.errors import ByolEdgeError
+    from .train.config import TrainConfig
+    from .train.pretrain import pretrain
+    from .train.verdict import Verdict
+
+    __version__: str
+
+# Where each name is found; none is that of a sub-package, which an attribute would hide.
+_HOMES = {
+    "BYOLConfig": "models.byol",
+    "ByolEdgeError": "runtime.errors",
+    "Encoder": "runtime.encoder",
+    "Export": "export.bundling",
+    "ExportConfig": "export.config",
+    "Limits": "evaluate.validate",
+    "TrainConfig": "train.config",
+    "Validation": "evaluate.validate",
+    "Verdict": "train.verdict",
+    "export_bundle": "export.bundling",
+    "pretrain": "train.pretrain",
+    "validate": "evaluate.validate",
+}
+
+__all__ = [
+    "BYOLConfig",
+    "ByolEdgeError",
+    "Encoder",
+    "Export",
+    "ExportConfig",
+    "Limits",
+    "TrainConfig",
+    "Validation",
+    "Verdict",
+    "__version__",
+    "export_bundle",
+    "pretrain",
+    "validate",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        from importlib.metadata import version
+
+        return version("byol-edge")
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(f".{_HOMES[name]}", __name__), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return __all__

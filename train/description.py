@@ -1,0 +1,44 @@
+"""All settings of a run, in lines for a person."""
+
+from __future__ import annotations
+
+from .dataset import ImageDataset
+from .settings import Settings
+from .views import View
+
+
+def describe(settings: Settings, dataset: ImageDataset) -> list[str]:
+    """One subject per line."""
+    plan = settings.plan
+    held = (
+        f"; {len(dataset.queries.paths)} others, of {dataset.classes} classes, measure kNN" if dataset.queries else ""
+    )
+    parts = f" in {plan.accumulate} parts" if plan.accumulate > 1 else ""
+    first, second = (_describe_view(view) for view in settings.views)
+    objective = ", ".join(f"{name} {value:g}" for name, value in vars(settings.objective).items())
+    return [
+        f"{len(dataset.paths)} images{held}",
+        f"{settings.backbone} ({settings.stem} stem) at {settings.image_size} px ({settings.fit}), "
+        + (f"weights from {settings.init}" if settings.init else "random weights"),
+        f"recipe {settings.recipe}: {plan.epochs} epochs in batches of {plan.batch_size}{parts}, "
+        f"{settings.optimizer} at {plan.learning_rate:.2g} after {plan.warmup_epochs:g} epochs of warm-up, "
+        f"weight decay {settings.weight_decay:g}",
+        f"objective {settings.objective.name}: {objective}",
+        f"views: {first}" if first == second else f"view 1: {first}",
+        *([] if first == second else [f"view 2: {second}"]),
+        f"seed {settings.seed}, {settings.workers} workers",
+    ]
+
+
+def _describe_view(view: View) -> str:
+    def show(value: object) -> str:
+        return "–".join(f"{each:.2g}" for each in value) if isinstance(value, tuple) else f"{value:g}"
+
+    strengths = " ".join(show(value) for value in vars(view.color_jitter).values())
+    chances = [
+        *(f"{name} {show(value)}" for name, value in vars(view.geometry).items()),
+        f"flip {show(view.flip)}",
+        f"jitter {show(view.jitter)} ({strengths})",
+        *(f"{name} {show(getattr(view, name))}" for name in ("grayscale", "blur", "solarize")),
+    ]
+    return ", ".join(chances)

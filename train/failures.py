@@ -1,0 +1,61 @@
+"""What goes wrong while a network trains, told with what to do about it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+
+from ..runtime.errors import RunError
+from ..runtime.run import CHECKPOINT, Run
+from .monitor import Monitor
+from .settings import Settings
+
+
+@contextmanager
+def explained(settings: Settings) -> Iterator[None]:
+    """Turns what torch raises inside the block into a RunError that says what to do.
+
+    A worker that was killed is raised wherever the training process happens to be, in `backward` too.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        text = str(error)
+        if isinstance(error, torch.OutOfMemoryError) or "allocate memory" in text:
+            raise _out_of_memory(settings) from error
+        if "DataLoader worker" in text:
+            raise RunError(
+                "a process that decodes images was killed, out of memory perhaps; {resume} with fewer {workers}",
+                resume=True,
+                workers=max(0, settings.workers // 2),
+            ) from error
+        raise
+
+
+def check_finite(monitor: Monitor, settings: Settings, run: Run) -> None:
+    """Raises RunError, naming the step and what is left, once a loss is no finite number."""
+    bad = monitor.first_bad_step()
+    if bad is None:
+        return
+    step, loss = bad
+    epoch = step // settings.plan.steps_per_epoch
+    left = f"{run.path / CHECKPOINT} is that of epoch {epoch}" if epoch else "no epoch was finished"
+    raise RunError(
+        f"the loss is {loss} at step {step + 1}, in epoch {epoch + 1}; {left}. "
+        "Start another run with {learning_rate}",
+        learning_rate=f"{settings.plan.learning_rate / 3:.2g}",
+    )
+
+
+def _out_of_memory(settings: Settings) -> RunError:
+    size, parts = settings.plan.batch_size, settings.plan.accumulate
+    what = f"out of memory with {settings.plan.part_size} images of {settings.image_size} px at a time: "
+    if size % (2 * parts) == 0:
+        return RunError(
+            what + "{accumulate} (the same batch in smaller parts), or {batch_size}",
+            accumulate=2 * parts,
+            batch_size=size // 2,
+        )
+    return RunError(what + "{batch_size}", batch_size=size // 2)

@@ -1,0 +1,185 @@
+"""Every setting of a run, computed from what a person chose and the number of images."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import MISSING, Field, asdict, dataclass, fields, is_dataclass
+from typing import Any, TypeVar
+
+from ..models.backbones import resolve_stem
+from ..models.initial import TIMM
+from ..models.objective import ObjectiveConfig
+from ..runtime.cpus import available_cpus
+from ..runtime.errors import ImageError, UsageError
+from ..runtime.preprocessing import FITS
+from .config import TrainConfig
+from .optimizer import RATES
+from .plan import Plan
+from .recipe import RECIPES
+from .views import View, change_view
+
+T = TypeVar("T")
+
+SMALL_IMAGES = 64
+BATCHES = (16, 32, 64, 128, 256)
+# With fewer optimizer steps than these, in all or in an epoch, a smaller batch learns more than a larger one; below 64,
+# batch norm's statistics cost more than the steps bring.
+STEPS, STEPS_PER_EPOCH = 4000, 20
+# What does not change what is learned, so that a run may be resumed with another; images are compared by their names.
+FREE_TO_CHANGE = frozenset({"workers", "images"})
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Every setting of a run, complete: what `config.json` holds. Sizes in pixels.
+
+    A setting added later needs a default that does what was done before it: runs without it are read with that.
+    """
+
+    recipe: str
+    backbone: str
+    stem: str
+    init: str | None
+    image_size: int
+    fit: str
+    plan: Plan
+    optimizer: str
+    weight_decay: float
+    objective: ObjectiveConfig
+    views: tuple[View, View]
+    seed: int
+    workers: int
+    no_images: bool
+
+    def to_json(self) -> dict[str, Any]:
+        value = asdict(self)
+        value["objective"]["name"] = self.objective.name
+        for view, written in zip(self.views, value["views"], strict=True):
+            written["geometry"]["kind"] = type(view.geometry).__name__
+        return json.loads(json.dumps(value))
+
+
+def resolve(config: TrainConfig, images: int) -> Settings:
+    """All settings for `images` images. Raises UsageError for a value out of range, ImageError for too few images."""
+    name = config.recipe or ("small" if config.image_size <= SMALL_IMAGES else "photographs")
+    if name not in RECIPES:
+        raise UsageError(f"{{recipe}}: there are {', '.join(RECIPES)}", recipe=name)
+    recipe = RECIPES[name]()
+    optimizer = _given(config.optimizer, recipe.optimizer)
+    if optimizer not in RATES:
+        raise UsageError(f"{{optimizer}}: there are {', '.join(RATES)}", optimizer=optimizer)
+    rates = RATES[optimizer]
+    _check(config)
+    batch_size = _given(config.batch_size, compute_batch_size(images, config.epochs))
+    _check_batch(batch_size, config, images)
+    plan = Plan(
+        images=images,
+        epochs=config.epochs,
+        batch_size=batch_size,
+        accumulate=config.accumulate,
+        learning_rate=_given(config.learning_rate, rates.peak(batch_size)),
+        # Ten epochs, as in the recipe of record, or a tenth of a short run.
+        warmup_epochs=_given(config.warmup_epochs, min(10, config.epochs / 10)),
+    )
+    first, second = (
+        change_view(view, {**config.views, **own})
+        for view, own in zip(recipe.views, (config.view_1, config.view_2), strict=True)
+    )
+    return Settings(
+        recipe=name,
+        backbone=config.backbone,
+        stem=resolve_stem(config.backbone, config.image_size, config.stem, pretrained=config.init == TIMM),
+        init=config.init,
+        image_size=config.image_size,
+        fit=config.fit,
+        plan=plan,
+        optimizer=optimizer,
+        weight_decay=_given(config.weight_decay, rates.weight_decay),
+        objective=config.objective.complete(recipe.heads, plan.steps),
+        views=(first, second),
+        seed=config.seed,
+        workers=_given(config.workers, available_cpus()),
+        no_images=config.no_images,
+    )
+
+
+def compute_batch_size(images: int, epochs: int) -> int:
+    """The largest power of two, from 16 to 256, that still gives 20 optimizer steps per epoch, and 4,000 or is 64."""
+    steps = [images // size for size in BATCHES]
+    fitting = [
+        size
+        for size, each in zip(BATCHES, steps, strict=True)
+        if each >= STEPS_PER_EPOCH and (size <= 64 or each * epochs >= STEPS)
+    ]
+    return max(fitting, default=BATCHES[0])
+
+
+def find_changes(before: dict[str, Any], settings: Settings) -> list[str]:
+    """What differs from the settings that a config.json holds, in words; a missing one counts as its default."""
+    return _compare(before, settings.to_json(), settings)
+
+
+def _compare(before: dict[str, Any], now: dict[str, Any], kind: Any) -> list[str]:
+    """`kind`: the dataclass that both were written from."""
+    defaults = {each.name: _default(each) for each in fields(kind)}
+    changes = []
+    for name, value in now.items():
+        part, was = getattr(kind, name, None), before.get(name, defaults.get(name))
+        if name in FREE_TO_CHANGE:
+            continue
+        if is_dataclass(part) and isinstance(was, dict):
+            changes += _compare(was, value, part)
+        elif isinstance(part, tuple) and part and is_dataclass(part[0]) and isinstance(was, list):
+            pairs = zip(was, value, part, strict=False)
+            changes += [change for one, other, each in pairs for change in _compare(one, other, each)]
+        elif was != value:
+            changes.append(f"{name} (was {_short(was)}, now {_short(value)})")
+    return changes
+
+
+def _default(field: Field[Any]) -> Any:
+    return field.default if field.default is not MISSING else None
+
+
+def _short(value: object) -> str:
+    text = str(value)
+    return text if len(text) <= 40 else text[:39] + "…"
+
+
+def _given(value: T | None, computed: T) -> T:
+    return computed if value is None else value
+
+
+def _check(config: TrainConfig) -> None:
+    for name, least, most in (
+        ("image_size", 16, 4096),
+        ("epochs", 1, 10**6),
+        ("batch_size", 2, 10**6),
+        ("workers", 0, 1024),
+        ("seed", 0, 2**63 - 1),
+        ("weight_decay", 0, 1),
+        ("warmup_epochs", 0, config.epochs),
+    ):
+        value = getattr(config, name)
+        if value is not None and not least <= value <= most:
+            limit = f"at least {least}" if value < least else f"at most {most}"
+            raise UsageError(f"{{{name}}}: {limit}", **{name: value})
+    if config.learning_rate is not None and not 0 < config.learning_rate < math.inf:
+        raise UsageError("{learning_rate}: has to be above 0", learning_rate=config.learning_rate)
+    if config.fit not in FITS:
+        raise UsageError(f"{{fit}}: there are {', '.join(FITS)}", fit=config.fit)
+
+
+def _check_batch(batch_size: int, config: TrainConfig, images: int) -> None:
+    parts = config.accumulate
+    if not 1 <= parts <= batch_size // 2:  # batch norm needs two
+        limit = "at least 1" if parts < 1 else f"at most {batch_size // 2}"
+        raise UsageError(f"{{accumulate}}: {limit}", accumulate=parts)
+    if batch_size % parts:
+        raise UsageError(f"{{accumulate}}: does not divide a batch of {batch_size} evenly", accumulate=parts)
+    if images < batch_size:
+        few = f"{images} images are fewer than a batch of {batch_size}: "
+        if config.batch_size and images > 1:
+            raise ImageError(f"{few}take {{batch_size}} or smaller", batch_size=images)
+        raise ImageError(f"{few}training needs more")
