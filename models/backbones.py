@@ -53,7 +53,7 @@ def resolve_stem(name: str, image_size: int, stem: str, pretrained: bool = False
     `pretrained`: weights follow that were trained with the standard one.
     """
     if stem not in STEMS:
-        raise UsageError(f"{{stem}}: there are {', '.join(STEMS)}", stem=stem)
+        raise UsageError(f"no stem {stem!r}; there are {', '.join(STEMS)}", stem=stem)
     if stem == "standard" or (stem == "auto" and (pretrained or image_size > SMALL_IMAGE)):
         return "standard"
     with torch.device("meta"):  # shapes without weights

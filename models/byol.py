@@ -50,7 +50,8 @@ class BYOLConfig:
         for name, least, most in (("tau_base", 0, 1), ("projector_hidden", 1, 10**6), ("projection_size", 1, 10**6)):
             value = getattr(complete, name)
             if not least <= value <= most:
-                raise UsageError(f"{{{name}}}: has to be from {least} to {most}", **{name: value})
+                limit = f"at least {least}" if value < least else f"at most {most}"
+                raise UsageError(f"{{{name}}}: {limit}", **{name: value})
         return complete
 
     def build(self, backbone: nn.Module, embedding_size: int) -> BYOL:

@@ -8,8 +8,8 @@ import pytest
 import safetensors.torch
 import torch
 from byol_edge.models.byol import BYOL
-from byol_edge.runtime.run import EncoderSpec, untrained_encoder
 from byol_edge.runtime import ImageError, OutputExistsError, Preprocessing, RunError, UsageError, find_images
+from byol_edge.runtime.run import EncoderSpec, untrained_encoder
 from byol_edge.train import loop
 from byol_edge.train import run as run_module
 from byol_edge.train.data import Batch

@@ -3,8 +3,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from byol_edge.runtime.run import EncoderSpec
 from byol_edge.runtime import ImageError, OutputExistsError, Preprocessing, RunError, find_images
+from byol_edge.runtime.run import EncoderSpec
 from byol_edge.train import run as run_module
 from byol_edge.train.monitor import Metrics
 
