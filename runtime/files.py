@@ -104,8 +104,11 @@ class FolderKind:
 
     def strangers(self, folder: Path) -> list[str]:
         """What lies in `folder` and is not of this kind."""
-        present = [entry.name for entry in folder.iterdir()]
-        return sorted(each for each in present if not any(fnmatchcase(each, name) for name in self.names))
+        return sorted(entry.name for entry in folder.iterdir() if not self.knows(entry.name))
+
+    def knows(self, name: str) -> bool:
+        """Whether a folder of this kind may hold it."""
+        return any(fnmatchcase(name, each) for each in self.names)
 
 
 @contextmanager

@@ -50,7 +50,7 @@ class Settings:
     views: tuple[View, View]
     seed: int
     workers: int
-    no_images: bool
+    no_images: bool = False
 
     def to_json(self) -> dict[str, Any]:
         value = asdict(self)

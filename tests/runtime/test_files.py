@@ -58,7 +58,7 @@ def test_a_folder_is_replaced_whole(tmp_path: Path):
 
 def test_an_output_that_exists_is_refused(tmp_path: Path):
     (tmp_path / "manifest.json").touch()
-    with pytest.raises(OutputExistsError, match="--overwrite"):
+    with pytest.raises(OutputExistsError, match="overwrite=True"):
         check_output(tmp_path, False, KIND)
     check_output(tmp_path, True, KIND)
     check_output(tmp_path / "new", False, KIND)

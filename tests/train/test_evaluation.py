@@ -1,10 +1,12 @@
 from pathlib import Path
 
 import numpy as np
+import pytest
 import torch
 from byol_edge.models.backbones import build_backbone
 from byol_edge.models.network import InferenceNetwork
 from byol_edge.runtime import Preprocessing
+from byol_edge.runtime.interval import Interval
 from byol_edge.train.dataset import find_dataset
 from byol_edge.train.evaluation import EmbeddingEvaluation, prepare_evaluation
 
@@ -33,11 +35,11 @@ def test_later_networks_are_compared_with_the_first_query_by_query(photos: Path)
     first, second = (InferenceNetwork(build_backbone("conv4", 32), Preprocessing(32)) for _ in range(2))
     evaluation = prepare(photos)
     start = evaluation.measure(first, with_knn=True)
-    assert start.knn_gain == (0, 0, 0)
+    assert start.knn_gain == Interval(0, 0, 0)
     later = evaluation.measure(second, with_knn=True)
     assert later.knn is not None and start.knn is not None and later.knn_gain is not None
-    assert later.knn_gain[0] == later.knn - start.knn
-    assert later.knn_gain[1] <= later.knn_gain[0] <= later.knn_gain[2]
+    assert later.knn_gain.mean == pytest.approx(later.knn - start.knn)
+    assert later.knn_gain.lower <= later.knn_gain.mean <= later.knn_gain.upper
     # A run that was resumed goes on comparing with the same start.
     resumed = prepare(photos)
     resumed.load_state_dict(evaluation.state_dict())

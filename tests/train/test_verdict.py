@@ -1,11 +1,13 @@
 import dataclasses
 import re
+from collections.abc import Mapping
 from typing import ClassVar
 
 import pytest
 from byol_edge.models.byol import BYOLConfig
 from byol_edge.models.objective import Diagnostic
 from byol_edge.runtime.errors import in_python, name_arguments
+from byol_edge.runtime.interval import Interval
 from byol_edge.runtime.run import Metrics
 from byol_edge.train.config import TrainConfig
 from byol_edge.train.settings import Settings, resolve
@@ -22,7 +24,7 @@ def line(
     knn: float | None = None,
     gain: tuple[float, float] = (0.02, 0.08),
 ) -> Metrics:
-    gains = None if knn is None else (sum(gain) / 2, *gain)
+    gains = None if knn is None else Interval(sum(gain) / 2, *gain)
     diagnostics = {"projection_std": spread, "tau": 0.9}
     return Metrics(epoch, epoch * 10, 1.0, 0.1, diagnostics, rank, std, knn, gains)
 
@@ -107,7 +109,7 @@ def test_the_verdict_names_no_objective():
 
     @dataclasses.dataclass(frozen=True)
     class Other(BYOLConfig):
-        diagnostics: ClassVar[dict[str, Diagnostic]] = {"contrast": Diagnostic("contrast", least=0.5)}
+        diagnostics: ClassVar[Mapping[str, Diagnostic]] = {"contrast": Diagnostic("contrast", least=0.5)}
 
     other = dataclasses.replace(SETTINGS, objective=Other())
     low, high = (Metrics(1, 10, 1.0, 0.1, {"contrast": value}, 140, 0.65) for value in (0.4, 0.6))
