@@ -29,8 +29,8 @@ Source = str | Path | bytes | BinaryIO | Image.Image | Pixels
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF")
 
 # A JPEG is decoded at a half, a quarter or an eighth where that leaves this many times the pixels needed a side. On
-# photographs, embeddings then keep a cosine of .994 or more to those of whole decoding, .9997 in the mean, less than
-# INT8 costs; with once the pixels .939 and .996 (docs/runtime.md).
+# photographs, embeddings then keep a cosine of 0.994 or more to those of whole decoding, 0.9997 in the mean, less than
+# INT8 costs; with once the pixels 0.939 and 0.996 (docs/runtime.md).
 REDUCED_MARGIN = 2
 
 # A lock for every so many PIL images.

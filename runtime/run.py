@@ -218,7 +218,7 @@ class Run:
             raise RunError(f"{file}: cannot be read ({error.strerror})") from error
 
     def append_metrics(self, metrics: Metrics) -> list[Metrics]:
-        """Adds an epoch's line; those of that epoch and later ones, left by a killed run, go. Returns all lines."""
+        """Adds an epoch's line in place of any of that epoch or later, left by a killed run. Returns all lines."""
         history = [*(each for each in self.read_metrics() if each.epoch < metrics.epoch), metrics]
         write_text(self.path / METRICS, "".join(json.dumps(asdict(each)) + "\n" for each in history))
         return history
