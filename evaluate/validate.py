@@ -184,7 +184,7 @@ def _floors(bundle: Bundle) -> dict[str, Callable[[Pixels], Vectors]]:
 
 
 def _shrink(pixels: Pixels) -> Vectors:
-    """Images as vectors of 16 × 16 pixels, centerd on gray: `[N, 768]`."""
+    """Images as vectors of 16 × 16 pixels, centered on gray: `[N, 768]`."""
     small = [Image.fromarray(each).resize((RAW_SIDE, RAW_SIDE), Image.Resampling.BOX) for each in pixels]
     return np.stack([np.asarray(each, np.float32).ravel() - 127.5 for each in small])
 

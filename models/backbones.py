@@ -122,7 +122,8 @@ def _start_gently(backbone: nn.Module) -> None:
 
     BYOL begins by predicting a random network. With batch norm and ReLU after each of many narrow layers, that one
     tells any two views of an image apart (arXiv 1902.08129), and there is little to predict: MobileNetV3-small, after
-    24,000 CIFAR-10 images, had a kNN accuracy of 0.155, untrained 0.183. Started as here, after 20,000, 0.275 and 0.203.
+    24,000 CIFAR-10 images, had a kNN accuracy of 0.155, untrained 0.183. Started as here, after 20,000, 0.275 and
+    0.203.
 
     - A norm before an activation starts with a bias of 1, so that most of what passes is in the linear part.
     - A residual block starts as its skip connection, as timm's ResNets do (arXiv 1706.02677, section 5.1).

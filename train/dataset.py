@@ -41,8 +41,8 @@ class ImageDataset:
 def find_dataset(root: Path, labels: Path | None, evaluation: Path | None, seed: int) -> ImageDataset:
     """The images under `root`, with classes by sub-folder or by the CSV file `labels`.
 
-    The queries are the images under `evaluation`, one folder per class, else a tenth of the labeled images, drawn with the
-    seed and kept from training, at most 1,000. Raises ImageError and UsageError.
+    The queries are the images under `evaluation`, one folder per class, else a tenth of the labeled images, drawn with
+    the seed and kept from training, at most 1,000. Raises ImageError and UsageError.
     """
     paths = find_images(root)
     if evaluation is not None:
