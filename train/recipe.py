@@ -31,8 +31,9 @@ def small() -> Recipe:
 
     Ten minutes on one core of a server CPU, 5,000 CIFAR-10 images at 32 px: kNN accuracy on the 10,000 test images
     0.411 with conv4 (37 epochs), 0.294 with ResNet-18 and its standard stem (9 epochs); means of 3 seeds, all within
-    0.01 (benchmarks/train_accuracy.py). Crops from 0.08, as in the paper, do no better: conv4 0.378, from 0.2 0.381 (10,000
-    images, one seed); on phone photographs of clothes 0.266, from 0.2 0.267 (ResNet-18, 64 px, 3 epochs, 3 seeds).
+    0.01 (benchmarks/train_accuracy.py). Crops from 0.08, as in the paper, do no better: conv4 0.378, from 0.2 0.381
+    (10,000 images, one seed); on phone photographs of clothes 0.266, from 0.2 0.267 (ResNet-18, 64 px, 3 epochs, 3
+    seeds).
     """
     crop = RandomCrop((0.2, 1.0))
     return Recipe((View(crop), View(crop, solarize=0.2)), heads=Heads(hidden=1024))
