@@ -86,7 +86,8 @@ def load_arrays(source: Path | bytes, names: Collection[str] = ()) -> dict[str, 
             with np.load(file, allow_pickle=False) as arrays:
                 return {name: arrays[name] for name in names or arrays.files}
     except Exception as error:  # a damaged file makes zipfile, zlib and numpy raise almost anything
-        raise ValueError(error.strerror if isinstance(error, OSError) and error.strerror else str(error)) from error
+        strerror = error.strerror if isinstance(error, OSError) else None
+        raise ValueError(strerror or str(error) or type(error).__name__) from error
 
 
 def write_text(path: Path, text: str) -> None:

@@ -87,7 +87,7 @@ def read_images(sources: Iterable[Any], preprocessing: Preprocessing, most: int 
     side = preprocessing.image_size
     pixels = [batch.pixels for batch in batches]
     rows = [row for batch in batches for row in batch.rows]
-    end = rows[most] if most is not None and most < len(rows) else float("inf")  # the first one too many
+    end = rows[most - 1] if most and most <= len(rows) else float("inf")  # what comes later was not needed
     return ReadImages(
         rows[:most],
         [source for batch in batches for source in batch.sources][:most],
