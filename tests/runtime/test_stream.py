@@ -142,7 +142,7 @@ def test_an_encoders_stream_gives_what_the_engine_gives_for_each_image(finished_
     paths = find_images(photos)[:20]
     session = onnxruntime.InferenceSession(finished_bundle / "fp32.onnx", providers=["CPUExecutionProvider"])
     pixels = [prepare(path, encoder.preprocessing)[None] for path in paths]
-    expected = np.concatenate([session.run(["embeddings"], {"images": each})[0] for each in pixels])
+    expected = np.concatenate([np.asarray(session.run(["embeddings"], {"images": each})[0]) for each in pixels])
     sources = [*paths[:3], b"broken", *paths[3:]]
     chunks = list(encoder.stream(sources, batch_size=7, workers=3))
     rows = [row for chunk in chunks for row in chunk.rows]
