@@ -3,8 +3,8 @@ from pathlib import Path
 import pytest
 import torch
 from byol_edge.models.backbones import build_backbone
-from byol_edge.runtime.run import EncoderSpec, load_encoder, save_weights, untrained_encoder
 from byol_edge.runtime import Preprocessing, RunError
+from byol_edge.runtime.run import EncoderSpec, load_encoder, save_weights, untrained_encoder
 
 SPEC = EncoderSpec("conv4", "standard", 256, Preprocessing(32))
 
