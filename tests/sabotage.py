@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import onnx
 from byol_edge.export import onnx_format
-from byol_edge.models.weights import save_weights
+from byol_edge.models.weights import serialize_weights
 from byol_edge.runtime.files import sha256
 from byol_edge.runtime.model_file import METADATA_KEY
 from onnx import numpy_helper
@@ -32,7 +32,7 @@ def write_network(bundle: Path, network: nn.Module) -> None:
 
 
 def replace_weights(bundle: Path, backbone: nn.Module) -> None:
-    save_weights(bundle / "encoder.safetensors", backbone)
+    (bundle / "encoder.safetensors").write_bytes(serialize_weights(backbone))
     renew_hash(bundle, "encoder.safetensors")
 
 
