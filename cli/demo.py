@@ -78,7 +78,7 @@ def demo(out: Path, overwrite: bool, as_json: bool) -> None:
     config = TrainConfig("conv4", SIDE, EPOCHS, recipe="glyphs", seed=SEED)
     verdict = pretrain(out / "images" / "train", out / "run", config, evaluation=out / "images" / "test")
     note(str(verdict))
-    export_bundle(out / "run", out / "bundle", ExportConfig(int8=True), note=note)
+    export_bundle(out / "run", out / "bundle", ExportConfig(int8=True))
     note("measuring accuracy on the held-out digits")
     rows, failures = measure(out)
     result = Result(rows, failures, time.monotonic() - start)

@@ -57,7 +57,7 @@ def _inspect_bundle(bundle: Bundle, as_json: bool) -> None:
             "verdict": training["verdict"],
             "made with": ", ".join(f"{name} {number}" for name, number in export["versions"].items()),
             "default": manifest["default"],
-            **{name: f"quantized with {ladder['kept']}" for name, ladder in export.get("ladders", {}).items()},
+            **{name: f"quantized with {search['kept']}" for name, search in export.get("searches", {}).items()},
             "holds": _whose_images(bundle),
         },
     )
@@ -93,7 +93,7 @@ def _whose_images(bundle: Bundle) -> str:
 def _read_measured(bundle: Bundle) -> dict[str, Any]:
     """Speeds on the machine that exported; a bundle is whole without them."""
     try:
-        return json.loads((bundle.path / "measured.json").read_text(encoding="utf-8"))["ms_an_image"]
+        return json.loads((bundle.path / "measured.json").read_text(encoding="utf-8"))["ms_per_image"]
     except (OSError, ValueError, KeyError, TypeError):
         return {}
 
