@@ -1,4 +1,4 @@
-"""How sure a mean is."""
+"""How certain a mean is: the one kind of interval of this project."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ RESAMPLES = 2000
 
 @dataclass(frozen=True)
 class Interval:
-    """A mean and its 95 % interval."""
+    """A mean and its 95% interval."""
 
     mean: float
     lower: float
@@ -20,7 +20,7 @@ class Interval:
 
 
 def bootstrap_interval(values: NDArray[np.float64]) -> Interval:
-    """The mean of independent values and its 95 % percentile interval over 2,000 resamples, always the same ones.
+    """The mean of independent values and its 95% percentile interval over 2,000 resamples, always the same ones.
 
     Of differences of paired values it is a paired interval.
     """

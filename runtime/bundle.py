@@ -12,6 +12,7 @@ from .errors import BundleError, UsageError
 from .files import FolderKind, sha256
 from .model_file import ModelFile, check_format, check_whole, digest, read_metadata
 from .preprocessing import Preprocessing
+from .run import EncoderSpec, Provenance
 
 MANIFEST = "manifest.json"
 GOLDEN = "golden.npz"
@@ -76,6 +77,20 @@ class Bundle:
     @property
     def embedding_size(self) -> int:
         return int(self.manifest["embedding_size"])
+
+    @property
+    def encoder_spec(self) -> EncoderSpec:
+        """The architecture of the encoder that was exported."""
+        network = self.manifest["network"]
+        return EncoderSpec(network["backbone"], network["stem"], self.embedding_size, self.preprocessing)
+
+    @property
+    def provenance(self) -> Provenance:
+        """Where the encoder comes from, as far as the manifest says."""
+        try:
+            return Provenance.from_json(dict(self.manifest["provenance"]["training"]))
+        except (KeyError, TypeError, ValueError):
+            return Provenance()
 
     @property
     def variants(self) -> dict[str, Variant]:
