@@ -1,22 +1,26 @@
-"""`byol-edge demo`: the whole road on images that ship with a dependency."""
+"""`byol-edge demo`: the whole pipeline on images that ship with a dependency."""
 
 from __future__ import annotations
 
 import shutil
 import time
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image
 
 from ..runtime.errors import FidelityError
 from ..runtime.files import FolderKind, check_output, to_json, write_text
-from ..runtime.images import find_images, folder_labels
 from ..runtime.preprocessing import prepare_all
 from .output import megabytes, needs, note, print_json, print_table, say
+
+if TYPE_CHECKING:
+    from ..evaluate.scorer import Accuracy, Score
 
 RESULT = "demo.json"
 DEMO = FolderKind("demo", RESULT, (RESULT, "images", "run", "bundle"))
@@ -31,12 +35,12 @@ MOST_LOSS = 0.005
 
 @dataclass(frozen=True)
 class Row:
-    """A line of the demo's table; None where a figure does not apply. `few_shot` is with its 95 % interval."""
+    """A line of the demo's table; None where a figure does not apply. `few_shot` comes with its 95% interval."""
 
     name: str
     engine: str
     size: int | None
-    ms_an_image: float | None
+    ms_per_image: float | None
     cosine: float | None
     few_shot: float
     few_shot_interval: tuple[float, float]
@@ -45,14 +49,14 @@ class Row:
 
 @dataclass(frozen=True)
 class Result:
-    """What the demo found; `failures` is empty when the road is whole."""
+    """What the demo found; `failures` is empty if it keeps its promises."""
 
     rows: list[Row]
     failures: list[str]
     seconds: float
 
 
-@click.command(short_help="The whole road on handwritten digits, in three minutes, without a network.")
+@click.command(short_help="The whole pipeline on handwritten digits, in three minutes, without a network.")
 @click.option(
     "--out", type=click.Path(path_type=Path), default=Path("byol-edge-demo"), show_default=True, help="Where."
 )
@@ -88,11 +92,11 @@ def demo(out: Path, overwrite: bool, as_json: bool) -> None:
     else:
         print_result(result, out)
     if failures:
-        raise FidelityError(f"the demo's road is broken: {'; '.join(failures)}")
+        raise FidelityError(f"the demo's pipeline is broken: {'; '.join(failures)}")
 
 
 def write_digits(folder: Path) -> None:
-    """Writes scikit-learn's digits as PNGs of 32 px: three quarters to train/, the rest to test/, a folder a class."""
+    """Writes scikit-learn's digits as PNGs of 32 px to train/ (three quarters) and test/, one folder per class."""
     from sklearn.datasets import load_digits
 
     flat, labels = load_digits(return_X_y=True)
@@ -106,79 +110,62 @@ def write_digits(folder: Path) -> None:
 
 def measure(out: Path) -> tuple[list[Row], list[str]]:
     """The table's rows, and what falls short of what the demo promises."""
-    from ..evaluate.reference import load_own_network, load_untrained
-    from ..evaluate.validate import validate
+    from ..evaluate.embedding import embed_everywhere
+    from ..evaluate.knn import few_shot_hits, knn_hits
+    from ..evaluate.scorer import Figure, make_scorer
+    from ..evaluate.validate import Limits, judge
     from ..models.network import embed_pixels
     from ..runtime.bundle import Bundle
-    from ..runtime.encoder import Encoder
+    from ..runtime.run import ENCODER
     from ..runtime.timing import time_in_turn
 
-    bundle = Bundle.open(out / "bundle")
-    validation = validate(bundle.path, out / "images" / "test")
-    paths = find_images(out / "images" / "test")
-    labels = np.array([int(name) for name in folder_labels(paths, out / "images" / "test") or []])
-    pixels = prepare_all(paths, bundle.preprocessing)
-    trained = load_own_network(bundle)
-    encoders = [Encoder(bundle.path, each.name, each.engine) for each in validation.variants]
-    runs = [lambda images: embed_pixels(trained, images), *(encoder.run for encoder in encoders)]
+    embedded = embed_everywhere(Bundle.open(out / "bundle"), out / "images" / "test")
+    bundle, encoders = embedded.bundle, embedded.encoders
+    validation = judge(embedded, Limits())
+    runs = [partial(embed_pixels, embedded.reference.network), *(encoder.run for encoder in encoders)]
     torch_time, *times = (timing.median for timing in time_in_turn(runs, SIDE))
 
+    few_shot = Figure("few_shot", "3-shot", partial(few_shot_hits, shots=SHOTS, draws=DRAWS, seed=SEED))
+    scorer = make_scorer(embedded.of_pytorch, embedded.classes, (few_shot, Figure("knn", "5-NN", knn_hits)))
+    assert scorer is not None
+    raw = prepare_all(embedded.paths, bundle.preprocessing).reshape(len(embedded.paths), -1).astype(np.float32)
     scores = {
-        "raw pixels": score(pixels.reshape(len(pixels), -1).astype(np.float32), labels),
-        "untrained": score(embed_pixels(load_untrained(bundle), pixels), labels),
-        "PyTorch": score(embed_pixels(trained, pixels), labels),
-        **{f"{each.variant} {each.engine}": score(each.run(pixels), labels) for each in encoders},
+        "raw pixels": scorer.score(raw),
+        "untrained": scorer.score(embedded.of_floors["untrained"]),
+        "PyTorch": scorer.accuracy,
     }
-    weights = bundle.manifest["files"]["encoder.safetensors"]["size"]
+    weights = bundle.manifest["files"][ENCODER]["size"]
     rows = [
-        make_row("raw pixels", "–", None, None, None, scores["raw pixels"]),
-        make_row("untrained", "PyTorch", None, None, None, scores["untrained"]),
-        make_row("PyTorch", "eager", weights, torch_time, None, scores["PyTorch"]),
+        _make_row("raw pixels", "–", None, None, None, scores["raw pixels"]),
+        _make_row("untrained", "PyTorch", None, None, None, scores["untrained"]),
+        _make_row("PyTorch", "eager", weights, torch_time, None, scores["PyTorch"]),
     ]
-    for each, ms in zip(validation.variants, times, strict=True):
+    for each, vectors, ms in zip(validation.variants, embedded.of_variants, times, strict=True):
+        its = scores[f"{each.name} {each.engine}"] = scorer.score(vectors)
         size = bundle.size(bundle.variants[each.name])
-        its = scores[f"{each.name} {each.engine}"]
-        rows.append(make_row(each.name, each.engine, size, ms, each.fidelity.cosine_mean, its))
-    return rows, [*validation.failures, *find_failures(scores)]
+        rows.append(_make_row(each.name, each.engine, size, ms, each.fidelity.cosine_mean, its))
+    return rows, [*validation.failures, *find_failures({name: each.scores for name, each in scores.items()})]
 
 
-@dataclass(frozen=True)
-class Score:
-    """Accuracy of vectors: 3-shot a draw, leave-one-out 5-NN an image."""
-
-    few_shot: NDArray[np.float64]
-    knn: NDArray[np.float64]
+def _make_row(name: str, engine: str, size: int | None, ms: float | None, cosine: float | None, of: Accuracy) -> Row:
+    few_shot, knn = of.scores["few_shot"].value, of.scores["knn"].value
+    return Row(name, engine, size, ms, cosine, few_shot.mean, (few_shot.lower, few_shot.upper), knn.mean)
 
 
-def score(vectors: NDArray[np.float32], labels: NDArray[np.intp]) -> Score:
-    """The draws are the same for all vectors, so that scores can be compared draw by draw."""
-    from ..evaluate.accuracy import few_shot_hits
-    from ..evaluate.knn import knn_hits
+def find_failures(scores: Mapping[str, Mapping[str, Score]]) -> list[str]:
+    """What falls short: training that gains too little, an INT8 variant that loses too much.
 
-    return Score(few_shot_hits(vectors, labels, SHOTS, DRAWS, SEED), knn_hits(vectors, labels))
-
-
-def make_row(name: str, engine: str, size: int | None, ms: float | None, cosine: float | None, of: Score) -> Row:
-    from ..evaluate.intervals import bootstrap_interval
-
-    few_shot = bootstrap_interval(of.few_shot)
-    interval = (few_shot.lower, few_shot.upper)
-    return Row(name, engine, size, ms, cosine, few_shot.mean, interval, float(of.knn.mean()))
-
-
-def find_failures(scores: dict[str, Score]) -> list[str]:
-    """What falls short: training that gains too little, an INT8 variant that loses too much."""
-    from ..evaluate.intervals import bootstrap_interval
-
+    `scores`: the figures "few_shot" and "knn" of each row of the table.
+    """
     failures = []
     for floor in ("raw pixels", "untrained"):
-        gain = float(scores["PyTorch"].few_shot.mean() - scores[floor].few_shot.mean())
+        gain = scores["PyTorch"]["few_shot"].value.mean - scores[floor]["few_shot"].value.mean
         if not gain >= LEAST_GAIN:
             failures.append(f"3-shot accuracy of the trained encoder is {gain:+.3f} to {floor}, needs {LEAST_GAIN:+}")
     for name in (name for name in scores if name.startswith("int8")):
-        for what in ("few_shot", "knn"):
-            change = bootstrap_interval(getattr(scores[name], what) - getattr(scores["PyTorch"], what))
-            if change.mean < -MOST_LOSS and change.upper < 0:
+        for what, score in scores[name].items():
+            change = score.change
+            if change and change.mean < -MOST_LOSS and change.upper < 0:
                 failures.append(f"{name} loses {-change.mean:.3f} of PyTorch's {what} accuracy, may lose {MOST_LOSS}")
     return failures
 
@@ -189,7 +176,7 @@ def print_result(result: Result, out: Path) -> None:
             row.name,
             row.engine,
             "" if row.size is None else megabytes(row.size),
-            "" if row.ms_an_image is None else f"{row.ms_an_image:.2f}",
+            "" if row.ms_per_image is None else f"{row.ms_per_image:.2f}",
             "" if row.cosine is None else f"{row.cosine:.5f}",
             f"{row.few_shot:.3f} ± {row.few_shot - row.few_shot_interval[0]:.3f}",
             f"{row.knn:.3f}",
@@ -200,9 +187,9 @@ def print_result(result: Result, out: Path) -> None:
     say("")
     print_table("Accuracy on handwritten digits that training has not seen, 32 px:", columns, rows, left=2)
     say(
-        "\ncosine: to PyTorch's embeddings, mean. 3-shot: 1-NN from three labeled images a\n"
+        "\ncosine: to PyTorch's embeddings, mean. 3-shot: 1-NN from three labeled images per\n"
         f"class, mean of {DRAWS} draws with its 95 % interval. 5-NN: leave one out.\n"
-        f"The whole road took {result.seconds:.0f} s and lies in {out}.\n"
+        f"The whole pipeline took {result.seconds:.0f} s and lies in {out}.\n"
         "\nThe same for a folder of your own images:\n\n"
         "    byol-edge train IMAGES --out runs/mine\n"
         "    byol-edge export runs/mine --int8 --out bundles/mine\n"

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import click
 
-from ..runtime.bundle import GOLDEN, MANIFEST, Bundle
+from ..runtime.bundle import GOLDEN, MANIFEST, Bundle, Variant
 from ..runtime.encoder import Encoder
 from ..runtime.errors import ByolEdgeError, UsageError
+from ..runtime.run import ENCODER, Run
 from ..runtime.vectors import load_vectors
 from .output import megabytes, print_json, print_table, say, share
+
+MISSING = "–"
 
 
 @click.command(short_help="Say what a run, bundle, model file or file of vectors is.")
@@ -28,8 +33,8 @@ def inspect(path: Path, as_json: bool) -> None:
     try:
         if (path / MANIFEST).exists():
             _inspect_bundle(Bundle.open(path), as_json)
-        elif (path / "config.json").exists():
-            _inspect_run(path, as_json)
+        elif Run(path).exists:
+            _inspect_run(Run(path), as_json)
         elif path.suffix == ".onnx":
             _inspect_model(path, as_json)
         elif path.suffix in (".npz", ".parquet"):
@@ -44,48 +49,50 @@ def _inspect_bundle(bundle: Bundle, as_json: bool) -> None:
     if as_json:
         print_json(bundle.manifest)
         return
-    manifest = bundle.manifest
-    training, export = manifest["provenance"]["training"], manifest["provenance"]["export"]
+    trained = bundle.provenance
+    exported = _table(_table(bundle.manifest, "provenance"), "export")
+    searches = _table(exported, "searches")
     _say_pairs(
         f"bundle {bundle.path}",
         {
-            "network": f"{manifest['network']['backbone']}, {manifest['network']['stem']} stem",
+            "network": f"{bundle.encoder_spec.backbone}, {bundle.encoder_spec.stem} stem",
             "embedding": f"{bundle.embedding_size} numbers, unit length",
             "input": f"uint8 [N, {bundle.preprocessing.image_size}, {bundle.preprocessing.image_size}, 3], RGB",
-            "trained": f"{training['epoch']} of {training['epochs']} epochs, recipe {training['recipe']}, "
-            f"{training['network']} network, seed {training['seed']}",
-            "verdict": training["verdict"],
-            "made with": ", ".join(f"{name} {number}" for name, number in export["versions"].items()),
-            "default": manifest["default"],
-            **{name: f"quantized with {search['kept']}" for name, search in export.get("searches", {}).items()},
+            "trained": f"{_show(trained.epoch)} of {_show(trained.epochs)} epochs, recipe {_show(trained.recipe)}, "
+            f"{_show(trained.network)} network, seed {_show(trained.seed)}",
+            "verdict": _show(trained.verdict),
+            "made with": _list_versions(exported),
+            "default": bundle.default.name,
+            **{name: f"quantized with {_show(_table(searches, name).get('kept'))}" for name in searches},
             "holds": _whose_images(bundle),
         },
     )
     measured = _read_measured(bundle)
-    rows = []
-    for name, variant in bundle.variants.items():
-        fidelity = manifest["variants"][name]["fidelity"]
-        speed = measured.get(name)
-        rows.append(
-            (
-                name,
-                megabytes(bundle.size(variant)),
-                f"{fidelity['cosine_mean']:.5f}",
-                share(fidelity["overlap"]),
-                "passed" if variant.passes else "missed",
-                f"{speed['median']:.2f}" if speed else "–",
-                "yes" if bundle.holds(variant) else "no",
-                bundle.digest(variant),
-            )
-        )
+    rows = [_describe_variant(bundle, each, measured.get(name)) for name, each in bundle.variants.items()]
     columns = ("variant", "size", "cosine", "overlap@10", "gates", "ms/image", "files here", "id")
     print_table("against PyTorch, and speed, as measured at export:", columns, rows)
+
+
+def _describe_variant(bundle: Bundle, variant: Variant, speed: Mapping[str, Any] | None) -> tuple[str, ...]:
+    fidelity = _table(bundle.manifest["variants"][variant.name], "fidelity")
+    cosine = fidelity.get("cosine_mean")
+    return (
+        variant.name,
+        megabytes(bundle.size(variant)),
+        MISSING if cosine is None else f"{cosine:.5f}",
+        share(fidelity.get("overlap")),
+        "passed" if variant.passes else "missed",
+        f"{speed['median']:.2f}" if speed else MISSING,
+        "yes" if bundle.holds(variant) else "no",
+        bundle.digest(variant),
+    )
 
 
 def _whose_images(bundle: Bundle) -> str:
     if not (bundle.path / GOLDEN).exists():
         return "no reference images (golden.npz is not here)"
-    if bundle.manifest["provenance"]["export"].get("reference_images") == "synthetic":
+    exported = _table(_table(bundle.manifest, "provenance"), "export")
+    if exported.get("reference_images") == "synthetic":
         return "drawn reference images (golden.npz), none of a user's"
     return "16 of the user's images or fewer, at model size, as reference (golden.npz)"
 
@@ -98,28 +105,32 @@ def _read_measured(bundle: Bundle) -> dict[str, Any]:
         return {}
 
 
-def _inspect_run(path: Path, as_json: bool) -> None:
-    config = json.loads((path / "config.json").read_text(encoding="utf-8"))
-    metrics = path / "metrics.jsonl"
-    epochs = [json.loads(line) for line in metrics.read_text().splitlines()] if metrics.exists() else []
-    settings, images = config["settings"], config["images"]
+def _inspect_run(run: Run, as_json: bool) -> None:
+    config, epochs = run.read_config(), run.read_metrics()
+    encoder = run.read_encoder() if (run.path / ENCODER).exists() else None
     if as_json:
-        print_json({**config, "epochs": epochs})
+        described = {**encoder.spec.to_json(), "provenance": encoder.provenance.to_json()} if encoder else None
+        verdict = encoder.provenance.verdict if encoder else None
+        history = [asdict(each) for each in epochs]
+        print_json({"kind": "run", **config, "epochs": history, "verdict": verdict, "encoder": described})
         return
-    last = epochs[-1] if epochs and epochs[-1]["epoch"] else None  # epoch 0 is the untrained network
-    encoder = path / "encoder.json"
-    verdict = json.loads(encoder.read_text(encoding="utf-8"))["provenance"]["verdict"] if encoder.exists() else "–"
+    settings, plan = config["settings"], _table(config["settings"], "plan")
+    last = epochs[-1] if epochs and epochs[-1].epoch else None  # epoch 0 is the untrained network
+    loss = MISSING if last is None or last.loss is None else f"{last.loss:.3f}"
+    rate = plan.get("learning_rate")
     _say_pairs(
-        f"run {path}",
+        f"run {run.path}",
         {
-            "images": str(images["count"]),
-            "network": f"{settings['backbone']}, {settings['stem']} stem, {settings['image_size']} px",
-            "recipe": f"{settings['recipe']}, batches of {settings['batch_size']}, {settings['optimizer']} at "
-            f"{settings['learning_rate']:.2g}, seed {settings['seed']}",
-            "epochs": f"{last['epoch'] if last else 0} of {settings['epochs']}",
-            "last epoch": f"loss {last['loss']:.3f}, rank {last['rank']:.0f}" if last else "none finished",
-            "verdict": verdict,
-            "made with": ", ".join(f"{name} {number}" for name, number in config["versions"].items()),
+            "images": _show(config["images"].get("count")),
+            "network": f"{_show(settings.get('backbone'))}, {_show(settings.get('stem'))} stem, "
+            f"{_show(settings.get('image_size'))} px",
+            "recipe": f"{_show(settings.get('recipe'))}, batches of {_show(plan.get('batch_size'))}, "
+            f"{_show(settings.get('optimizer'))} at {MISSING if rate is None else f'{rate:.2g}'}, "
+            f"seed {_show(settings.get('seed'))}",
+            "epochs": f"{last.epoch if last else 0} of {_show(plan.get('epochs'))}",
+            "last epoch": f"loss {loss}, rank {last.rank:.0f}" if last else "none finished",
+            "verdict": _show(encoder.provenance.verdict if encoder else None),
+            "made with": _list_versions(config),
         },
     )
 
@@ -165,3 +176,16 @@ def _say_pairs(title: str, pairs: dict[str, str]) -> None:
     say(title)
     for name, value in pairs.items():
         say(f"  {name:<12}{value}")
+
+
+def _show(value: object) -> str:
+    return MISSING if value is None else str(value)
+
+
+def _table(content: Mapping[str, Any], name: str) -> dict[str, Any]:
+    """What JSON holds under a name; empty where that is missing."""
+    return dict(content.get(name) or {})
+
+
+def _list_versions(content: Mapping[str, Any]) -> str:
+    return ", ".join(f"{name} {number}" for name, number in _table(content, "versions").items()) or MISSING

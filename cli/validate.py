@@ -13,12 +13,12 @@ import click
 from ..runtime.errors import FidelityError, UsageError
 from ..runtime.files import write_text
 from ..runtime.vectors import VectorComparison, compare_vector_files
-from .output import Bar, count, needs, note, print_json, print_table, say, share
+from .output import count, needs, note, print_json, print_table, say, share
 
 if TYPE_CHECKING:
-    from ..evaluate.intervals import Interval
     from ..evaluate.layers import Layer
-    from ..evaluate.validate import Accuracy, Validation
+    from ..evaluate.scorer import Accuracy
+    from ..evaluate.validate import Validation
 
 SHARE = click.FloatRange(0, 1)
 
@@ -64,8 +64,8 @@ def validate(
     """Compare every variant of BUNDLE, on every engine, with PyTorch on the images under --data; exit 1 when a gate
     fails.
 
-    Where --data has a sub-folder a class, or with --labels, accuracy is compared too, and put beside the untrained
-    network and raw pixels.
+    Where --data has one sub-folder per class, or with --labels, accuracy is compared too, and shown next to the
+    untrained network and raw pixels.
 
     Example: byol-edge validate bundles/photos --data photos/test
 
@@ -86,13 +86,12 @@ def validate(
         from ..evaluate.validate import Limits
         from ..evaluate.validate import validate as run_validation
     limits = Limits(min_cosine, min_overlap, max_accuracy_drop)
-    with Bar("validating", 0) as bar:
-        result = run_validation(bundle, data, variant, labels, against, limits, bar.update)
-    by_layer = measure_layers(bundle, data, variant) if layers else {}
+    result = run_validation(bundle, data, variant=variant, labels=labels, against=against, limits=limits)
+    by_layer = measure_layers(bundle, data, variant=variant) if layers else {}
     picture = bundle.resolve().with_name(bundle.resolve().name + ".report") / "layers.png"
     if as_json:
         layers_as_json = {name: [asdict(layer) for layer in found] for name, found in by_layer.items()}
-        print_json({**asdict(result), "failures": result.failures, "layers": layers_as_json})
+        print_json({**result.to_json(), "layers": layers_as_json})
     else:
         print_validation(result, bundle)
         print_layers(by_layer)
@@ -107,9 +106,7 @@ def validate(
 
 
 def print_validation(result: Validation, bundle: Path) -> None:
-    """What was left out, then fidelity, then accuracy with its floors."""
-    for message in result.unreadable:
-        note(f"left out: {message}")
+    """Fidelity, then accuracy with its floors."""
     if result.difference:
         say(f"Note: {result.difference}.")
     rows = [
@@ -140,35 +137,33 @@ def print_validation(result: Validation, bundle: Path) -> None:
 
 
 def _print_accuracy(result: Validation) -> None:
+    from ..evaluate.scorer import FIGURES
+
     assert result.accuracy is not None
     # A threshold on PyTorch's cosines means nothing to another space's.
-    rows = [(name, "", *_score(each)[:-2], "", "") for name, each in result.floors.items()]
-    rows += [("PyTorch", "", *_score(result.accuracy))]
-    rows += [(each.name, each.engine, *_score(each.accuracy)) for each in result.variants if each.accuracy]
-    columns = ("", "", "5-NN", "change", "probe", "change", "same/other", "false", "missed")
+    rows = [(name, "", *_score_cells(each)[:-2], "", "") for name, each in result.floors.items()]
+    rows += [("PyTorch", "", *_score_cells(result.accuracy))]
+    rows += [(each.name, each.engine, *_score_cells(each.accuracy)) for each in result.variants if each.accuracy]
+    titles = [title for figure in FIGURES for title in (figure.title, "change")]
     say("")
+    columns = ("", "", *titles, "same/other", "false", "missed")
     print_table("Accuracy, and its change to PyTorch with a 95 % interval:", columns, rows, left=2)
 
 
-def _score(accuracy: Accuracy) -> tuple[str, ...]:
+def _score_cells(accuracy: Accuracy) -> tuple[str, ...]:
+    from ..evaluate.scorer import FIGURES
+
+    cells = []
+    for score in (accuracy.scores.get(figure.name) for figure in FIGURES):
+        change = score.change if score else None
+        cells += [share(score.value.mean if score else None)]
+        cells += [f"{change.lower:+.3f}…{change.upper:+.3f}" if change else ""]
     pairs = accuracy.verification
-    return (
-        share(accuracy.knn),
-        _change(accuracy.knn_change),
-        share(accuracy.probe),
-        _change(accuracy.probe_change),
-        share(pairs.auc),
-        share(pairs.false_matches),
-        share(pairs.misses),
-    )
-
-
-def _change(interval: Interval | None) -> str:
-    return "" if interval is None else f"{interval.lower:+.3f}…{interval.upper:+.3f}"
+    return (*cells, share(pairs.auc), share(pairs.false_matches), share(pairs.misses))
 
 
 def print_layers(measured: dict[str, list[Layer]]) -> None:
-    """Signal to noise after each layer, a column a variant; nothing where none was measured."""
+    """Signal to noise after each layer, one column per variant; nothing where none was measured."""
     if not measured:
         return
     ratios = {name: {layer.name: layer.signal_to_noise for layer in layers} for name, layers in measured.items()}
@@ -185,7 +180,7 @@ def _decibels(ratio: float | None) -> str:
 
 
 def to_junit(result: Validation, bundle: Path) -> str:
-    """A test case a variant and engine, and one for what is the same for all of them."""
+    """One test case per variant and engine, and one for what is the same for all of them."""
     cases = [("weights and decoding", result.around, None)]
     cases += [(f"{each.name} on {each.engine}", each.failures, each.cause) for each in result.variants]
     suite = ElementTree.Element(

@@ -8,9 +8,8 @@ from dataclasses import replace
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
-from ..models.network import InferenceNetwork
+from ..models.network import InferenceNetwork, embed_pixels
 from ..models.tracing import trace
 from ..runtime.bundle import Bundle, Variant
 from ..runtime.fidelity import Vectors, cosines
@@ -38,14 +37,14 @@ def find_cause(
     `pixels`: uint8 `[N, H, W, 3]`, one batch, the N images not alike. `moved`: nor does it give what it gave at export.
     """
     found = run(pixels)
-    expected = _embed(network, pixels)
+    expected = embed_pixels(network, pixels)
     finite = np.isfinite(found).all(1)
     if not finite.all():
         rows = ", ".join(str(row) for row in np.flatnonzero(~finite)[:5])
         return f"row {rows} of a batch of {len(found)} is not finite: an overflow, or a fault of the engine's"
     apart = 1 - cosines(expected, found)
     lengths = np.linalg.norm(found, axis=1)
-    if np.abs(lengths - 1).max() > 0.02 and apart.max() < 1e-3:  # bf16 alone makes .004
+    if np.abs(lengths - 1).max() > 0.02 and apart.max() < 1e-3:  # bf16 alone makes 0.004
         return f"directions are right, lengths are not (mean {lengths.mean():.3g}): the graph's last step is missing"
     order = (found @ expected.T).argmax(1)
     if sorted(order) == list(range(len(found))) and (order != np.arange(len(found))).any():
@@ -61,7 +60,7 @@ def find_cause(
     if left[cause] < (1 - SHARE_EXPLAINED) * apart.mean():
         return cause
     if variant.precision != "fp32" and not moved:
-        return "quantization itself: the variant gives what it gave at export; --layers shows where"
+        return "quantization itself: the variant gives what it gave at export; a comparison by layer shows where"
     layers = compare_layers(trace(network).model, bundle.model(variant).bytes, pixels[:FEW])
     place = locate_departure(layers, quantized=variant.precision != "fp32")
     if place == FILE_IS_RIGHT and _is_as_far_as_bf16(network, pixels, expected, apart):
@@ -72,21 +71,21 @@ def find_cause(
 def _mistakes(network: InferenceNetwork, preprocessing: Preprocessing, pixels: Pixels) -> Iterator[tuple[str, Vectors]]:
     """What PyTorch gives with each mistake made."""
     mean, std = preprocessing.mean, preprocessing.std
-    yield "red and blue are swapped", _embed(network, pixels[..., ::-1])
-    yield "images are mirrored", _embed(network, pixels[:, :, ::-1])
+    yield "red and blue are swapped", embed_pixels(network, pixels[..., ::-1])
+    yield "images are mirrored", embed_pixels(network, pixels[:, :, ::-1])
     yield (
         "red and blue are swapped after mean and standard deviation are applied",
-        _embed(InferenceNetwork(network.backbone, _reverse(preprocessing), network.tail), pixels[..., ::-1]),
+        embed_pixels(InferenceNetwork(network.backbone, _reverse(preprocessing), network.tail), pixels[..., ::-1]),
     )
     half = (0.5, 0.5, 0.5)
     for cause, wrong in (
-        ("mean and standard deviation are .5, not the bundle's", replace(preprocessing, mean=half, std=half)),
+        ("mean and standard deviation are 0.5, not the bundle's", replace(preprocessing, mean=half, std=half)),
         ("mean and standard deviation are swapped", replace(preprocessing, mean=std, std=mean)),
         ("mean and standard deviation are left out", replace(preprocessing, mean=(0, 0, 0), std=(1, 1, 1))),
         ("mean and standard deviation are in the order of blue, green, red", _reverse(preprocessing)),
     ):
-        yield cause, _embed(InferenceNetwork(network.backbone, wrong, network.tail), pixels)
-    yield "height and width are swapped", _embed(network, pixels.swapaxes(1, 2))
+        yield cause, embed_pixels(InferenceNetwork(network.backbone, wrong, network.tail), pixels)
+    yield "height and width are swapped", embed_pixels(network, pixels.swapaxes(1, 2))
 
 
 def _reverse(preprocessing: Preprocessing) -> Preprocessing:
@@ -99,12 +98,6 @@ def _is_as_far_as_bf16(
 ) -> bool:
     """Whether a difference is small, and of the size that bf16 makes; its sign depends on the engine."""
     with torch.autocast("cpu", torch.bfloat16):
-        in_bf16 = _embed(network, pixels)
+        in_bf16 = embed_pixels(network, pixels)
     usual = (1 - cosines(expected, in_bf16)).mean()
     return bool(usual / 30 < apart.mean() < 3 * usual)
-
-
-@torch.no_grad()
-def _embed(network: InferenceNetwork, pixels: Pixels) -> Vectors:
-    vectors: Tensor = network(torch.from_numpy(np.ascontiguousarray(pixels)))
-    return vectors.float().numpy()

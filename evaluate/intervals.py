@@ -1,4 +1,4 @@
-"""How sure a mean is."""
+"""How certain a mean is: the one kind of interval of this project."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ RESAMPLES = 2000
 
 
 def bootstrap_interval(values: NDArray[np.float64]) -> Interval:
-    """The mean of independent values and its 95 % percentile interval over 2,000 resamples, always the same ones.
+    """The mean of independent values and its 95% percentile interval over 2,000 resamples, always the same ones.
 
     Of differences of paired values it is a paired interval.
     """

@@ -1,11 +1,11 @@
-"""Accuracy of k nearest neighbors by cosine: one vote, and the two protocols that use it."""
+"""Accuracy of nearest neighbors by cosine: one vote, and the protocols that use it."""
 
 from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ..runtime.fidelity import Vectors, nearest
+from ..runtime.fidelity import Vectors, nearest, unit_rows
 
 Hits = NDArray[np.float64]
 Labels = NDArray[np.intp]
@@ -23,6 +23,23 @@ def knn_hits(vectors: Vectors, labels: Labels, neighbors: int = 5) -> Hits:
     """
     found = nearest(vectors, min(neighbors, len(vectors) - 1))
     return (vote(labels[found], np.ones(found.shape)) == labels).astype(np.float64)
+
+
+def few_shot_hits(vectors: Vectors, labels: Labels, shots: int, draws: int, seed: int) -> Hits:
+    """Accuracy of 1-NN from `shots` labeled rows per class, all others classified: one value per draw.
+
+    The draws are the same for all vectors of the same labels.
+    """
+    unit = unit_rows(vectors)
+    rng = np.random.default_rng(seed)
+    rows = [np.flatnonzero(labels == label) for label in np.unique(labels)]
+    accuracies = np.empty(draws)
+    for draw in range(draws):
+        support = np.concatenate([rng.choice(each, shots, replace=False) for each in rows])
+        query = np.setdiff1d(np.arange(len(labels)), support)
+        found = labels[support][(unit[query] @ unit[support].T).argmax(1)]
+        accuracies[draw] = (found == labels[query]).mean()
+    return accuracies
 
 
 def knn_classes(bank: Vectors, labels: Labels, queries: Vectors) -> Labels:

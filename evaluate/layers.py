@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import onnx
-import onnxruntime
 from numpy.typing import NDArray
 
 from ..models.tracing import WEIGHTED, trace
 from ..runtime.backend import ModelBytes
 from ..runtime.bundle import Bundle
-from ..runtime.openvino_backend import import_openvino, shared_core
 from ..runtime.preprocessing import Pixels
 from ..runtime.reading import draw_images
 from .reference import load_own_network
+from .taps import END, tap
 
 # Enough images: each ratio is a mean over all of a layer's activations, and moves little with more.
 IMAGES = 32
@@ -26,10 +24,7 @@ IMAGES = 32
 MERGED = ("Relu", "Clip")
 # A float32 layer is right above this many dB: rounding alone leaves about 120.
 RIGHT = 60.0
-END = "embeddings"
 FILE_IS_RIGHT = "the file is right where its layers are read one by one: the engine computes otherwise"
-
-Read = Callable[[Pixels], Sequence[Any]]
 
 
 @dataclass(frozen=True)
@@ -51,13 +46,13 @@ class Layer:
         return self.scale / max(noise - 1 + 2 * self.scale, 1e-12) ** 0.5
 
 
-def measure_layers(path: Path, data: Path, variant: str | None = None) -> dict[str, list[Layer]]:
+def measure_layers(path: str | Path, data: str | Path, *, variant: str | None = None) -> dict[str, list[Layer]]:
     """The layers, in the network's order, of each variant of a bundle that is here, or of those meant by `variant`.
 
     Measured on 32 of the images under `data`. Raises BundleError, EngineError, ImageError, UsageError.
     """
     bundle = Bundle.open(path)
-    pixels = draw_images(data, bundle.preprocessing, IMAGES)
+    pixels = draw_images(Path(data), bundle.preprocessing, IMAGES)
     model = trace(load_own_network(bundle)).model
     return {each.name: compare_layers(model, bundle.model(each).bytes, pixels) for each in bundle.choose(variant)}
 
@@ -65,20 +60,19 @@ def measure_layers(path: Path, data: Path, variant: str | None = None) -> dict[s
 def compare_layers(model: onnx.ModelProto, source: ModelBytes, pixels: Pixels) -> list[Layer]:
     """A variant's layers beside those of the network as it was traced, on `pixels` uint8 `[N, H, W, 3]`.
 
-    Layers are known by their names: one that the variant
-    lacks, or has in another shape, is left out. The embeddings are the last.
+    Layers are known by their names: one that the variant lacks, or has in another shape, is left out. The embeddings
+    are the last.
     """
     following = {node.input[0]: node.name for node in model.graph.node if node.op_type in MERGED}
     weighted = {node.name: following.get(node.output[0]) for node in model.graph.node if node.op_type in WEIGHTED}
-    tap = TAPS[source.format]
-    found, read = tap(source, {*weighted, *filter(None, weighted.values())})
+    found = tap(source, {*weighted, *filter(None, weighted.values())})
     # An activation that is not in the file was merged into its layer, whose values are then those after it.
-    beside = {name: after if after and after not in found else name for name, after in weighted.items()}
-    layers = [name for name in weighted if name in found] + [END]
-    known, expect = _tap_onnx(ModelBytes("onnx", (model.SerializeToString(),)), set(beside.values()))
+    beside = {name: after if after and after not in found.names else name for name, after in weighted.items()}
+    layers = [name for name in weighted if name in found.names] + [END]
+    known = tap(ModelBytes("onnx", (model.SerializeToString(),)), set(beside.values()))
     sums: dict[str, NDArray[np.float64]] = {}
     for image in pixels[:, None]:  # one by one: all activations of a batch take gigabytes
-        expected, values = dict(zip(known, expect(image), strict=True)), dict(zip(found, read(image), strict=True))
+        expected, values = (dict(zip(each.names, each.read(image), strict=True)) for each in (known, found))
         for name in layers:
             x, y = expected[beside.get(name, END)].astype(np.float64), values[name].astype(np.float64)
             if x.shape == y.shape:
@@ -120,36 +114,3 @@ def _describe_scale(layer: Layer) -> str:
     if abs(layer.scale - 1) < 0.1 or layer.correlation < 0.8:
         return ""
     return f", where values are {layer.scale:.2f} times PyTorch's"
-
-
-def _tap_onnx(source: ModelBytes, names: Collection[str]) -> tuple[list[str], Read]:
-    """The nodes that the model has, its embeddings first, and what reads the values after these, in that order."""
-    model = onnx.load_from_string(source.parts[0])
-    rounded = {node.input[0]: node.output[0] for node in model.graph.node if node.op_type == "QuantizeLinear"}
-    restored = {node.input[0]: node.output[0] for node in model.graph.node if node.op_type == "DequantizeLinear"}
-    outputs = {node.name: node.output[0] for node in model.graph.node if node.name in names}
-    tapped = [restored.get(rounded.get(output, ""), output) for output in outputs.values()]
-    model.graph.output.extend(onnx.ValueInfoProto(name=output) for output in tapped)
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3
-    session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
-    return [END, *outputs], lambda pixels: session.run([END, *tapped], {"images": pixels})
-
-
-def _tap_openvino(source: ModelBytes, names: Collection[str]) -> tuple[list[str], Read]:
-    """The same for an IR."""
-    openvino = import_openvino()
-    model = shared_core().read_model(source.parts[0], openvino.Tensor(np.frombuffer(source.parts[1], np.uint8)))
-    operations = {each.get_friendly_name(): each for each in model.get_ordered_ops()}
-    outputs = {name: each.output(0) for name, each in operations.items() if name in names}
-    tapped = []
-    for output in outputs.values():
-        followers = [each.get_node() for each in output.get_target_inputs()]
-        tapped += [next((each.output(0) for each in followers if each.get_type_name() == "FakeQuantize"), output)]
-    model.add_outputs(tapped)
-    model.reshape([1, *list(model.input(0).partial_shape)[1:]])
-    compiled = shared_core().compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
-    return [END, *outputs], lambda pixels: list(compiled([pixels]).values())
-
-
-TAPS = {"onnx": _tap_onnx, "xml": _tap_openvino}

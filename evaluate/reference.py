@@ -13,17 +13,21 @@ from ..models.initial import load_initial
 from ..models.network import InferenceNetwork
 from ..models.weights import load_encoder, load_network, serialize_weights, untrained_encoder
 from ..runtime.bundle import MANIFEST, Bundle
-from ..runtime.errors import BundleError, UsageError
+from ..runtime.errors import BundleError, RunError, UsageError
 from ..runtime.files import sha256
-from ..runtime.run import ENCODER, EncoderSpec, Provenance, Run
+from ..runtime.run import ENCODER, EncoderSpec, Run
 
 
 @dataclass(frozen=True)
 class Reference:
-    """PyTorch, eager, FP32. `difference`: how its weights are not the bundle's own, empty if they are."""
+    """PyTorch, eager, FP32. `difference`: how its weights, those of `against`, are not the bundle's; empty if they are.
+
+    `against`: None for the bundle's own weights.
+    """
 
     network: InferenceNetwork
-    difference: str
+    difference: str = ""
+    against: Path | None = None
 
 
 def load_reference(bundle: Bundle, against: Path | None = None) -> Reference:
@@ -33,47 +37,37 @@ def load_reference(bundle: Bundle, against: Path | None = None) -> Reference:
     """
     own = load_own_network(bundle)
     if against is None:
-        return Reference(own, "")
-    spec = encoder_spec(bundle)
+        return Reference(own)
+    spec = bundle.encoder_spec
     run = Run(against)
     if run.exists:
         trained = run.read_encoder()
-        other = trained.spec
-        if (other.backbone, other.stem) != (spec.backbone, spec.stem):
-            raise UsageError(f"{against}: a {other.backbone}, where {bundle.path} is of a {spec.backbone}")
+        if _name(trained.spec) != _name(spec):
+            what = f"a {_name(trained.spec)}, where {bundle.path} is of a {_name(spec)}"
+            raise UsageError(f"{{against}}: {what}", against=against)
         backbone = load_encoder(trained.weights, spec, str(against / ENCODER))
     else:
         backbone = build_backbone(spec.backbone, spec.preprocessing.image_size, spec.stem)
         load_initial(str(against), backbone, spec.backbone)
     network = InferenceNetwork(backbone, bundle.preprocessing, own.tail)
-    return Reference(network, _describe_difference(bundle, own, network, against))
+    return Reference(network, _describe_difference(bundle, own, network, against), against)
 
 
 def load_own_network(bundle: Bundle) -> InferenceNetwork:
     """The bundle's own weights in the architecture that its manifest names, eager, FP32."""
-    return load_network(bundle.read(ENCODER), encoder_spec(bundle), str(bundle.path / ENCODER))
+    return load_network(bundle.read(ENCODER), bundle.encoder_spec, str(bundle.path / ENCODER))
 
 
 def load_untrained(bundle: Bundle) -> InferenceNetwork:
     """The bundle's architecture with the weights that its run started from."""
-    seed = provenance(bundle).seed
+    seed = bundle.provenance.seed
     if seed is None:
         raise BundleError(f"{bundle.path / MANIFEST}: does not say which seed the run started from")
-    return InferenceNetwork(untrained_encoder(encoder_spec(bundle), seed), bundle.preprocessing)
+    return InferenceNetwork(untrained_encoder(bundle.encoder_spec, seed), bundle.preprocessing)
 
 
-def provenance(bundle: Bundle) -> Provenance:
-    """Where the bundle's encoder comes from, as far as its manifest says."""
-    try:
-        return Provenance.from_json(dict(bundle.manifest["provenance"]["training"]))
-    except (KeyError, TypeError, ValueError):
-        return Provenance()
-
-
-def encoder_spec(bundle: Bundle) -> EncoderSpec:
-    """The architecture that the manifest names."""
-    network = bundle.manifest["network"]
-    return EncoderSpec(network["backbone"], network["stem"], bundle.embedding_size, bundle.preprocessing)
+def _name(spec: EncoderSpec) -> str:
+    return f"{spec.backbone} ({spec.stem} stem)"
 
 
 def _describe_difference(bundle: Bundle, own: InferenceNetwork, other: InferenceNetwork, against: Path) -> str:
@@ -87,12 +81,15 @@ def _describe_difference(bundle: Bundle, own: InferenceNetwork, other: Inference
         f"{against} holds other weights than {bundle.path} (sha256 {hashes[1][:12]}, not {hashes[0][:12]}): "
         f"{len(differing)} of {len(states[0])} tensors differ"
     )
-    if _is_target_of(against, hashes[0]):
+    if _is_target_of(Run(against), hashes[0]):
         return f"{text}; the bundle holds this run's target network, not its online network"
-    trained = provenance(bundle)
-    return f"{text}; the bundle was made after epoch {trained.epoch} of a run of {trained.epochs}"
+    trained = bundle.provenance
+    known = trained.epoch is not None and trained.epochs is not None
+    return text + (f"; the bundle was made after epoch {trained.epoch} of a run of {trained.epochs}" if known else "")
 
 
-def _is_target_of(path: Path, sha: str) -> bool:
-    run = Run(path)
-    return run.read_checkpoint() is not None and sha256(read_target(run)) == sha
+def _is_target_of(run: Run, sha: str) -> bool:
+    try:
+        return run.exists and sha256(read_target(run)) == sha
+    except RunError:  # no checkpoint, or an objective without a target
+        return False

@@ -1,44 +1,69 @@
-"""Scores: what a set of embeddings is worth by the classes of its images, all sets on the same images and folds."""
+"""Scores: what embeddings are worth by the classes of their images, each set compared with PyTorch's image by image."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
 
 import numpy as np
 
 from ..runtime.fidelity import Vectors
-from .accuracy import FOLDS, MOST_FOR_PROBE, Verification, draw_rows, probe_hits, verify
+from .accuracy import Verification, probe_hits, verify
 from .intervals import Interval, bootstrap_interval
 from .knn import Hits, Labels, knn_hits
 
 
 @dataclass(frozen=True)
-class Accuracy:
-    """What embeddings are worth. `knn`: leave-one-out 5-NN; `probe`: a linear probe's, None with too few a class.
+class Figure:
+    """An accuracy. `hits`: from embeddings `[N, D]` and classes `[N]` to what is right, 0 to 1, per image or per draw.
 
-    `*_change`: the difference to PyTorch's, image by image, with its 95 % interval; None for PyTorch's own.
+    The images and draws are the same for all embeddings of the same classes. Empty where the classes are too small.
     """
 
-    knn: float
-    probe: float | None
+    name: str
+    title: str
+    hits: Callable[[Vectors, Labels], Hits]
+
+
+# What `validate` measures. A new figure is one entry.
+FIGURES = (Figure("knn", "5-NN", knn_hits), Figure("probe", "probe", probe_hits))
+
+
+@dataclass(frozen=True)
+class Score:
+    """A figure. `change`: its paired difference to PyTorch's, None for PyTorch's own. Both with 95% intervals."""
+
+    value: Interval
+    change: Interval | None
+
+
+@dataclass(frozen=True)
+class Accuracy:
+    """What embeddings are worth. `scores`: by the figure's name; without those that the classes are too small for."""
+
+    scores: dict[str, Score]
     verification: Verification
-    knn_change: Interval | None = None
-    probe_change: Interval | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """With all figures of `validate`, None where they were not measured."""
+        scores = {each.name: self.scores.get(each.name) for each in FIGURES}
+        changes = {name: score.change if score else None for name, score in scores.items()}
+        return {
+            **{name: score.value.mean if score else None for name, score in scores.items()},
+            "verification": asdict(self.verification),
+            **{f"{name}_change": asdict(change) if change else None for name, change in changes.items()},
+        }
 
 
 @dataclass(frozen=True)
 class Scorer:
-    """`rows`: the images of known class, `labels` theirs; `probed`: places in `rows` for the linear probe, maybe none.
+    """`rows`: the images of known class, `labels` theirs. `hits` (by the figure's name) and `accuracy`: PyTorch's."""
 
-    `*_hits` and `accuracy` are PyTorch's.
-    """
-
+    figures: Sequence[Figure]
     rows: Labels
     labels: Labels
-    probed: Labels
-    knn_hits: Hits
-    probe_hits: Hits
+    hits: dict[str, Hits]
     accuracy: Accuracy
 
     @property
@@ -48,19 +73,17 @@ class Scorer:
     def score(self, vectors: Vectors) -> Accuracy:
         """Figures of embeddings `[N, D]`, compared with PyTorch's image by image."""
         known = np.nan_to_num(vectors[self.rows])
-        knn = knn_hits(known, self.labels)
-        probe = _probe(known, self.labels, self.probed)
-        probed = len(self.probed) > 0
-        return Accuracy(
-            float(knn.mean()),
-            float(probe.mean()) if probed else None,
-            verify(known, self.labels, self.accuracy.verification.threshold),
-            bootstrap_interval(knn - self.knn_hits),
-            bootstrap_interval(probe - self.probe_hits) if probed else None,
-        )
+        hits = _measure(self.figures, known, self.labels)
+        scores = {
+            name: Score(bootstrap_interval(its), bootstrap_interval(its - self.hits[name]))
+            for name, its in hits.items()
+        }
+        return Accuracy(scores, verify(known, self.labels, self.accuracy.verification.threshold))
 
 
-def make_scorer(of_pytorch: Vectors, names: Sequence[str | None] | None) -> Scorer | None:
+def make_scorer(
+    of_pytorch: Vectors, names: Sequence[str | None] | None, figures: Sequence[Figure] = FIGURES
+) -> Scorer | None:
     """A scorer for embeddings of the same images as PyTorch's `[N, D]`; `names`: their classes, None where unknown.
 
     None without two classes, or without two images of one.
@@ -70,12 +93,11 @@ def make_scorer(of_pytorch: Vectors, names: Sequence[str | None] | None) -> Scor
     if len(classes) < 2 or len(rows) == len(classes):
         return None
     known = of_pytorch[rows]
-    drawn = draw_rows(len(rows), MOST_FOR_PROBE)
-    probed = drawn if np.bincount(labels[drawn]).min() >= FOLDS else drawn[:0]
-    knn, probe = knn_hits(known, labels), _probe(known, labels, probed)
-    accuracy = Accuracy(float(knn.mean()), float(probe.mean()) if len(probe) else None, verify(known, labels))
-    return Scorer(rows, labels, probed, knn, probe, accuracy)
+    hits = _measure(figures, known, labels)
+    scores = {name: Score(bootstrap_interval(its), None) for name, its in hits.items()}
+    return Scorer(figures, rows, labels, hits, Accuracy(scores, verify(known, labels)))
 
 
-def _probe(known: Vectors, labels: Labels, probed: Labels) -> Hits:
-    return probe_hits(known[probed], labels[probed]) if len(probed) else np.zeros(0)
+def _measure(figures: Sequence[Figure], vectors: Vectors, labels: Labels) -> dict[str, Hits]:
+    hits = {each.name: each.hits(vectors, labels) for each in figures}
+    return {name: its for name, its in hits.items() if len(its)}

@@ -48,5 +48,6 @@ class InferenceNetwork(nn.Module):
 def embed_pixels(network: nn.Module, pixels: Pixels, batch_size: int = 64) -> NDArray[np.float32]:
     """Embeddings `[N, D]` of prepared images uint8 `[N, H, W, 3]`, by PyTorch, in batches, where the network lies."""
     device = next(network.buffers()).device
-    batches = [torch.from_numpy(pixels[start : start + batch_size]) for start in range(0, len(pixels), batch_size)]
-    return np.concatenate([network(batch.to(device)).cpu().numpy() for batch in batches])
+    whole = np.ascontiguousarray(pixels)
+    batches = [torch.from_numpy(whole[start : start + batch_size]) for start in range(0, len(whole), batch_size)]
+    return np.concatenate([network(batch.to(device)).float().cpu().numpy() for batch in batches])

@@ -13,6 +13,7 @@ from .fidelity import GATES
 from .files import FolderKind, sha256
 from .model_file import FORMATS, ModelFile, check_version, digest, find_format, read_essentials
 from .preprocessing import Preprocessing
+from .run import EncoderSpec, Provenance
 
 MANIFEST = "manifest.json"
 GOLDEN = "golden.npz"
@@ -71,6 +72,20 @@ class Bundle:
     @property
     def embedding_size(self) -> int:
         return int(self.manifest["embedding_size"])
+
+    @property
+    def encoder_spec(self) -> EncoderSpec:
+        """The architecture of the encoder that was exported."""
+        network = self.manifest["network"]
+        return EncoderSpec(network["backbone"], network["stem"], self.embedding_size, self.preprocessing)
+
+    @property
+    def provenance(self) -> Provenance:
+        """Where the encoder comes from, as far as the manifest says."""
+        try:
+            return Provenance.from_json(dict(self.manifest["provenance"]["training"]))
+        except (KeyError, TypeError, ValueError):
+            return Provenance()
 
     @property
     def variants(self) -> dict[str, Variant]:

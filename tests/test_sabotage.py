@@ -19,11 +19,12 @@ from byol_edge.export.bundling import export_bundle
 from byol_edge.export.config import ExportConfig
 from byol_edge.models.backbones import build_backbone
 from byol_edge.models.network import InferenceNetwork
-from byol_edge.models.weights import save_weights
+from byol_edge.models.weights import serialize_encoder
 from byol_edge.runtime import Bundle
 from byol_edge.runtime import preprocessing as preprocessing_module
 from byol_edge.runtime.onnxruntime_backend import OnnxRuntimeBackend
-from byol_edge.runtime.preprocessing import Box, Preprocessing, prepare, to_rgb
+from byol_edge.runtime.preprocessing import prepare, to_rgb
+from byol_edge.runtime.run import Run
 from commands import call, fails
 from numpy.typing import NDArray
 from PIL import Image
@@ -108,7 +109,7 @@ def test_images_mirrored_in_the_graph(bundle: Path, photos: Path):
 def test_another_mean_and_deviation(bundle: Path, photos: Path):
     half = replace(Bundle.open(bundle).preprocessing, mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
     write_network(bundle, InferenceNetwork(network_of(bundle).backbone, half))
-    assert "Likely cause: mean and standard deviation are .5, not the bundle's" in caught(bundle, photos)
+    assert "Likely cause: mean and standard deviation are 0.5, not the bundle's" in caught(bundle, photos)
 
 
 def test_red_and_blue_swapped_by_the_decoder(finished_bundle: Path, photos: Path, monkeypatch: pytest.MonkeyPatch):
@@ -119,19 +120,19 @@ def test_red_and_blue_swapped_by_the_decoder(finished_bundle: Path, photos: Path
 
 
 def test_resized_without_antialiasing(finished_bundle: Path, photos: Path, monkeypatch: pytest.MonkeyPatch):
-    def resize(image: Image.Image, box: Box, preprocessing: Preprocessing, name: str) -> Image.Image:
-        side = preprocessing.image_size
-        scale = min(image.size) / side
-        left, top = ((length - min(image.size)) / 2 for length in image.size)
-        matrix = (scale, 0, left, 0, scale, top)
-        return image.transform((side, side), Image.Transform.AFFINE, matrix, Image.Resampling.BICUBIC)
+    def resize(
+        image: Image.Image, size: tuple[int, int], resample: int, box: tuple[float, float, float, float]
+    ) -> Image.Image:
+        left, top, right, bottom = box
+        matrix = ((right - left) / size[0], 0, left, 0, (bottom - top) / size[1], top)
+        return image.transform(size, Image.Transform.AFFINE, matrix, Image.Resampling.BICUBIC)
 
-    monkeypatch.setattr(preprocessing_module, "_resize", resize)
+    monkeypatch.setattr(Image.Image, "resize", resize)
     assert "resized otherwise here: another filter, or no antialiasing" in caught(finished_bundle, photos)
 
 
 def test_orientation_ignored(finished_bundle: Path, photos: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(preprocessing_module, "_upright", lambda image: (image, 1))
+    monkeypatch.setattr(Image.Image, "getexif", lambda image: Image.Exif())
     message = caught(finished_bundle, photos)
     assert "golden/rotated.jpg decodes to other pixels" in message
     assert "EXIF orientation is ignored here" in message
@@ -189,7 +190,8 @@ def test_another_epochs_weights(finished_bundle: Path, run: Path, photos: Path):
     network = network_of(finished_bundle)
     with torch.no_grad():
         network.backbone.get_parameter("conv4.weight").mul_(1.001)
-    save_weights(run / "encoder.safetensors", network.backbone)
+    trained = Run(run).read_encoder()
+    Run(run).save_encoder(serialize_encoder(network.backbone, trained.spec, trained.provenance))
     result = call("validate", finished_bundle, "--data", photos, "--against", run)
     assert result.exit_code == 1
     assert "1 of 24 tensors differ; the bundle was made after epoch 2 of a run of 2" in result.stdout
@@ -217,10 +219,10 @@ def test_embeddings_not_normalized(bundle: Path, photos: Path):
     assert "Likely cause: directions are right, lengths are not" in message
 
 
-Run = Callable[[OnnxRuntimeBackend, NDArray[np.uint8]], NDArray[np.float32]]
+BackendRun = Callable[[OnnxRuntimeBackend, NDArray[np.uint8]], NDArray[np.float32]]
 
 
-def engine_that(change: Callable[[NDArray[np.float32]], NDArray[np.float32]]) -> Run:
+def engine_that(change: Callable[[NDArray[np.float32]], NDArray[np.float32]]) -> BackendRun:
     true_run = OnnxRuntimeBackend.run
     return lambda self, images: change(true_run(self, images))
 
@@ -306,32 +308,32 @@ def test_what_moves_no_vector_is_no_failure(bundle: Path, photos: Path):
     assert call("validate", bundle, "--data", photos).exit_code == 0
 
 
-def save_modes(folder: Path, random: np.random.Generator) -> None:
+def save_modes(folder: Path, rng: np.random.Generator) -> None:
     for mode, suffix in (("L", "png"), ("RGBA", "png"), ("P", "gif"), ("CMYK", "jpg"), ("LA", "png"), ("1", "bmp")):
-        draw_shape("disc", random, 90, 70).convert(mode).save(folder / f"{mode}.{suffix}")
+        draw_shape("disc", rng, 90, 70).convert(mode).save(folder / f"{mode}.{suffix}")
 
 
-def save_turned(folder: Path, random: np.random.Generator) -> None:
+def save_turned(folder: Path, rng: np.random.Generator) -> None:
     for orientation in range(1, 9):
         exif = Image.Exif()
         exif[0x0112] = orientation
-        draw_shape("square", random, 90, 70).save(folder / f"{orientation}.jpg", exif=exif)
+        draw_shape("square", rng, 90, 70).save(folder / f"{orientation}.jpg", exif=exif)
 
 
-def save_sizes(folder: Path, random: np.random.Generator) -> None:
+def save_sizes(folder: Path, rng: np.random.Generator) -> None:
     for width, height in ((1, 1), (3, 400), (400, 3), (32, 32), (31, 33), (900, 700)):
-        draw_shape("stripes", random, width, height).save(folder / f"{width}x{height}.png")
+        draw_shape("stripes", rng, width, height).save(folder / f"{width}x{height}.png")
 
 
-def save_many(folder: Path, random: np.random.Generator) -> None:
+def save_many(folder: Path, rng: np.random.Generator) -> None:
     for number in range(70):
         (folder / str(number % 2)).mkdir(exist_ok=True)
-        draw_shape(("disc", "square")[number % 2], random).save(folder / str(number % 2) / f"{number}.webp")
+        draw_shape(("disc", "square")[number % 2], rng).save(folder / str(number % 2) / f"{number}.webp")
 
 
-def save_noise(folder: Path, random: np.random.Generator) -> None:
+def save_noise(folder: Path, rng: np.random.Generator) -> None:
     for number in range(33):  # one more than a batch
-        Image.fromarray(random.integers(0, 256, (50, 60, 3), dtype=np.uint8)).save(folder / f"{number}.tiff")
+        Image.fromarray(rng.integers(0, 256, (50, 60, 3), dtype=np.uint8)).save(folder / f"{number}.tiff")
 
 
 @pytest.mark.parametrize("save", [save_modes, save_turned, save_sizes, save_many, save_noise])

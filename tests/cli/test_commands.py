@@ -10,9 +10,11 @@ import numpy as np
 import pytest
 from byol_edge.cli.main import COMMANDS
 from byol_edge.runtime import Encoder, load_vectors
+from byol_edge.runtime.run import Run
 from byol_edge.runtime.vectors import VectorFile, save_vectors
 from commands import call, fails
 from PIL import Image
+from sabotage import change_manifest
 
 
 def test_help_names_every_command_with_an_example():
@@ -32,7 +34,7 @@ def test_a_mistyped_option_gets_the_nearest():
     assert "--epochs" in fails(2, "train", "x", "--out", "y", "--epoch", "3")
 
 
-def test_the_road_in_five_commands(photos: Path, tmp_path: Path):
+def test_the_pipeline_in_five_commands(photos: Path, tmp_path: Path):
     run, bundle, vectors = tmp_path / "run", tmp_path / "bundle", tmp_path / "vectors.npz"
     config = ("--backbone", "conv4", "--image-size", 32, "--epochs", 1, "--workers", 0)
     trained = call("train", photos, "--out", run, *config)
@@ -158,16 +160,17 @@ def test_train_prints_every_setting_once_and_a_verdict(photos: Path, tmp_path: P
     assert result.exit_code == 0, result.output
     for text in (
         "108 images; 12 others, of 3 classes, measure kNN",
-        "conv4 (standard stem) at 32 px (pad), random weights, heads 1024-256",
+        "conv4 (standard stem) at 32 px (pad), random weights",
+        "projector_hidden 1024, projection_size 256",
         "recipe small: 1 epochs in batches of 16 in 2 parts, sgd at 0.0019 after 0.1 epochs of warm-up",
         "blur 0.25",
-        "untrained: rank",
+        "before training: rank",
     ):
         assert text in result.stderr
     assert result.stdout.startswith(("healthy: rank", "doubtful: rank"))
-    saved = json.loads((tmp_path / "run" / "config.json").read_text())["settings"]
-    assert (saved["epochs"], saved["fit"], saved["optimizer"]) == (1, "pad", "sgd")
-    assert json.loads((tmp_path / "run" / "encoder.json").read_text())["preprocessing"]["fit"] == "pad"
+    saved = Run(tmp_path / "run").read_config()["settings"]
+    assert (saved["plan"]["epochs"], saved["fit"], saved["optimizer"]) == (1, "pad", "sgd")
+    assert Run(tmp_path / "run").read_encoder().spec.preprocessing.fit == "pad"
 
 
 def test_a_run_starts_from_another_and_says_so(photos: Path, finished_run: Path, tmp_path: Path):
@@ -225,10 +228,75 @@ def test_a_folder_of_somebody_elses_is_never_overwritten(finished_run: Path, tmp
     assert (tmp_path / "photo.png").exists()
 
 
-@pytest.mark.parametrize("content", ["{}", "[]", "null", '{"settings": null, "images": null}', "{ half"])
+@pytest.mark.parametrize("content", ["[]", "null", '{"settings": 3}', "{ half"])
 def test_inspect_of_a_damaged_run_is_one_line(run: Path, content: str):
     (run / "config.json").write_text(content)
-    assert "damaged" in fails(1, "inspect", run)
+    assert "config.json: unreadable" in fails(1, "inspect", run)
+
+
+@pytest.mark.parametrize("name", ["encoder.safetensors", "metrics.jsonl"])
+def test_inspect_names_the_damaged_file_of_a_run(run: Path, name: str):
+    (run / name).write_bytes(b"x")
+    assert name in fails(1, "inspect", run)
+
+
+@pytest.mark.parametrize("content", ["{}", '{"settings": null, "images": null}', '{"settings": {"plan": null}}'])
+def test_inspect_shows_what_a_run_does_not_say_as_a_dash(run: Path, content: str):
+    (run / "config.json").write_text(content)
+    for name in ("encoder.safetensors", "metrics.jsonl"):
+        (run / name).unlink()
+    shown = call("inspect", run)
+    assert shown.exit_code == 0, shown.output
+    lines = dict(line.split(maxsplit=1) for line in shown.stdout.splitlines()[1:])
+    assert lines["network"] == "–, – stem, – px"
+    assert lines["recipe"] == "–, batches of –, – at –, seed –"
+    assert (lines["images"], lines["epochs"], lines["verdict"]) == ("–", "0 of –", "–")
+
+
+def test_inspect_of_a_run_says_what_it_is(finished_run: Path):
+    shown = call("inspect", finished_run).stdout
+    for text in (
+        "108",
+        "conv4, standard stem, 32 px",
+        "small, batches of 16, adamw at",
+        "seed 0",
+        "2 of 2",
+        "loss",
+        "untrained",
+        "torch",
+    ):
+        assert text in shown
+    facts = json.loads(call("inspect", finished_run, "--json").stdout)
+    assert facts["kind"] == "run"
+    assert facts["verdict"] in shown
+    assert facts["encoder"]["backbone"] == "conv4"
+    assert facts["encoder"]["provenance"]["epoch"] == 2
+    assert [each["epoch"] for each in facts["epochs"]] == [0, 1, 2]
+    assert facts["settings"]["plan"]["batch_size"] == 16
+
+
+def test_inspect_of_a_run_without_a_finished_epoch(run: Path):
+    (run / "encoder.safetensors").unlink()
+    lines = (run / "metrics.jsonl").read_text().splitlines()
+    (run / "metrics.jsonl").write_text(lines[0] + "\n")
+    shown = call("inspect", run).stdout
+    assert "0 of 2" in shown
+    assert "none finished" in shown
+    facts = json.loads(call("inspect", run, "--json").stdout)
+    assert (facts["verdict"], facts["encoder"]) == (None, None)
+
+
+def test_inspect_shows_what_a_bundle_does_not_say_as_a_dash(bundle: Path):
+    assert "quantized with" in call("inspect", bundle).stdout
+    change_manifest(bundle, lambda manifest: manifest["provenance"]["training"].pop("seed"))
+    change_manifest(bundle, lambda manifest: manifest["variants"]["int8.onnx"].pop("fidelity"))
+    assert "seed –" in call("inspect", bundle).stdout
+    change_manifest(bundle, lambda manifest: manifest.pop("provenance"))
+    (bundle / "measured.json").write_text("{}")
+    shown = call("inspect", bundle)
+    assert shown.exit_code == 0, shown.output
+    assert "– of – epochs, recipe –, – network, seed –" in shown.stdout
+    assert "conv4" in shown.stdout
 
 
 @pytest.mark.parametrize("name", ["v.npz", "v.parquet"])
@@ -247,7 +315,7 @@ def test_inspect_of_damaged_vectors_is_one_line(tmp_path: Path):
 
 
 def test_bad_input_to_export(run: Path, finished_run: Path, finished_bundle: Path, tmp_path: Path):
-    (run / "encoder.json").unlink()
+    (run / "encoder.safetensors").unlink()
     assert "no finished epoch" in fails(1, "export", run, "--out", tmp_path / "b")
     assert "no such run" in fails(1, "export", tmp_path / "gone", "--out", tmp_path / "b")
     assert "exists already" in fails(2, "export", finished_run, "--out", finished_bundle)

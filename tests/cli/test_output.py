@@ -1,7 +1,10 @@
+import logging
+
 import pytest
 from byol_edge.cli import output
-from byol_edge.cli.output import Bar, megabytes, needs, note, print_table, share
+from byol_edge.cli.output import Bar, megabytes, needs, note, print_table, reporting, share
 from byol_edge.runtime import ByolEdgeError
+from byol_edge.runtime.progress import Progress, report_progress
 
 
 def test_a_bar_gives_plain_lines_where_there_is_no_terminal(
@@ -9,27 +12,49 @@ def test_a_bar_gives_plain_lines_where_there_is_no_terminal(
 ):
     now = [0.0]
     monkeypatch.setattr(output.time, "monotonic", lambda: now[0])
-    with Bar("training", total=10, scale=32) as bar:
-        for done in range(1, 11):
+    with Bar("training", total=320) as bar:
+        for done in range(32, 321, 32):
             now[0] += 4
-            bar.update(done, 10)
+            bar.update(done, 320)
     lines = capsys.readouterr().err.splitlines()
     assert lines == [
-        "training: 3 of 10, 8 images/s, 28 s left",
-        "training: 6 of 10, 8 images/s, 16 s left",
-        "training: 9 of 10, 8 images/s, 4 s left",
+        "training: 96 of 320, 8 images/s, 28 s left",
+        "training: 192 of 320, 8 images/s, 16 s left",
+        "training: 288 of 320, 8 images/s, 4 s left",
     ]
 
 
 def test_a_resumed_bar_counts_only_what_it_saw(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch):
     now = [0.0]
     monkeypatch.setattr(output.time, "monotonic", lambda: now[0])
-    with Bar("training", total=100, scale=1) as bar:
+    with Bar("training", total=100) as bar:
         now[0] += 1000  # on preparing
         bar.update(91, 100)
         now[0] += 11
         bar.update(92, 100)
     assert capsys.readouterr().err == "training: 92 of 100, 0 images/s, 88 s left\n"
+
+
+def test_what_the_library_reports_is_shown_while_a_command_runs(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+):
+    now = [0.0]
+    monkeypatch.setattr(output.time, "monotonic", lambda: now[0])
+    log = logging.getLogger("byol_edge.evaluate.validate")
+    with reporting():
+        for done in (32, 64, 96):
+            report_progress(Progress("validating", done, 100))
+            now[0] += 8
+        log.warning("left out: %s", "a.png")
+        log.info("comparing")
+        log.debug("nobody asks for this")
+    log.warning("after the command")
+    report_progress(Progress("validating", 100, 100))
+    assert capsys.readouterr().err.splitlines()[:3] == [
+        "validating: 96 of 100, 4 images/s, 1 s left",
+        "left out: a.png",
+        "comparing",
+    ]
 
 
 def test_names_with_brackets_are_printed_as_they_are(capsys: pytest.CaptureFixture[str]):

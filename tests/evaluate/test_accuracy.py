@@ -1,14 +1,7 @@
 import numpy as np
 import pytest
-from byol_edge.evaluate.accuracy import (
-    bootstrap_interval,
-    draw_rows,
-    few_shot_hits,
-    knn_hits,
-    mean_interval,
-    probe_hits,
-    verify,
-)
+from byol_edge.evaluate.accuracy import draw_rows, probe_hits, verify
+from byol_edge.evaluate.knn import few_shot_hits, knn_hits
 
 
 def at_angles(*degrees: float) -> np.ndarray:
@@ -55,12 +48,6 @@ def test_draws_are_the_same_for_all_vectors(random: np.random.Generator):
     assert first.tolist() == again.tolist()
 
 
-def test_the_interval_is_that_of_the_mean():
-    interval = mean_interval(np.array([0.0, 1.0] * 50))
-    assert interval.mean == 0.5
-    assert interval.upper - interval.lower == pytest.approx(2 * 1.96 * 0.05025, abs=1e-3)
-
-
 def test_the_linear_probe_finds_what_a_line_can_part_and_nothing_in_noise(random: np.random.Generator):
     labels = np.repeat(np.arange(3), 40)
     noise = random.normal(size=(120, 8)).astype(np.float32)
@@ -69,6 +56,19 @@ def test_the_linear_probe_finds_what_a_line_can_part_and_nothing_in_noise(random
     parted = noise.copy()
     parted[np.arange(120), labels] += 4
     assert probe_hits(parted, labels).mean() > 0.9
+
+
+def test_the_linear_probe_needs_five_images_per_class(random: np.random.Generator):
+    vectors = random.normal(size=(10, 8)).astype(np.float32)
+    assert len(probe_hits(vectors, np.repeat([0, 1], 5))) == 10
+    assert len(probe_hits(vectors, np.repeat([0, 1], [6, 4]))) == 0
+
+
+def test_the_linear_probe_draws_from_a_large_set_once_and_for_all(random: np.random.Generator):
+    vectors, labels = random.normal(size=(4200, 2)).astype(np.float32), np.arange(4200) % 2
+    found = probe_hits(vectors, labels)
+    assert len(found) == 4000
+    assert found.tolist() == probe_hits(vectors, labels).tolist()
 
 
 def test_verification_by_hand():
@@ -97,14 +97,6 @@ def test_pairs_of_both_kinds_are_drawn_from_a_large_set(random: np.random.Genera
     assert 0 <= verify(vectors, rare).auc <= 1
     many = np.arange(3000) // 2
     assert verify(vectors, many).false_matches == pytest.approx(0.01, abs=1e-3)
-
-
-def test_the_bootstrap_agrees_with_the_normal_interval_where_both_hold(random: np.random.Generator):
-    values = random.normal(0.2, 1, 400)
-    bootstrap, normal = bootstrap_interval(values), mean_interval(values)
-    assert bootstrap.mean == normal.mean
-    assert (bootstrap.lower, bootstrap.upper) == pytest.approx((normal.lower, normal.upper), abs=0.01)
-    assert bootstrap_interval(values) == bootstrap
 
 
 def test_rows_are_drawn_once_and_for_all():

@@ -22,9 +22,9 @@ def test_every_layer_of_every_variant_is_measured(finished_bundle: Path, photos:
 
 
 def test_a_doubled_scale_is_seen_where_it_is(bundle: Path, photos: Path):
-    before = measure_layers(bundle, photos, "int8.onnx")["int8.onnx"]
+    before = measure_layers(bundle, photos, variant="int8.onnx")["int8.onnx"]
     name = double_a_scale(bundle)
-    after = measure_layers(bundle, photos, "int8.onnx")["int8.onnx"]
+    after = measure_layers(bundle, photos, variant="int8.onnx")["int8.onnx"]
     place = NAMES.index(name)
     for layer, same in zip(after[:place], before[:place], strict=True):
         assert layer.signal_to_noise == pytest.approx(same.signal_to_noise, abs=0.5)
@@ -70,8 +70,8 @@ def test_lines_that_cannot_be_drawn_do_not_stop_the_others(tmp_path: Path):
 
 def test_images_that_cannot_be_read_are_passed_over(finished_bundle: Path, photos: Path, tmp_path: Path):
     (tmp_path / "a.png").write_bytes(b"x")
-    with pytest.raises(ImageError, match="none of its 1 images"):
+    with pytest.raises(ImageError, match="none of the 1 images"):
         measure_layers(finished_bundle, tmp_path)
     (tmp_path / "b.png").write_bytes((photos / "disc" / "00.png").read_bytes())
-    assert len(measure_layers(finished_bundle, tmp_path, "fp32.onnx")["fp32.onnx"]) == len(NAMES)
+    assert len(measure_layers(finished_bundle, tmp_path, variant="fp32.onnx")["fp32.onnx"]) == len(NAMES)
     assert "no such" in fails(1, "validate", finished_bundle, "--data", tmp_path / "none", "--layers")

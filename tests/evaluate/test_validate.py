@@ -1,5 +1,7 @@
+import logging
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -7,10 +9,18 @@ import numpy as np
 import pytest
 from byol_edge.evaluate.validate import Limits, validate
 from byol_edge.models.backbones import build_backbone
-from byol_edge.models.weights import save_weights
+from byol_edge.models.weights import serialize_encoder
 from byol_edge.runtime import BundleError, ImageError, UsageError
+from byol_edge.runtime.run import Run
 from PIL import Image
 from sabotage import change_golden, change_manifest, replace_weights
+
+
+def change_encoder(run: Path, backbone: str) -> None:
+    """Gives a run other weights, of a backbone of this name."""
+    trained = Run(run).read_encoder()
+    network = build_backbone(backbone, 32)
+    Run(run).save_encoder(serialize_encoder(network, replace(trained.spec, backbone=backbone), trained.provenance))
 
 
 def test_a_good_bundle_passes_on_images_with_classes(finished_bundle: Path, photos: Path):
@@ -26,16 +36,18 @@ def test_a_good_bundle_passes_on_images_with_classes(finished_bundle: Path, phot
         ("int8.xml", "openvino"),
     ]
     assert result.accuracy is not None
-    assert result.accuracy.knn_change is None
+    assert all(score.change is None for score in result.accuracy.scores.values())
     assert set(result.floors) == {"untrained", "raw pixels"}
     for each in result.variants:
         assert each.accuracy is not None
-        assert each.accuracy.knn == pytest.approx(result.accuracy.knn, abs=0.1)
-        assert each.accuracy.probe is not None
+        knn, of_pytorch = each.accuracy.scores["knn"], result.accuracy.scores["knn"].value.mean
+        assert knn.value.mean == pytest.approx(of_pytorch, abs=0.1)
+        assert knn.value.lower <= knn.value.mean <= knn.value.upper
+        assert "probe" in each.accuracy.scores
         assert each.accuracy.verification.auc == pytest.approx(result.accuracy.verification.auc, abs=0.02)
-        change = each.accuracy.knn_change
+        change = knn.change
         assert change is not None
-        assert change.mean == pytest.approx(each.accuracy.knn - result.accuracy.knn)
+        assert change.mean == pytest.approx(knn.value.mean - of_pytorch)
         assert change.lower <= change.mean <= change.upper
         assert each.fidelity.overlap is not None
     assert result.accuracy.verification.false_matches == pytest.approx(0.01, abs=0.002)
@@ -53,10 +65,10 @@ def test_classes_may_come_from_a_file_that_knows_some_of_the_images(
     labels = tmp_path / "labels.csv"
     rows = [f"{shape}/{number:02}.png,{shape}" for shape in ("disc", "square") for number in range(10)]
     labels.write_text("image,label\n" + "\n".join(rows))
-    result = validate(finished_bundle, photos, "int8", labels=labels)
+    result = validate(finished_bundle, photos, variant="int8", labels=labels)
     assert (result.images, result.classes) == (120, 2)
     assert result.accuracy is not None
-    assert (result.accuracy.knn * 20) % 1 == pytest.approx(0)
+    assert (result.accuracy.scores["knn"].value.mean * 20) % 1 == pytest.approx(0)
 
 
 def test_too_few_images_a_class_have_no_linear_probe(finished_bundle: Path, photos: Path, tmp_path: Path):
@@ -67,12 +79,14 @@ def test_too_few_images_a_class_have_no_linear_probe(finished_bundle: Path, phot
     result = validate(finished_bundle, tmp_path)
     assert result.failures == []
     assert result.accuracy is not None
-    assert result.accuracy.probe is None
+    assert result.accuracy.scores.keys() == {"knn"}
+    assert result.to_json()["accuracy"]["probe"] is None
+    assert result.to_json()["variants"][0]["accuracy"]["probe_change"] is None
 
 
 def test_gates_can_be_set(finished_bundle: Path, photos: Path):
     def failures(**limits: float) -> list[str]:
-        return validate(finished_bundle, photos, "int8.onnx", limits=Limits(**limits)).failures
+        return validate(finished_bundle, photos, variant="int8.onnx", limits=Limits(**limits)).failures
 
     assert failures(min_cosine=0.5, min_overlap=0.5, max_accuracy_drop=0.5) == []
     assert "needs ≥ 1" in failures(min_cosine=1.0)[0]
@@ -80,15 +94,15 @@ def test_gates_can_be_set(finished_bundle: Path, photos: Path):
 
 
 def test_a_stricter_gate_has_no_cause_and_shows_its_digits(finished_bundle: Path, photos: Path):
-    (failure,) = validate(finished_bundle, photos, "fp32.xml", limits=Limits(min_cosine=1.0)).failures
+    (failure,) = validate(finished_bundle, photos, variant="fp32.xml", limits=Limits(min_cosine=1.0)).failures
     assert "lowest cosine to PyTorch 0.99999" in failure
     assert "cause" not in failure
 
 
 def test_a_gate_that_nothing_was_measured_for_does_not_pass(finished_bundle: Path, photos: Path):
-    with pytest.raises(UsageError, match="--max-accuracy-drop needs classes"):
+    with pytest.raises(UsageError, match=r"max_accuracy_drop=0\.1 needs classes: .* or labels=FILE\.csv"):
         validate(finished_bundle, photos / "disc", limits=Limits(max_accuracy_drop=0.1))
-    with pytest.raises(UsageError, match="--min-overlap needs 50 or more images, --data has 40"):
+    with pytest.raises(UsageError, match=r"min_overlap=0\.5 needs 50 or more images, data=.*disc has 40"):
         validate(finished_bundle, photos / "disc", limits=Limits(min_overlap=0.5))
 
 
@@ -120,7 +134,7 @@ def test_golden_arrays_of_another_shape_are_refused(bundle: Path, photos: Path, 
 
 
 def test_one_variant_can_be_asked_for(finished_bundle: Path, photos: Path):
-    variants = validate(finished_bundle, photos, "int8").variants
+    variants = validate(finished_bundle, photos, variant="int8").variants
     assert {each.name for each in variants} == {"int8.onnx", "int8.xml"}
 
 
@@ -130,35 +144,39 @@ def test_variants_that_are_not_here_are_left_out(bundle: Path, photos: Path):
 
 
 def test_the_run_of_a_bundle_holds_the_same_weights(finished_bundle: Path, finished_run: Path, photos: Path):
-    result = validate(finished_bundle, photos, "fp32.onnx", against=finished_run)
+    result = validate(finished_bundle, photos, variant="fp32.onnx", against=finished_run)
     assert (result.difference, result.failures) == ("", [])
     weights = finished_run / "encoder.safetensors"
-    assert validate(finished_bundle, photos, "fp32.onnx", against=weights).difference == ""
+    assert validate(finished_bundle, photos, variant="fp32.onnx", against=weights).difference == ""
 
 
 def test_another_runs_weights_are_named_before_any_figure(finished_bundle: Path, run: Path, photos: Path):
-    save_weights(run / "encoder.safetensors", build_backbone("conv4", 32))
-    result = validate(finished_bundle, photos, "fp32.onnx", against=run)
+    change_encoder(run, "conv4")
+    result = validate(finished_bundle, photos, variant="fp32.onnx", against=run)
     assert "holds other weights than" in result.difference
     assert "tensors differ; the bundle was made after epoch 2 of a run of 2" in result.difference
     assert "lowest cosine to PyTorch" in result.failures[0]
-    assert "Likely cause: --against holds other weights than the bundle" in result.failures[0]
+    assert f"Likely cause: {run} holds other weights than the bundle" in result.failures[0]
 
 
 def test_a_run_of_another_network_cannot_be_compared(finished_bundle: Path, run: Path, photos: Path):
-    content = (run / "encoder.json").read_text()
-    (run / "encoder.json").write_text(content.replace('"conv4"', '"conv4_nobn"'))
-    with pytest.raises(UsageError, match="a conv4_nobn, where"):
+    change_encoder(run, "resnet18")
+    with pytest.raises(UsageError, match=r"against=.*run: a resnet18 \(standard stem\), where .* is of a conv4"):
         validate(finished_bundle, photos, against=run)
 
 
-def test_unreadable_images_are_left_out_and_named(finished_bundle: Path, photos: Path, tmp_path: Path):
+def test_unreadable_images_are_left_out_and_named(
+    finished_bundle: Path, photos: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+):
     images = Path(shutil.copytree(photos, tmp_path / "images"))
     (images / "disc" / "broken.jpg").write_bytes(b"x")
     result = validate(finished_bundle, images)
     assert result.images == 120
     assert len(result.unreadable) == 1
     assert "broken.jpg" in result.unreadable[0]
+    assert [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING] == [
+        f"left out: {result.unreadable[0]}"
+    ]
     (tmp_path / "bad").mkdir()
     (tmp_path / "bad" / "a.png").write_bytes(b"x")
     with pytest.raises(ImageError, match="none of its 1 images"):

@@ -1,0 +1,116 @@
+"""Images through everything that is compared: PyTorch, what has learned nothing, and each variant on each engine."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from ..models.network import embed_pixels
+from ..runtime.bundle import Bundle
+from ..runtime.encoder import Encoder, find_pairs
+from ..runtime.errors import ImageError
+from ..runtime.fidelity import Vectors
+from ..runtime.images import find_images, folder_labels, read_labels
+from ..runtime.preprocessing import Pixels, Preprocessing
+from ..runtime.progress import Progress, report_progress
+from ..runtime.reading import read_batches
+from .reference import Reference, load_reference, load_untrained
+
+log = logging.getLogger(__name__)
+
+# Side of the images that stand for "raw pixels": larger ones are no better a floor, and slow to compare.
+RAW_SIDE = 16
+
+Embed = Callable[[Pixels], Vectors]
+
+
+@dataclass(frozen=True)
+class Embedded:
+    """Embeddings of the images under `data` that can be read, one row per image of `paths`.
+
+    `classes`: one per image, None where it is not known; None where no class is. `of_floors`: what an accuracy has to
+    beat, by name; empty without classes. `of_variants`: by each of `encoders`. `unreadable`: one message per image.
+    """
+
+    bundle: Bundle
+    data: Path
+    reference: Reference
+    encoders: list[Encoder]
+    paths: list[Path]
+    classes: list[str | None] | None
+    of_pytorch: Vectors
+    of_floors: dict[str, Vectors]
+    of_variants: list[Vectors]
+    unreadable: list[str]
+
+
+def embed_everywhere(
+    bundle: Bundle,
+    data: Path,
+    variant: str | None = None,
+    labels: Path | None = None,
+    against: Path | None = None,
+) -> Embedded:
+    """Embeds the images under `data` with PyTorch, with each variant that is here (or the one named), and the floors.
+
+    Logs a warning for each image that cannot be read. Raises BundleError, ImageError, EngineError, RunError and
+    UsageError.
+    """
+    reference = load_reference(bundle, against)
+    encoders = [Encoder(bundle.path, name, engine) for name, engine in find_pairs(bundle, variant)]
+    paths = find_images(data)
+    names = read_labels(labels, paths, data) if labels else folder_labels(paths, data)
+    floors = _floors(bundle) if names else {}
+    networks = [partial(embed_pixels, reference.network), *floors.values(), *(each.run for each in encoders)]
+    vectors, rows, unreadable = _embed(networks, paths, bundle.preprocessing)
+    if not rows:
+        raise ImageError(f"{data}: none of its {len(paths)} images can be read; the first: {unreadable[0]}")
+    of_pytorch, *others = vectors
+    return Embedded(
+        bundle=bundle,
+        data=data,
+        reference=reference,
+        encoders=encoders,
+        paths=[paths[row] for row in rows],
+        classes=None if names is None else [names[row] for row in rows],
+        of_pytorch=of_pytorch,
+        of_floors=dict(zip(floors, others, strict=False)),
+        of_variants=others[len(floors) :],
+        unreadable=unreadable,
+    )
+
+
+def _embed(
+    networks: list[Embed], paths: list[Path], preprocessing: Preprocessing
+) -> tuple[list[Vectors], list[int], list[str]]:
+    """The embeddings by each network of the images that can be read, the places of these in the list, and errors."""
+    parts: list[list[Vectors]] = [[] for _ in networks]
+    rows: list[int] = []
+    unreadable: list[str] = []
+    for batch in read_batches(paths, preprocessing):
+        for each in batch.unreadable:
+            log.warning("left out: %s", each.error)
+        rows += batch.rows
+        unreadable += [str(each.error) for each in batch.unreadable]
+        if batch.rows:
+            for part, network in zip(parts, networks, strict=True):
+                part.append(network(batch.pixels))
+        report_progress(Progress("validating", len(rows) + len(unreadable), len(paths)))
+    return [np.concatenate(part) for part in parts if part], rows, unreadable
+
+
+def _floors(bundle: Bundle) -> dict[str, Embed]:
+    """Embeddings that nothing was learned for."""
+    return {"untrained": partial(embed_pixels, load_untrained(bundle)), "raw pixels": _shrink}
+
+
+def _shrink(pixels: Pixels) -> Vectors:
+    """Images as vectors of 16 × 16 pixels, centered on gray: `[N, 768]`."""
+    small = [Image.fromarray(each).resize((RAW_SIDE, RAW_SIDE), Image.Resampling.BOX) for each in pixels]
+    return np.stack([np.asarray(each, np.float32).ravel() - 127.5 for each in small])
