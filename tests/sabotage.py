@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import onnx
 from byol_edge.export import onnx_format
+from byol_edge.models.tracing import trace
 from byol_edge.models.weights import serialize_weights
 from byol_edge.runtime.files import sha256
 from byol_edge.runtime.model_file import METADATA_KEY
@@ -28,7 +29,7 @@ def write_model(bundle: Path, variant: str, model: onnx.ModelProto) -> None:
 
 def write_network(bundle: Path, network: nn.Module) -> None:
     """Exports a network as the bundle's fp32.onnx."""
-    write_model(bundle, "fp32.onnx", onnx_format.trace(network).model)  # type: ignore[arg-type]
+    write_model(bundle, "fp32.onnx", trace(network).model)  # type: ignore[arg-type]
 
 
 def replace_weights(bundle: Path, backbone: nn.Module) -> None:
