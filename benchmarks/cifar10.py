@@ -11,11 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from byol_edge.evaluate.evidence import knn_classes
+from byol_edge.evaluate.knn import knn_classes
 from byol_edge.models.network import InferenceNetwork, embed_pixels
 from byol_edge.runtime import Preprocessing, find_images
 from byol_edge.runtime.fidelity import Vectors
 from byol_edge.runtime.preprocessing import Pixels, prepare_all
+from byol_edge.runtime.run import ENCODER
 from numpy.typing import NDArray
 from torch import nn
 
@@ -61,7 +62,7 @@ def train_by_command(images: Path, run: Path, *options: object) -> float:
     command = [sys.executable, "-m", "byol_edge.cli.main", "train", images, "--out", run, "--overwrite", *options]
     start = time.monotonic()
     done = subprocess.run([str(part) for part in command], stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
-    if done.returncode and not (run / "encoder.json").exists():
+    if done.returncode and not (run / ENCODER).exists():
         sys.exit(done.stderr)
     return time.monotonic() - start
 

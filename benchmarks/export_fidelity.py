@@ -14,40 +14,67 @@ from __future__ import annotations
 
 import argparse
 import copy
-import json
 import shutil
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from byol_edge.evaluate.accuracy import bootstrap_interval, knn_hits
-from byol_edge.export import onnx_format, openvino_format, openvino_int8
-from byol_edge.export.config import ExportConfig, Source, load_source
+from byol_edge.evaluate.intervals import bootstrap_interval
+from byol_edge.evaluate.knn import knn_hits
+from byol_edge.export import openvino_int8
+from byol_edge.export.config import ExportConfig
 from byol_edge.export.onnx_int8 import Reader
+from byol_edge.export.openvino_format import IR, OpenVinoFormat, convert
+from byol_edge.export.source import Source, load_source
 from byol_edge.models.network import embed_pixels
-from byol_edge.models.weights import read_description
+from byol_edge.models.tracing import quiet, trace
+from byol_edge.models.weights import load_encoder, serialize_encoder
 from byol_edge.runtime import Bundle, Encoder, compare
+from byol_edge.runtime.backend import ModelBytes
 from byol_edge.runtime.cpus import available_cpus
+from byol_edge.runtime.fidelity import Vectors
+from byol_edge.runtime.onnx_file import ONNX
 from byol_edge.runtime.onnxruntime_backend import OnnxRuntimeBackend
 from byol_edge.runtime.openvino_backend import OpenVinoBackend
 from byol_edge.runtime.preprocessing import Pixels
+from byol_edge.runtime.run import CALIBRATION, Run
 from byol_edge.runtime.timing import time_in_turn
 from cifar10 import Labeled, add_result, load_labeled, read_results
 from numpy.typing import NDArray
 from onnxruntime.quantization import quantize_static
 
 SPEED_SIZE = 224
-OWN = {"fp32.onnx": "onnxruntime", "fp32.xml": "openvino", "fp16.onnx": "onnxruntime", "fp16.xml": "openvino"}
-INT8 = (("int8.onnx", "onnxruntime"), ("int8.onnx", "openvino"), ("int8.xml", "openvino"))
 WIDTHS = (9, 9, 9, 26, 7, 7, 9, 12)
-VARIANTS = (*OWN.items(), *INT8)
+# Each variant with the engines that it is measured on.
+VARIANTS = (
+    ("fp32.onnx", "onnxruntime"),
+    ("fp32.xml", "openvino"),
+    ("fp16.onnx", "onnxruntime"),
+    ("fp16.xml", "openvino"),
+    ("int8.onnx", "onnxruntime"),
+    ("int8.onnx", "openvino"),
+    ("int8.xml", "openvino"),
+)
+FP32 = {"onnxruntime": "fp32.onnx onnxruntime", "openvino": "fp32.xml openvino"}
 
-Run = Callable[[Pixels], NDArray[np.float32]]
+Embed = Callable[[Pixels], Vectors]
+
+
+@dataclass(frozen=True)
+class Contender:
+    """A variant of ours, or a peer's model, on an engine. `variant`: None for a peer's."""
+
+    name: str
+    engine: str
+    embed: Embed
+    variant: str | None = None
 
 
 def main() -> None:
@@ -57,7 +84,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     arguments = parser.parse_args()
     arguments.out.mkdir(parents=True, exist_ok=True)
-    runs = {read_description(run)[0].backbone: run for run in arguments.runs}
+    runs = {Run(run).read_encoder().spec.backbone: run for run in arguments.runs}
     for backbone, run in runs.items():
         if not find(arguments.out, backbone, "fidelity"):
             line = measure_fidelity(run, arguments.data / "test", arguments.out / f"{backbone}-own")
@@ -82,15 +109,16 @@ def measure_fidelity(run: Path, test: Path, bundle: Path) -> dict[str, Any]:
     images = load_labeled(test, source.spec.preprocessing)
     reference = embed_pixels(source.network, images.pixels)
     hits = knn_hits(reference, images.classes)
-    ways = {f"{name} {engine}": Encoder(bundle, name, engine).run for name, engine in VARIANTS} | peers(source)
-    rows = {name: describe(way, reference, hits, images) for name, way in ways.items()}
-    ladders = Bundle.open(bundle).manifest["provenance"]["export"]["ladders"]
+    rows = {
+        each.name: {"variant": each.variant, "engine": each.engine, **describe(each.embed, reference, hits, images)}
+        for each in (*load_variants(bundle), *make_peers(source))
+    }
     side = source.spec.preprocessing.image_size
-    return {"knn": hits.mean(), "seconds": seconds, "size": side, "ladders": ladders, "rows": rows}
+    return {"knn": hits.mean(), "seconds": seconds, "size": side, "searches": searches(bundle), "rows": rows}
 
 
-def describe(way: Run, reference: NDArray[np.float32], hits: NDArray[np.float64], images: Labeled) -> dict[str, Any]:
-    vectors = np.concatenate([way(images.pixels[start : start + 32]) for start in range(0, len(reference), 32)])
+def describe(embed: Embed, reference: Vectors, hits: NDArray[np.float64], images: Labeled) -> dict[str, Any]:
+    vectors = np.concatenate([embed(images.pixels[start : start + 32]) for start in range(0, len(reference), 32)])
     fidelity = compare(reference, vectors)
     change = bootstrap_interval(knn_hits(vectors, images.classes) - hits)
     return {
@@ -102,56 +130,77 @@ def describe(way: Run, reference: NDArray[np.float32], hits: NDArray[np.float64]
 
 
 def measure_speed(run: Path, images: Path, bundle: Path) -> dict[str, Any]:
-    """Milliseconds an image at batch 1 and 224 px, in turn with PyTorch eager, sizes, and seconds to export."""
+    """Milliseconds per image at batch 1 and 224 px, in turn with PyTorch eager, sizes, and seconds to export."""
     large = bundle.with_name(f"{bundle.name}-run")
     shutil.rmtree(large, ignore_errors=True)
     shutil.copytree(run, large)
-    description = json.loads((large / "encoder.json").read_text())
-    description["preprocessing"]["image_size"] = SPEED_SIZE
-    (large / "encoder.json").write_text(json.dumps(description))
-    (large / "calibration.npz").unlink()
+    (large / CALIBRATION).unlink()
+    enlarge(Run(large), SPEED_SIZE)
     seconds = export_by_command(large, bundle, "--calibration", images, "--no-finetune")
     source = load_source(large, ExportConfig(calibration=images))
-    ways: dict[str, Run] = {"PyTorch": lambda pixels: embed_pixels(source.network, pixels)}
-    ways |= {f"{name} {engine}": Encoder(bundle, name, engine).run for name, engine in VARIANTS} | peers(source)
-    timings = time_in_turn(list(ways.values()), SPEED_SIZE, seconds=3.0)
+    contenders = [*load_variants(bundle), *make_peers(source)]
+    embedders = [partial(embed_pixels, source.network), *(each.embed for each in contenders)]
+    in_pytorch, *timings = time_in_turn(embedders, SPEED_SIZE, seconds=3.0)
     rows = {
-        name: {"ms": timing.median, "lower": timing.lower, "upper": timing.upper}
-        for name, timing in zip(ways, timings, strict=True)
+        each.name: {"ms": timing.median, "lower": timing.lower, "upper": timing.upper}
+        for each, timing in zip(contenders, timings, strict=True)
     }
     opened = Bundle.open(bundle)
     return {
         "seconds": seconds,
-        "pytorch_ms": rows.pop("PyTorch")["ms"],
+        "pytorch_ms": in_pytorch.median,
         "sizes": {name: opened.size(variant) for name, variant in opened.variants.items()},
         "default": opened.default.name,
-        "ladders": opened.manifest["provenance"]["export"]["ladders"],
+        "searches": searches(bundle),
         "cpus": available_cpus(),
         "rows": rows,
     }
 
 
+def enlarge(run: Run, side: int) -> None:
+    """Makes the run one of images of another size, with the same weights."""
+    trained = run.read_encoder()
+    spec = replace(trained.spec, preprocessing=replace(trained.spec.preprocessing, image_size=side))
+    run.save_encoder(serialize_encoder(load_encoder(trained.weights, spec, str(run.path)), spec, trained.provenance))
+
+
 def export_by_command(run: Path, bundle: Path, *options: object) -> float:
-    command = [sys.executable, "-m", "byol_edge.cli.main", "export", run, "--int8", "--fp16", "--out", bundle]
+    command = [sys.executable, "-m", "byol_edge", "export", run, "--int8", "--fp16", "--out", bundle]
     start = time.monotonic()
     subprocess.run([str(part) for part in (*command, "--overwrite", *options)], check=True, capture_output=True)
     return time.monotonic() - start
 
 
-def peers(source: Source) -> dict[str, Run]:
+def load_variants(bundle: Path) -> list[Contender]:
+    return [
+        Contender(f"{variant} {engine}", engine, Encoder(bundle, variant, engine).run, variant)
+        for variant, engine in VARIANTS
+    ]
+
+
+def make_peers(source: Source) -> list[Contender]:
     """The usual tools with their defaults, the steps before and after the network left in float."""
-    graph = onnx_format.trace(source.network)
-    with tempfile.TemporaryDirectory() as folder, onnx_format.quiet():
+    graph = trace(source.network)
+    with tempfile.TemporaryDirectory() as folder, quiet():
         file = Path(folder, "int8.onnx")
         quantize_static(copy.deepcopy(graph.model), file, Reader(source.calibrate), nodes_to_exclude=graph.outside)
-        by_onnxruntime = OnnxRuntimeBackend.load((file.read_bytes(),), available_cpus())
-    model = openvino_format.convert(graph)
-    ignored = openvino_int8.nncf.IgnoredScope(names=openvino_int8.outside_backbone(model, graph.backbone_nodes))
-    images = openvino_int8.nncf.Dataset([image[None] for image in source.calibrate])
-    with onnx_format.quiet():
-        quantized = openvino_int8.nncf.quantize(model, images, ignored_scope=ignored)
-    by_nncf = OpenVinoBackend.load(openvino_format.contents(quantized), available_cpus())
-    return {"quantize_static": by_onnxruntime.run, "nncf.quantize": by_nncf.run}
+        by_onnxruntime = OnnxRuntimeBackend.load(ModelBytes(ONNX.name, (file.read_bytes(),)), available_cpus())
+    ir = convert(graph)
+    nncf = openvino_int8.nncf
+    ignored = nncf.IgnoredScope(names=openvino_int8.outside_backbone(ir))
+    images = nncf.Dataset([image[None] for image in source.calibrate])
+    with quiet():
+        quantized = nncf.quantize(ir.model, images, ignored_scope=ignored)
+    by_nncf = OpenVinoBackend.load(OpenVinoFormat().serialize(IR(quantized, ir.layers)), available_cpus())
+    return [
+        Contender("quantize_static", "onnxruntime", by_onnxruntime.run),
+        Contender("nncf.quantize", "openvino", by_nncf.run),
+    ]
+
+
+def searches(bundle: Path) -> dict[str, Any]:
+    """What export tried for each INT8 variant."""
+    return Bundle.open(bundle).manifest["provenance"]["export"]["searches"]
 
 
 def print_table(fidelity: dict[str, Any], speed: dict[str, Any]) -> None:
@@ -160,15 +209,13 @@ def print_table(fidelity: dict[str, Any], speed: dict[str, Any]) -> None:
         f"{fidelity['seconds']:.0f} s, at {SPEED_SIZE} px in {speed['seconds']:.0f} s; PyTorch eager "
         f"{speed['pytorch_ms']:.2f} ms; default at {SPEED_SIZE} px {speed['default']}"
     )
-    for name, ladder in fidelity["ladders"].items():
-        kept = next(rung for rung in ladder["tried"] if rung["name"] == ladder["kept"])
-        print(f"  {name}: {ladder['kept']}, {kept['float_share']:.0%} in float, of {len(ladder['tried'])} tried")
+    for name, search in fidelity["searches"].items():
+        kept = next(trial for trial in search["tried"] if trial["name"] == search["kept"])
+        print(f"  {name}: {search['kept']}, {kept['float_share']:.0%} in float, of {len(search['tried'])} tried")
     columns = ("cosine", "1st pct", "overlap", "5-NN change", "MB", "ms", "to FP32", "to PyTorch")
     print(f"  {'':<24}" + "".join(f"{name:>{width}}" for name, width in zip(columns, WIDTHS, strict=True)))
     for name, row in fidelity["rows"].items():
-        variant, _, engine = name.partition(" ")
-        by_onnxruntime = engine == "onnxruntime" or name == "quantize_static"
-        in_float = speed["rows"]["fp32.onnx onnxruntime" if by_onnxruntime else "fp32.xml openvino"]["ms"]
+        in_float = speed["rows"][FP32[row["engine"]]]["ms"]
         ms = speed["rows"][name]["ms"]
         mean, lower, upper = row["change"]
         values = (
@@ -176,7 +223,7 @@ def print_table(fidelity: dict[str, Any], speed: dict[str, Any]) -> None:
             f"{row['p01']:.5f}",
             f"{row['overlap']:.3f}",
             f"{mean:+.4f} ({lower:+.3f}…{upper:+.3f})",
-            f"{speed['sizes'][variant] / 1e6:.1f}" if variant in speed["sizes"] else "–",
+            f"{speed['sizes'][row['variant']] / 1e6:.1f}" if row["variant"] else "–",
             f"{ms:.2f}",
             f"{in_float / ms:.2f}×",
             f"{speed['pytorch_ms'] / ms:.2f}×",

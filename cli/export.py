@@ -123,7 +123,7 @@ def print_export(result: Export, out: Path) -> None:
             say(f"{each.name} misses its gates and is never the default: {'; '.join(each.failures)}")
     for name, search in result.searches.items():
         left = f", {search.kept.float_share:.0%} of the multiply-adds" if search.kept.float_share else ""
-        say(f"{name}: {search.kept.name}{left}; {count(len(search.tried), 'way')} tried.")
+        say(f"{name}: {search.kept.name}{left}; {count(len(search.tried), 'trial')}.")
     for line in _slower(result.variants):
         say(line)
     if result.golden_images:

@@ -18,12 +18,12 @@ from ..runtime.fidelity import GATES, OWN_COSINE, Fidelity, Vectors, compare, fa
 from ..runtime.files import check_output, sha256, to_json, whole_folder
 from ..runtime.golden import PYTORCH
 from ..runtime.model_file import FORMAT_READER, FORMAT_VERSION
+from ..runtime.onnx_file import ONNX
 from ..runtime.preprocessing import Pixels
 from ..runtime.run import ENCODER
 from ..runtime.timing import Timing, time_in_turn
 from .config import ExportConfig
 from .golden import GOLDEN_IMAGES, synthetic_images, write_golden
-from .onnx_format import OnnxFormat
 from .search import Search
 from .source import Source, load_source
 from .variants import WrittenVariant, write_variants
@@ -39,8 +39,8 @@ LEAD = 1.10
 class ExportedVariant:
     """A variant as exported: its figures on images that calibration has not seen, and its speed here.
 
-    `precision`: "fp32", "fp16" or "int8". `format`: "onnx" or "openvino". `engine`: what it was judged and timed on.
-    `size`: bytes.
+    `precision`: "fp32", "fp16" or "int8". `format`: "onnx" or "xml", as in the runtime. `engine`: what it was
+    judged and timed on. `size`: bytes.
     """
 
     name: str
@@ -114,7 +114,7 @@ def choose_default(variants: Sequence[ExportedVariant]) -> str:
     variant on all devices.
     """
     passing = [each for each in variants if not each.failures]
-    passing = [each for each in passing if each.format == OnnxFormat.name] or passing
+    passing = [each for each in passing if each.format == ONNX.name] or passing
     fastest = min(each.timing.median for each in passing)
     near = [each for each in passing if each.timing.median <= LEAD * fastest]
     return max(near, key=lambda each: each.fidelity.cosine_mean).name
@@ -135,7 +135,7 @@ def _judge(
             raise FidelityError(f"{each.name} is not what PyTorch computes: {'; '.join(failures)}. Nothing was written")
         size = sum(map(len, each.model.parts))
         variants.append(
-            ExportedVariant(each.name, each.precision, each.format.name, engine.name, size, fidelity, failures, timing)
+            ExportedVariant(each.name, each.precision, each.model.format, engine.name, size, fidelity, failures, timing)
         )
     embeddings = {each.name: engine.run(golden) for each, engine in zip(written, engines, strict=True)}
     return tuple(variants), {PYTORCH: embed_pixels(run.network, golden), **embeddings}
@@ -165,7 +165,7 @@ def _describe_model(
         "variants": {
             each.name: {
                 "precision": each.precision,
-                "format": its.model.format,
+                "format": each.format,
                 "files": its.files,
                 "passes": not each.failures,
                 "own_cosine": OWN_COSINE[each.precision],

@@ -1,4 +1,4 @@
-"""What a model file format is to export: how a network becomes its files, and how it is quantized.
+"""What export knows of a model file format: how a network becomes its files, and how it is quantized.
 
 Each format is one class, in a file of its own; `formats.py` lists them.
 """
@@ -10,22 +10,23 @@ from typing import Any, ClassVar, Protocol, TypeVar
 
 from ..models.tracing import Graph
 from ..runtime.backend import Backend, ModelBytes
+from ..runtime.model_format import ModelFormat
 from ..runtime.preprocessing import Pixels
 from .search import Method
 
 Model = TypeVar("Model")
 
 
-class ModelFormat(Protocol[Model]):
-    """A file format; `Model` is what its own tools call a model.
+class ExportFormat(Protocol[Model]):
+    """A file format to export to; `Model` is what its own tools take for a model.
 
-    `name`: as ExportConfig asks for it. `suffixes`: of its files' names, the model's first. `backend`: the engine that
-    it is judged and timed on, called `engine` in what is printed. `requires`: modules that may be missing.
+    `name`: as ExportConfig asks for it. `file`: what the runtime knows of it. `backend`: the engine that its variants
+    are judged and timed on, called `engine` in what is printed. `requires`: modules that may be missing.
     """
 
     name: ClassVar[str]
     engine: ClassVar[str]
-    suffixes: ClassVar[tuple[str, ...]]
+    file: ClassVar[ModelFormat]
     backend: ClassVar[type[Backend]]
     requires: ClassVar[tuple[str, ...]]
 
@@ -49,5 +50,5 @@ class ModelFormat(Protocol[Model]):
         ...
 
     def serialize(self, model: Model) -> ModelBytes:
-        """The contents of its files, one for each suffix: equal models are equal bytes."""
+        """The contents of its files: the same bytes for the same model."""
         ...

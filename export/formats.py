@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from .format import ModelFormat
+from .format import ExportFormat
 from .onnx_format import OnnxFormat
 from .openvino_format import OpenVinoFormat
 
-FORMATS: tuple[ModelFormat[Any], ...] = (OnnxFormat(), OpenVinoFormat())
+FORMATS: tuple[ExportFormat[Any], ...] = (OnnxFormat(), OpenVinoFormat())

@@ -12,6 +12,8 @@ from onnx import numpy_helper
 from ..models.tracing import Graph
 from ..runtime.backend import Backend, ModelBytes
 from ..runtime.model_file import METADATA_KEY
+from ..runtime.model_format import ModelFormat
+from ..runtime.onnx_file import ONNX
 from ..runtime.onnxruntime_backend import OnnxRuntimeBackend
 from ..runtime.preprocessing import Pixels
 from . import onnx_int8
@@ -24,7 +26,7 @@ LEAST_TO_HALVE, LARGEST_HALF = 64, 65504
 class OnnxFormat:
     name: ClassVar[str] = "onnx"
     engine: ClassVar[str] = "ONNX Runtime"
-    suffixes: ClassVar[tuple[str, ...]] = (".onnx",)
+    file: ClassVar[ModelFormat] = ONNX
     backend: ClassVar[type[Backend]] = OnnxRuntimeBackend
     requires: ClassVar[tuple[str, ...]] = ()
 
@@ -61,7 +63,7 @@ class OnnxFormat:
         return labeled
 
     def serialize(self, model: onnx.ModelProto) -> ModelBytes:
-        return ModelBytes("onnx", (model.SerializeToString(deterministic=True),))
+        return ModelBytes(ONNX.name, (model.SerializeToString(deterministic=True),))
 
 
 def _copy(model: onnx.ModelProto) -> onnx.ModelProto:

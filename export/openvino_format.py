@@ -13,7 +13,9 @@ from typing import Any, ClassVar
 from ..models.tracing import Graph, quiet
 from ..runtime.backend import Backend, ModelBytes
 from ..runtime.model_file import METADATA_KEY
+from ..runtime.model_format import ModelFormat
 from ..runtime.openvino_backend import OpenVinoBackend, import_openvino
+from ..runtime.openvino_file import OPENVINO_IR
 from ..runtime.preprocessing import Pixels
 from .search import Method
 
@@ -32,7 +34,7 @@ class IR:
 class OpenVinoFormat:
     name: ClassVar[str] = "openvino"
     engine: ClassVar[str] = "OpenVINO"
-    suffixes: ClassVar[tuple[str, ...]] = (".xml", ".bin")
+    file: ClassVar[ModelFormat] = OPENVINO_IR
     backend: ClassVar[type[Backend]] = OpenVinoBackend
     requires: ClassVar[tuple[str, ...]] = ("openvino", "nncf")
 
@@ -61,7 +63,7 @@ class OpenVinoFormat:
                 import_openvino().save_model(model.model, xml, compress_to_fp16=model.half)
             except RuntimeError as error:  # the same for a full disk as for anything else
                 raise OSError(errno.EIO, f"OpenVINO cannot write it ({error}); is the disk full?", str(xml)) from error
-            return ModelBytes("xml", (xml.read_bytes(), xml.with_suffix(".bin").read_bytes()))
+            return ModelBytes(OPENVINO_IR.name, (xml.read_bytes(), xml.with_suffix(".bin").read_bytes()))
 
 
 def convert(graph: Graph) -> IR:

@@ -14,7 +14,7 @@ from ..runtime.cpus import available_cpus
 from ..runtime.fidelity import Fidelity, compare
 from . import tuning
 from .config import ExportConfig
-from .format import ModelFormat
+from .format import ExportFormat
 from .search import Method
 from .source import Source
 
@@ -46,7 +46,7 @@ class Network:
 class Quantization(Generic[Model]):
     """The SearchSpace of a network in one format."""
 
-    format: ModelFormat[Model]
+    format: ExportFormat[Model]
     network: Network
     config: ExportConfig
 

@@ -14,7 +14,7 @@ from ..runtime.errors import EngineError
 from ..runtime.files import sha256
 from ..runtime.model_file import FORMAT_READER, FORMAT_VERSION
 from .config import ExportConfig
-from .format import ModelFormat
+from .format import ExportFormat
 from .formats import FORMATS
 from .quantization import Network, Quantization
 from .search import Search, search
@@ -31,7 +31,7 @@ class WrittenVariant:
 
     name: str
     precision: str
-    format: ModelFormat[Any]
+    format: ExportFormat[Any]
     files: tuple[str, ...]
     model: ModelBytes
     search: Search | None = None
@@ -52,9 +52,9 @@ def write_variants(source: Source, folder: Path, config: ExportConfig) -> list[W
     return [variant for each in formats for variant in _write(each, network, folder, config)]
 
 
-def _find_formats(config: ExportConfig) -> list[ModelFormat[Any]]:
+def _find_formats(config: ExportConfig) -> list[ExportFormat[Any]]:
     """Those that are asked for and whose tools are here."""
-    found: list[ModelFormat[Any]] = []
+    found: list[ExportFormat[Any]] = []
     lacking = ""
     for each in (each for each in FORMATS if each.name in config.formats):
         missing = next((module for module in each.requires if find_spec(module) is None), None)
@@ -68,25 +68,23 @@ def _find_formats(config: ExportConfig) -> list[ModelFormat[Any]]:
     return found
 
 
-def _write(
-    model_format: ModelFormat[Model], network: Network, folder: Path, config: ExportConfig
-) -> list[WrittenVariant]:
+def _write(kind: ExportFormat[Model], network: Network, folder: Path, config: ExportConfig) -> list[WrittenVariant]:
     """Writes one format's variants, all of them once the last could be made."""
-    in_float = model_format.convert(network.graph)
+    in_float = kind.convert(network.graph)
     models: dict[str, tuple[Model, Search | None]] = {"fp32": (in_float, None)}
     if config.fp16:
-        models["fp16"] = model_format.halve(in_float), None
+        models["fp16"] = kind.halve(in_float), None
     if config.int8:
-        log.info(f"quantizing for {model_format.engine}")
-        models["int8"] = search(Quantization(model_format, network, config))
+        log.info(f"quantizing for {kind.engine}")
+        models["int8"] = search(Quantization(kind, network, config))
     variants = []
     for precision, (model, found) in models.items():
-        files = tuple(f"{precision}{suffix}" for suffix in model_format.suffixes)
-        labeled = model_format.label(model, _essentials(network.source, files[0], precision))
-        content = model_format.serialize(labeled)
+        files = tuple(f"{precision}{suffix}" for suffix in kind.file.suffixes)
+        labeled = kind.label(model, _essentials(network.source, files[0], precision))
+        content = kind.serialize(labeled)
         for name, part in zip(files, content.parts, strict=True):
             (folder / name).write_bytes(part)
-        variants.append(WrittenVariant(files[0], precision, model_format, files, content, found))
+        variants.append(WrittenVariant(files[0], precision, kind, files, content, found))
     return variants
 
 
