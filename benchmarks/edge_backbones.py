@@ -15,9 +15,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from byol_edge.evaluate.evidence import rank_me
-from byol_edge.models.weights import WEIGHTS, load_encoder, read_description, untrained_encoder
+from byol_edge.evaluate.intervals import bootstrap_interval
+from byol_edge.evaluate.rank import rank_me
+from byol_edge.models.weights import load_encoder, untrained_encoder
 from byol_edge.runtime.cpus import available_cpus
+from byol_edge.runtime.run import Run
 from cifar10 import add_result, find_neighbors, link_images, load_labeled, read_results, train_by_command
 
 BACKBONES = (
@@ -59,22 +61,22 @@ def main() -> None:
 
 def measure(run: Path, bank: Path, test: Path, seed: int) -> dict[str, Any]:
     """kNN and RankMe on the test images, trained and untrained, and the paired difference with its 95 % interval."""
-    spec, provenance = read_description(run)
-    preprocessing = spec.preprocessing
+    encoder = Run(run).read_encoder()
+    spec, preprocessing = encoder.spec, encoder.spec.preprocessing
     labeled = [load_labeled(folder, preprocessing) for folder in (bank, test)]
-    trained = load_encoder((run / WEIGHTS).read_bytes(), spec, str(run))
+    trained = load_encoder(encoder.weights, spec, str(run))
     hits, vectors = find_neighbors(trained, preprocessing, *labeled)
     hits_untrained, vectors_untrained = find_neighbors(untrained_encoder(spec, seed), preprocessing, *labeled)
-    gain = hits - hits_untrained
+    gain = bootstrap_interval(hits - hits_untrained)
     return {
         "knn": hits.mean(),
         "knn_untrained": hits_untrained.mean(),
-        "gain": gain.mean(),
-        "interval": 1.96 * gain.std(ddof=1) / len(gain) ** 0.5,
+        "gain": gain.mean,
+        "least": gain.lower,
         "rank": rank_me(vectors),
         "rank_untrained": rank_me(vectors_untrained),
         "size": spec.embedding_size,
-        "verdict": provenance["verdict"],
+        "verdict": encoder.provenance.verdict,
     }
 
 
@@ -88,10 +90,10 @@ def print_table(lines: list[dict[str, Any]], arguments: argparse.Namespace) -> N
     for backbone in arguments.backbones.split(","):
         rows = [line for line in lines if line["backbone"] == backbone]
         mean = {key: np.mean([row[key] for row in rows]) for key in rows[0] if isinstance(rows[0][key], (int, float))}
-        ok = all(row["gain"] > row["interval"] and row["rank"] >= row["rank_untrained"] for row in rows)
+        ok = all(row["least"] > 0 and row["rank"] >= row["rank_untrained"] for row in rows)
         print(
             f"{backbone:<24}{mean['knn']:>7.3f}{mean['knn_untrained']:>11.3f}{mean['gain']:>8.3f}"
-            f"{min(row['gain'] - row['interval'] for row in rows):>8.3f}{mean['rank']:>7.0f}"
+            f"{min(row['least'] for row in rows):>8.3f}{mean['rank']:>7.0f}"
             f"{min(row['rank'] for row in rows):>7.0f}{mean['rank_untrained']:>11.0f}{mean['size']:>6.0f}"
             f"{mean['seconds']:>9.0f}  {'yes' if ok else 'NO'}"
         )

@@ -27,8 +27,8 @@ from typing import Any
 import numpy as np
 from byol_edge.evaluate.accuracy import bootstrap_interval, knn_hits
 from byol_edge.export import onnx_format, openvino_format, openvino_int8
-from byol_edge.export.onnx_int8 import Reader
 from byol_edge.export.config import ExportConfig, Source, load_source
+from byol_edge.export.onnx_int8 import Reader
 from byol_edge.models.network import embed_pixels
 from byol_edge.models.weights import read_description
 from byol_edge.runtime import Bundle, Encoder, compare

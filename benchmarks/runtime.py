@@ -1,12 +1,12 @@
-"""The runtime beside the engine underneath, and beside what people use in its place.
+"""Compares the runtime with the engine underneath it, and with what people use instead of it.
 
     pip install '.[all,interop]'
     python benchmarks/runtime.py IMAGES BUNDLE...
 
-IMAGES: photographs. Each BUNDLE: a network with INT8 at 224 px, such as export_fidelity.py leaves in its --out.
-Four tables: what `embed` adds to the engine's own call; the whole road from files to vectors beside PyTorch with
-torchvision, fastembed and OpenVINO called by hand; what it costs to start; memory over 200,000 images. Leave the
-machine alone meanwhile.
+IMAGES: photographs. Each BUNDLE: a network with INT8 at 224 px, such as export_fidelity.py writes to its --out.
+Four tables: what `embed` adds to the engine's own call; the pipeline from files to vectors, beside PyTorch with
+torchvision, fastembed, and OpenVINO called by hand; what a start costs; memory over 200,000 images. Leave the machine
+alone meanwhile.
 """
 
 from __future__ import annotations
@@ -22,11 +22,12 @@ import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from byol_edge.evaluate.reference import load_own_network
-from byol_edge.export.onnx_format import quiet
+from byol_edge.models.tracing import quiet
 from byol_edge.runtime import Bundle, Encoder, find_images, prepare
 from byol_edge.runtime.cpus import available_cpus
 from byol_edge.runtime.openvino_backend import import_openvino
@@ -36,10 +37,10 @@ from timm.utils import reparameterize_model
 from torchvision import datasets, transforms
 
 ROUNDS = 5
-IMAGES_A_ROUND = 200
+IMAGES_PER_ROUND = 200
 BATCH = 32
 CALLS = 10
-FASTEMBED_NAME = "Qdrant/resnet50-onnx"  # one of its own, whose files are then ours
+FASTEMBED_NAME = "Qdrant/resnet50-onnx"  # a model that it knows; the files are ours
 
 
 def main() -> None:
@@ -51,14 +52,14 @@ def main() -> None:
     for bundle in arguments.bundles:
         print(f"\n{bundle}, {Bundle.open(bundle).manifest['network']['backbone']}, {available_cpus()} CPUs")
         print_overhead(bundle)
-        print_road(bundle, arguments.images)
+        print_pipeline(bundle, arguments.images)
         print_cost(bundle, find_images(arguments.images)[0])
     if arguments.endurance:
         print_endurance(arguments.bundles[-1], arguments.images, arguments.endurance)
 
 
 def in_turn(ways: dict[str, Callable[[], object]], rounds: int) -> dict[str, list[float]]:
-    """Seconds of each way, measured one after the other, round by round, so that all see the same weather."""
+    """Seconds of each way, measured in turn, round by round, so that all meet the same conditions."""
     seconds: dict[str, list[float]] = {name: [] for name in ways}
     for round_number in range(-1, rounds):  # the first warms up
         for name, way in ways.items():
@@ -77,7 +78,8 @@ def middle(values: list[float] | NDArray[np.float64]) -> str:
 def print_overhead(bundle: Path) -> None:
     """`embed` of arrays of the network's size, beside the call of its own session on the same batch."""
     encoder = Encoder(bundle, "int8.onnx")
-    session = encoder._backend._session
+    backend: Any = encoder._backend
+    session = backend._session
     side = encoder.preprocessing.image_size
     for batch in (1, BATCH):
         pixels = np.random.default_rng(0).integers(0, 256, (batch, side, side, 3), dtype=np.uint8)
@@ -86,7 +88,7 @@ def print_overhead(bundle: Path) -> None:
             "engine": lambda pixels=pixels: session.run(["embeddings"], {"images": pixels}),
             "embed": lambda images=images: encoder.embed(images if len(images) > 1 else images[0]),
         }
-        # Some calls of each in turn: the engine's threads spin for a while after a call, at the expense of the next.
+        # Several calls of each in turn: the engine's threads spin for a while after a call, and slow down the next way.
         blocks: dict[str, Callable[[], object]] = {name: partial(repeat, way) for name, way in ways.items()}
         seconds = in_turn(blocks, 50 if batch == 1 else 10)
         bare, whole = (1e3 / CALLS * np.array(seconds[name]) for name in ways)
@@ -99,9 +101,9 @@ def repeat(way: Callable[[], object]) -> None:
         way()
 
 
-def print_road(bundle: Path, folder: Path) -> None:
-    """Images a second, from files to vectors, and the share of the bound: what the parts would allow, each alone."""
-    paths = find_images(folder)[:IMAGES_A_ROUND]
+def print_pipeline(bundle: Path, folder: Path) -> None:
+    """Images per second, from files to vectors, and their share of what the parts allow, each measured alone."""
+    paths = find_images(folder)[:IMAGES_PER_ROUND]
     preprocessing = Bundle.open(bundle).preprocessing
     pixels = np.stack([prepare(path, preprocessing) for path in paths])
     ours = {
@@ -132,7 +134,7 @@ def in_batches(pixels: NDArray[np.uint8]) -> list[NDArray[np.uint8]]:
 
 
 def by_torch(bundle: Path, paths: list[Path], place: Path) -> Callable[[], object]:
-    """A data loader with torchvision's usual steps, and the network in eager mode, as a training script would."""
+    """A data loader with torchvision's usual steps, and the network in eager mode, as in a training script."""
     network = load_own_network(Bundle.open(bundle))
     side = network.image_size
     steps = [transforms.Resize(side), transforms.CenterCrop(side), transforms.ToTensor()]
@@ -162,7 +164,7 @@ def by_fastembed(bundle: Path, paths: list[Path], place: Path) -> Callable[[], o
 
 
 def write_for_fastembed(bundle: Path, place: Path) -> None:
-    """The network as fastembed wants it: float NCHW, with a description of the steps before it."""
+    """The network as fastembed takes it: float NCHW, with a description of the steps before it."""
     side = write_float_model(bundle, place / "model.onnx")
     steps = {
         "do_resize": True,
@@ -180,7 +182,7 @@ def write_for_fastembed(bundle: Path, place: Path) -> None:
 
 
 def write_float_model(bundle: Path, file: Path) -> int:
-    """The FP32 backbone alone: normalized float images in; returns their side."""
+    """Writes the FP32 backbone, which takes normalized float images; returns their side."""
     network = load_own_network(Bundle.open(bundle))
     example = torch.zeros(2, 3, network.image_size, network.image_size)
     with quiet(), torch.no_grad():
@@ -197,7 +199,7 @@ def write_float_model(bundle: Path, file: Path) -> int:
 
 
 def by_openvino(bundle: Path, paths: list[Path]) -> Callable[[], object]:
-    """The INT8 model in OpenVINO, fed one batch after the other, as its documentation has it."""
+    """The INT8 model in OpenVINO, fed batch by batch, as in its documentation."""
     core = import_openvino().Core()
     model = core.read_model(bundle / "int8.xml")
     side = Bundle.open(bundle).preprocessing.image_size
@@ -215,7 +217,7 @@ def by_openvino(bundle: Path, paths: list[Path]) -> Callable[[], object]:
     return embed
 
 
-# Each starts a process, imports, loads a model (INT8; fastembed FP32) and embeds an image.
+# Each starts a process, imports, loads a model (INT8; FP32 for fastembed) and embeds one image.
 STARTS = {
     "byol-edge": 'from byol_edge.runtime import Encoder\nimported()\nEncoder(bundle, "int8.onnx").embed(image)',
     "engine alone": """
@@ -248,7 +250,7 @@ print(json.dumps([until_import, time.perf_counter() - start, memory / 1024]))
 
 
 def print_cost(bundle: Path, image: Path) -> None:
-    """Seconds to import and to the first vector, memory then, and the installed size of what that takes."""
+    """Seconds to import and to the first vector, memory at that point, and the installed size of what it takes."""
     found: dict[str, list[list[float]]] = {name: [] for name in STARTS}
     with tempfile.TemporaryDirectory() as place:
         write_for_fastembed(bundle, Path(place))
@@ -268,7 +270,7 @@ def print_cost(bundle: Path, image: Path) -> None:
 
 
 def installed_size(*names: str) -> int:
-    """Bytes of these distributions and of all that they require, extras apart."""
+    """Bytes of these distributions and of everything that they require, without extras."""
     found: dict[str, int] = {}
     front = list(names)
     while front:
@@ -287,7 +289,7 @@ def installed_size(*names: str) -> int:
 
 
 def print_endurance(bundle: Path, folder: Path, images: int) -> None:
-    """Resident memory after a tenth of the images and after all, through one stream."""
+    """Resident memory after a tenth of the images and after all of them, through one stream."""
     code = """
 import itertools, sys
 from byol_edge.runtime import Encoder, find_images

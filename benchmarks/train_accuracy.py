@@ -19,7 +19,6 @@ from __future__ import annotations
 
 import argparse
 import copy
-import json
 import subprocess
 import sys
 import time
@@ -29,9 +28,10 @@ from typing import Any
 import numpy as np
 import torch
 from byol_edge.models.backbones import build_backbone, embedding_size
-from byol_edge.models.weights import DESCRIPTION, WEIGHTS, EncoderSpec, load_encoder, save_weights
+from byol_edge.models.weights import load_encoder, serialize_encoder
 from byol_edge.runtime import Preprocessing
 from byol_edge.runtime.cpus import available_cpus
+from byol_edge.runtime.run import EncoderSpec, Provenance, Run
 from cifar10 import add_result, find_neighbors, link_images, load_labeled, read_results, train_by_command
 from torch import nn
 from torch.utils.data import DataLoader
@@ -65,7 +65,7 @@ def main() -> None:
 
 def run_whole(data: Path, out: Path, epochs: int) -> None:
     run = out / "whole"
-    command = [sys.executable, "-m", "byol_edge.cli.main", "train", data / "train", "--out", run, "--resume"]
+    command = [sys.executable, "-m", "byol_edge", "train", data / "train", "--out", run, "--resume"]
     command += ["--image-size", SIDE, "--epochs", epochs, "--eval", data / "test"]
     subprocess.run([str(part) for part in command], check=True)
     print(f"ResNet-18, small stem, {epochs} epochs: kNN {knn(run, data / 'train', data / 'test'):.4f}")
@@ -113,10 +113,11 @@ def train(trainer: str, images: Path, out: Path, backbone: str, epochs: int, see
 
 def knn(run: Path, bank: Path, test: Path) -> float:
     """kNN accuracy of a run's encoder on all test images."""
-    spec = EncoderSpec.from_json(json.loads((run / DESCRIPTION).read_text()))
-    backbone = load_encoder((run / WEIGHTS).read_bytes(), spec, str(run))
-    labeled = [load_labeled(folder, spec.preprocessing) for folder in (bank, test)]
-    hits, _ = find_neighbors(backbone, spec.preprocessing, *labeled)
+    encoder = Run(run).read_encoder()
+    preprocessing = encoder.spec.preprocessing
+    backbone = load_encoder(encoder.weights, encoder.spec, str(run))
+    labeled = [load_labeled(folder, preprocessing) for folder in (bank, test)]
+    hits, _ = find_neighbors(backbone, preprocessing, *labeled)
     return float(hits.mean())
 
 
@@ -178,8 +179,7 @@ def load_as_lightly(images: Path) -> DataLoader:
 def save(out: Path, backbone: nn.Module, name: str) -> None:
     out.mkdir(parents=True, exist_ok=True)
     spec = EncoderSpec(name, "standard", embedding_size(backbone, SIDE), Preprocessing(SIDE))
-    save_weights(out / WEIGHTS, backbone)
-    (out / DESCRIPTION).write_text(json.dumps(spec.to_json()))
+    Run(out).save_encoder(serialize_encoder(backbone, spec, Provenance(objective="lightly's BYOL")))
 
 
 def print_table(lines: list[dict], arguments: argparse.Namespace) -> None:

@@ -23,7 +23,7 @@ from .output import note, print_json, print_table, say
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the result for a program.")
 def bench(bundle: Path, batch_size: int, seconds: float, threads: int | None, as_json: bool) -> None:
-    """Time every variant of BUNDLE that lies there on every engine that is installed, in turn.
+    """Time every variant of BUNDLE on every engine that is installed, in turn.
 
     Example: byol-edge bench bundles/photos
     """

@@ -11,12 +11,12 @@ import click
 from ..runtime.encoder import BATCH_SIZE, MOST_THREADS, Encoder
 from ..runtime.errors import UsageError
 from ..runtime.images import find_images
-from ..runtime.shards import check_free, count_missing, discard_pieces, embed_files, is_finished
-from .output import Bar, count, note, note_unread, say
+from ..runtime.shards import check_free, count_missing, discard_shards, embed_files, is_finished
+from .output import count, note_unread, say
 
 
 def engine_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """The options that say which variant runs on which engine."""
+    """Adds the options that choose the variant, the engine and its threads."""
     for option in (
         click.option(
             "--threads",
@@ -69,14 +69,7 @@ def embed(
             say(f"{out} is finished already{hint}")
             return
         if not resume:
-            discard_pieces(out)
-        with Bar("embedding", len(paths)) as bar:
-
-            def watch(done: int, errors: list[str]) -> None:
-                for error in errors:
-                    note(f"left out: {error}")
-                bar.update(done, len(paths))
-
-            result = embed_files(encoder, paths, out, batch_size, watch, strict)
+            discard_shards(out)
+        result = embed_files(encoder, paths, out, batch_size, strict)
     left_out = f"; left out: {count(len(result.errors), 'unreadable image')}" if result.errors else ""
     say(f"{out}: {count(result.count, 'vector')}, of {encoder.embedding_size} numbers each, by {encoder.id}{left_out}")

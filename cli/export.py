@@ -8,15 +8,15 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ..runtime.errors import FidelityError, UsageError
-from .output import count, megabytes, needs, note, print_json, print_table, say, share
+from ..runtime.errors import FidelityError
+from .output import count, megabytes, needs, print_json, print_table, say, share
 
 if TYPE_CHECKING:
     from ..export.bundling import Export, ExportedVariant
 
 
 @click.command(short_help="Export a run for CPUs and edge devices: RUN → bundle.")
-@click.argument("run", type=click.Path(path_type=Path))
+@click.argument("source", metavar="RUN", type=click.Path(path_type=Path))
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="The bundle to write, a folder.")
 @click.option("--int8", is_flag=True, help="Also quantize, for ONNX Runtime and for OpenVINO.")
 @click.option("--fp16", is_flag=True, help="Also with weights in half precision: half the size, the same speed.")
@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     help="The backbone that learned, or its moving average.",
 )
 @click.option("--with-projector", is_flag=True, help="Projections in place of embeddings: what BYOL compared.")
-@click.option("--dim", type=int, help="Shorter vectors: this many of the directions that keep most.")
+@click.option("--dim", "dimensions", type=int, help="Shorter vectors: this many of the directions that keep most.")
 @click.option(
     "--calibration",
     type=click.Path(path_type=Path),
@@ -54,7 +54,7 @@ if TYPE_CHECKING:
 @click.option("--overwrite", is_flag=True, help="Replace the bundle at --out.")
 @click.option("--json", "as_json", is_flag=True, help="Print the result for a program.")
 def export(
-    run: Path,
+    source: Path,
     out: Path,
     int8: bool,
     fp16: bool,
@@ -62,7 +62,7 @@ def export(
     target: str,
     network: str,
     with_projector: bool,
-    dim: int | None,
+    dimensions: int | None,
     calibration: Path | None,
     no_finetune: bool,
     no_images: bool,
@@ -76,14 +76,20 @@ def export(
     """
     with needs("export"):
         from ..export.bundling import export_bundle
-        from ..export.config import FORMATS, ExportConfig
-    chosen = tuple(name.strip() for name in formats.split(","))
-    if not set(chosen) <= set(FORMATS):
-        raise UsageError(f"--format {formats}: has to be {', '.join(FORMATS)}, or one of these")
-    wanted = ExportConfig(
-        int8, fp16, chosen, target, network, calibration, not no_finetune, no_images, with_projector, dim
+        from ..export.config import ExportConfig
+    config = ExportConfig(
+        int8=int8,
+        fp16=fp16,
+        formats=tuple(name.strip() for name in formats.split(",")),
+        target=target,
+        network=network,
+        calibration=calibration,
+        finetune=not no_finetune,
+        no_images=no_images,
+        with_projector=with_projector,
+        dimensions=dimensions,
     )
-    result = export_bundle(run, out, wanted, overwrite, note)
+    result = export_bundle(source, out, config, overwrite=overwrite)
     if as_json:
         print_json(asdict(result))
     else:
@@ -115,9 +121,9 @@ def print_export(result: Export, out: Path) -> None:
     for each in result.variants:
         if each.failures:
             say(f"{each.name} misses its gates and is never the default: {'; '.join(each.failures)}")
-    for name, ladder in result.ladders.items():
-        left = f", {ladder.kept.float_share:.0%} of the multiply-adds" if ladder.kept.float_share else ""
-        say(f"{name}: {ladder.kept.name}{left}; {count(len(ladder.rungs), 'way')} tried.")
+    for name, search in result.searches.items():
+        left = f", {search.kept.float_share:.0%} of the multiply-adds" if search.kept.float_share else ""
+        say(f"{name}: {search.kept.name}{left}; {count(len(search.tried), 'way')} tried.")
     for line in _slower(result.variants):
         say(line)
     if result.golden_images:

@@ -28,7 +28,7 @@ COMMANDS = (demo, train, export, validate, bench, embed, self_test, inspect)
 
 
 class EdgeGroup(click.Group):
-    """Commands in the order of the road, one line an error, and the nearest name for a mistyped command."""
+    """Commands in the order of the pipeline, one line per error, and the nearest name for a mistyped command."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(self.commands)

@@ -13,12 +13,12 @@ from .embed import engine_options
 from .output import print_json, say
 
 
-@click.command(name="self-test", short_help="Prove a bundle on this device, without PyTorch.")
+@click.command(name="self-test", short_help="Test a bundle on this device, without PyTorch.")
 @click.argument("bundle", type=click.Path(path_type=Path))
 @engine_options
 @click.option("--json", "as_json", is_flag=True, help="Print the result for a program.")
 def self_test(bundle: Path, variant: str, backend: str, threads: int | None, as_json: bool) -> None:
-    """Embed BUNDLE's reference images here, and compare with PyTorch's embeddings; exit 1 if they are too far.
+    """Embed the reference images of BUNDLE and compare with PyTorch's embeddings; exit 1 if they are too far apart.
 
     Example: byol-edge self-test bundles/photos
     """

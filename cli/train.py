@@ -29,7 +29,7 @@ FILE = click.Path(path_type=Path)
 @click.option("--init", help="Start from the weights of a run or checkpoint, or, with the word timm, of the library.")
 @click.option("--config", type=FILE, help="Settings by name, in TOML; flags go before them.")
 @click.option("--device", default="auto", show_default=True, help="cpu, cuda, or auto: a GPU if there is one.")
-@click.option("--workers", type=int, help="Processes that decode images.  [default: one a CPU]")
+@click.option("--workers", type=int, help="Processes that decode images.  [default: one per CPU]")
 @click.option("--seed", type=int, help="Same seed, same machine, same run.  [default: 0]")
 @click.option("--resume", is_flag=True, help="Go on after the last finished epoch of the run at --out, or start it.")
 @click.option("--overwrite", is_flag=True, help="Replace the run at --out.")
@@ -59,7 +59,7 @@ def train(
     """Pretrain a backbone with BYOL on the images under IMAGES, searched recursively. Labels are never needed.
 
     Prints after each epoch the loss (0 to 8) and the rank of the embeddings (how many dimensions they use), and at the
-    end a verdict against the untrained network. Where IMAGES has a folder a class, a tenth of the images is held out
+    end a verdict against the untrained network. If IMAGES has one folder per class, a tenth of the images is held out
     to measure kNN accuracy. Look at views.png in the run: it is what the network sees. --resume, with the same
     options, goes on after the last epoch.
 

@@ -2,21 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 from numpy.typing import NDArray
 
+from ..runtime.interval import Interval
+
 RESAMPLES = 2000
-
-
-@dataclass(frozen=True)
-class Interval:
-    """A mean and its 95% interval."""
-
-    mean: float
-    lower: float
-    upper: float
 
 
 def bootstrap_interval(values: NDArray[np.float64]) -> Interval:

@@ -1,9 +1,9 @@
-"""A classifier from ten labeled images a class: k nearest neighbors on embeddings.
+"""A classifier trained on ten labeled images per class: k nearest neighbors on embeddings.
 
     pip install '.[sklearn]'
     python examples/classify.py bundles/photos labeled/
 
-`labeled/` holds a folder a class. Ten images of each are learned from, the others are what the accuracy is measured on.
+`labeled/` has one folder per class. Ten images of each are learned from; the accuracy is measured on the others.
 """
 
 import sys
@@ -15,7 +15,7 @@ from byol_edge.runtime.embedder import BundleEmbedder
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import make_pipeline
 
-A_CLASS = 10
+PER_CLASS = 10
 
 if len(sys.argv) != 3:
     sys.exit(__doc__)
@@ -23,19 +23,18 @@ bundle, folder = sys.argv[1:]
 paths = find_images(folder)
 labels = [path.parent.name for path in paths]
 classes = Counter(labels)
-few = [name for name, count in classes.items() if count <= A_CLASS]
+few = [name for name, count in classes.items() if count <= PER_CLASS]
 if few:
-    sys.exit(f"{few[0]}: needs more than {A_CLASS} images, so that some are left to test with")
+    sys.exit(f"{few[0]}: needs more than {PER_CLASS} images, so that some are left to test with")
 
-order = np.random.default_rng(0).permutation(len(paths))
-taught, asked = [], []
+train, test = [], []
 seen: Counter[str] = Counter()
-for row in order:
+for row in np.random.default_rng(0).permutation(len(paths)):
     seen[labels[row]] += 1
-    (taught if seen[labels[row]] <= A_CLASS else asked).append(row)
+    (train if seen[labels[row]] <= PER_CLASS else test).append(row)
 
 classifier = make_pipeline(BundleEmbedder(bundle), KNeighborsClassifier(5, metric="cosine", weights="distance"))
-classifier.fit([paths[row] for row in taught], [labels[row] for row in taught])
-accuracy = classifier.score([paths[row] for row in asked], [labels[row] for row in asked])
-most = max(Counter(labels[row] for row in asked).values()) / len(asked)
-print(f"{accuracy:.3f} of {len(asked)} images right; always naming the largest class would be right for {most:.3f}")
+classifier.fit([paths[row] for row in train], [labels[row] for row in train])
+accuracy = classifier.score([paths[row] for row in test], [labels[row] for row in test])
+most = max(Counter(labels[row] for row in test).values()) / len(test)
+print(f"{accuracy:.3f} of {len(test)} images right; always naming the largest class would be right for {most:.3f}")

@@ -1,9 +1,9 @@
-"""Images of a folder that are nearly the same: resized or recompressed copies.
+"""Finds images of a folder that are nearly the same: resized or recompressed copies.
 
     python examples/duplicates.py bundles/photos photos/ 0.99
 
-The last number is the least cosine of a pair. Which one is right depends on the network, and cropped copies take a
-lower one: look at what it finds among your own images before you delete any.
+The last argument is the lowest cosine of a pair. The right value depends on the network, and is lower for cropped
+copies: look at what it finds among your own images before you delete any.
 """
 
 import sys
@@ -16,15 +16,15 @@ if len(sys.argv) not in (3, 4):
 bundle, folder = sys.argv[1:3]
 least = float(sys.argv[3]) if len(sys.argv) > 3 else 0.99
 
-sources, pieces = [], []
+sources, chunks = [], []
 for chunk in Encoder(bundle).stream(find_images(folder)):
     for _, error in chunk.errors:
         print(f"left out: {error}", file=sys.stderr)
     sources += chunk.sources
-    pieces.append(chunk.vectors)
-vectors = np.concatenate(pieces)
+    chunks.append(chunk.vectors)
+vectors = np.concatenate(chunks)
 
-for start in range(0, len(vectors), 1024):  # a block of rows at a time: all pairs at once would fill the memory
+for start in range(0, len(vectors), 1024):  # in blocks of rows, because all pairs at once would fill the memory
     cosines = vectors[start : start + 1024] @ vectors.T
     for row, column in np.argwhere(cosines >= least):
         if start + row < column:

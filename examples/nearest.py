@@ -1,4 +1,4 @@
-"""The images most like one image, with numpy alone.
+"""Finds the images that are most similar to an image, with numpy alone.
 
 python examples/nearest.py bundles/photos photos/ photos/mug.jpg
 """

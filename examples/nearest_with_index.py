@@ -1,4 +1,4 @@
-"""The same with an index that is kept on disk and serves millions of vectors (faiss).
+"""The same as nearest.py, with an index on disk that serves millions of vectors (faiss).
 
 pip install faiss-cpu
 byol-edge embed bundles/photos photos/ -o photos.npz

@@ -1,11 +1,11 @@
-"""Pictures by style: an index of a folder, and a contact sheet of the neighbors of some of them.
+"""Searches pictures by style: embeds a folder, and draws a contact sheet of the nearest to some of its pictures.
 
     byol-edge train paintings/ --out runs/paintings
     byol-edge export runs/paintings --int8 --out bundles/paintings
     python examples/style_search.py bundles/paintings paintings/ neighbors.png
 
-Each row of the sheet is a picture (first, framed) and the seven most like it, with their cosines. What "like" means is
-what the network learned: where `byol-edge inspect` calls its run doubtful, mostly color and background.
+Each row of the sheet has a picture (first, framed) and the seven most similar ones, with their cosines. What "similar"
+means is what the network learned: if `byol-edge inspect` calls its run doubtful, mostly color and background.
 """
 
 import sys
@@ -21,11 +21,11 @@ if len(sys.argv) != 4:
     sys.exit(__doc__)
 bundle, folder, sheet_file = sys.argv[1:]
 encoder = Encoder(bundle)
-sources, pieces = [], []
+sources, chunks = [], []
 for chunk in encoder.stream(find_images(folder), errors="skip"):
     sources += chunk.sources
-    pieces.append(chunk.vectors)
-vectors = np.concatenate(pieces)
+    chunks.append(chunk.vectors)
+vectors = np.concatenate(chunks)
 if len(sources) <= NEIGHBORS:
     sys.exit(f"{folder}: {len(sources)} pictures that can be read; it takes more than {NEIGHBORS}")
 

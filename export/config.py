@@ -5,28 +5,42 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-FORMATS = ("onnx", "openvino")
+from ..runtime.errors import UsageError
+from .formats import FORMATS
+
+FORMAT_NAMES = tuple(each.name for each in FORMATS)
 TARGETS = ("cpu-vnni", "cpu-avx2", "arm")
+NETWORKS = ("online", "target")
 
 
 @dataclass(frozen=True)
 class ExportConfig:
     """What is asked of an export.
 
-    `network`: "online", the backbone that learned, or "target", its moving average. `target`: the CPU that INT8's
-    numbers are chosen for. `calibration`: a folder, whose images calibrate and judge in place of the run's. `finetune`:
-    where nothing else keeps INT8 good, fine-tune the network for it. `no_images`: synthetic images in the bundle, none
-    of a user's. `with_projector`: projections in place of embeddings. `dimensions`: shorter vectors, by the directions
-    that keep most of the calibration images.
+    `formats`: of the model files, "onnx" and "openvino". `network`: "online", the backbone that learned, or "target",
+    its moving average. `target`: the CPU that INT8's numbers are chosen for. `calibration`: a folder, whose images
+    calibrate and judge in place of the run's. `finetune`: where nothing else keeps INT8 good, fine-tune the network for
+    it. `no_images`: synthetic images in the bundle, none of a user's. `with_projector`: projections in place of
+    embeddings. `dimensions`: shorter vectors, by the directions that keep most of the calibration images. Raises
+    UsageError.
     """
 
     int8: bool = False
     fp16: bool = False
-    formats: tuple[str, ...] = FORMATS
+    formats: tuple[str, ...] = FORMAT_NAMES
     target: str = TARGETS[0]
-    network: str = "online"
-    calibration: Path | None = None
+    network: str = NETWORKS[0]
+    calibration: str | Path | None = None
     finetune: bool = True
     no_images: bool = False
     with_projector: bool = False
     dimensions: int | None = None
+
+    def __post_init__(self) -> None:
+        if not self.formats or not set(self.formats) <= set(FORMAT_NAMES):
+            names = ", ".join(FORMAT_NAMES)
+            raise UsageError(f"{{formats}}: has to be {names}, or one of these", formats=",".join(self.formats))
+        for name, values in (("target", TARGETS), ("network", NETWORKS)):
+            value = getattr(self, name)
+            if value not in values:
+                raise UsageError(f"{{{name}}}: has to be {' or '.join(values)}", **{name: value})

@@ -36,14 +36,14 @@ def write_golden(
 
 def synthetic_images(count: int, side: int) -> Pixels:
     """Drawn images, no two alike: a disc or a bar on a shaded ground, uint8 `[N, side, side, 3]`."""
-    random = np.random.default_rng(0)
+    rng = np.random.default_rng(0)
     y, x = np.mgrid[0:side, 0:side] / side
     images = []
     for number in range(count):
-        corners, ink = random.uniform(0, 255, (2, 3)), random.uniform(0, 255, 3)
-        slope = (x * random.uniform() + y * random.uniform())[:, :, None]
+        corners, ink = rng.uniform(0, 255, (2, 3)), rng.uniform(0, 255, 3)
+        slope = (x * rng.uniform() + y * rng.uniform())[:, :, None]
         ground = corners[0] * (1 - slope) + corners[1] * slope
-        cx, cy, size = random.uniform(0.2, 0.8), random.uniform(0.2, 0.8), random.uniform(0.1, 0.3)
+        cx, cy, size = rng.uniform(0.2, 0.8), rng.uniform(0.2, 0.8), rng.uniform(0.1, 0.3)
         disc = np.hypot(x - cx, y - cy) < size
         bar = np.abs((x - cx) * np.cos(6 * size) + (y - cy) * np.sin(6 * size)) < size / 2
         images.append(np.where((bar if number % 2 else disc)[:, :, None], ink, ground).clip(0, 255).astype(np.uint8))

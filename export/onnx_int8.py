@@ -14,10 +14,10 @@ from onnxruntime.quantization import CalibrationDataReader, CalibrationMethod, Q
 
 from ..models.tracing import Graph, clean, quiet
 from ..runtime.preprocessing import Pixels
-from .search import Attempt
+from .search import Method
 
 
-def attempts(graph: Graph, calibrate: Pixels, target: str) -> list[list[Attempt[onnx.ModelProto]]]:
+def list_methods(graph: Graph, calibrate: Pixels, target: str) -> list[list[Method[onnx.ModelProto]]]:
     """Ways to find the activations' ranges on `calibrate` uint8 `[N, H, W, 3]`, those to try side by side together.
 
     Of ONNX Runtime's others, entropy gave min-max's ranges on every network it was tried on; percentiles took ten times
@@ -28,8 +28,8 @@ def attempts(graph: Graph, calibrate: Pixels, target: str) -> list[list[Attempt[
         return partial(_quantize, graph, calibrate, target, options)
 
     return [
-        [Attempt("min-max ranges", by())],  # its own default
-        [Attempt("averaged min-max ranges", by(CalibMovingAverage=True))],
+        [Method("min-max ranges", by())],  # its own default
+        [Method("averaged min-max ranges", by(CalibMovingAverage=True))],
     ]
 
 

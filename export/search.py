@@ -1,36 +1,62 @@
-"""The ladder to INT8: ways to quantize, cheapest first, judged without labels on images that none of them has seen."""
+"""The quantization search: ways to quantize, cheapest first, judged without labels on images that none has seen."""
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 from ..evaluate.layers import Layer
 from ..runtime.errors import RunError
 from ..runtime.fidelity import Fidelity
 
+log = logging.getLogger(__name__)
+
 Model = TypeVar("Model")
 
-# Good enough to stop: above the gates (.99 and .90), which are measured again on a user's own images.
+# Good enough to stop: above the gates (0.99 and 0.90), which are measured again on a user's own images.
 GOOD_COSINE, GOOD_OVERLAP = 0.995, 0.92
 # With more than this share of the multiply-adds in float, a network is INT8 in name only.
 MOST_IN_FLOAT = 0.20
 
 
 @dataclass(frozen=True)
-class Attempt(Generic[Model]):
+class Method(Generic[Model]):
     """A way to quantize. `quantize` takes the names of the layers to leave in float."""
 
     name: str
     quantize: Callable[[Collection[str]], Model]
 
 
+class SearchSpace(Protocol[Model]):
+    """What a search tries, and how it judges what comes out."""
+
+    @property
+    def shares(self) -> Mapping[str, float]:
+        """Of each layer with weights, its share of the network's multiply-adds, 0 to 1."""
+        ...
+
+    def methods(self) -> Sequence[Sequence[Method[Model]]]:
+        """In groups, the cheapest first; those of a group are tried side by side."""
+        ...
+
+    def fine_tuned(self, method: Method[Model]) -> Method[Model] | None:
+        """The same method on a fine-tuned network; None if nothing is to be fine-tuned."""
+        ...
+
+    def judge(self, model: Model) -> Fidelity: ...
+
+    def measure(self, model: Model) -> Sequence[Layer]:
+        """The model's layers beside those in float."""
+        ...
+
+
 @dataclass(frozen=True)
-class Rung:
-    """What an attempt gave: its fidelity to PyTorch, or the error that it raised; None where the other is.
+class Trial:
+    """What a method gave: its fidelity to PyTorch, or the error that it raised; None where the other is.
 
     `float_share`: of the network's multiply-adds, 0 to 1.
     """
@@ -49,99 +75,89 @@ class Rung:
 
 
 @dataclass(frozen=True)
-class Ladder:
-    """The rung that was kept, and all that were tried, in order."""
+class Search:
+    """The trial that was kept, and all that were made, in order."""
 
-    kept: Rung
-    rungs: tuple[Rung, ...]
+    kept: Trial
+    tried: tuple[Trial, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        return {"kept": self.kept.name, "tried": [each.to_json() for each in self.tried]}
 
 
 @dataclass(frozen=True)
-class _Tried(Generic[Model]):
-    attempt: Attempt[Model]
+class _Result(Generic[Model]):
+    method: Method[Model]
     in_float: Sequence[str]
-    rung: Rung
+    trial: Trial
     model: Model | None
 
 
-def climb(
-    groups: Sequence[Sequence[Attempt[Model]]],
-    judge: Callable[[Model], Fidelity],
-    measure: Callable[[Model], Sequence[Layer]],
-    shares: Mapping[str, float],
-    fine_tuned: Sequence[Sequence[Attempt[Model]]],
-    note: Callable[[str], None],
-) -> tuple[Model, Ladder]:
-    """Tries each group of attempts side by side until the best is good enough, then leaves layers in float.
+def search(space: SearchSpace[Model]) -> tuple[Model, Search]:
+    """Tries each group of methods until the best is good enough, then leaves layers in float, then fine-tunes.
 
-    The best is the one of highest 1st percentile of cosines. `measure` gives a model's layers: those that lose most go
-    into float, one, two, four, … of them, up to a fifth of the multiply-adds; `shares` are the layers' shares of these.
-    Last come the groups on a fine-tuned network, with the best one's layers in float. An attempt that raises is
-    recorded and passed over. Raises RunError if all of them do.
+    The best is the one of highest 1st percentile of cosines. Its layers that lose most go into float, one, two, four, …
+    of them, up to a fifth of the multiply-adds. Last come the methods on a fine-tuned network, with the best one's
+    layers in float. A method that raises is recorded and passed over. Raises RunError if all of them do.
     """
-    tried: list[_Tried[Model]] = []
+    groups = space.methods()
+    results: list[_Result[Model]] = []
     for group in groups:
-        tried += [_try(attempt, [], judge, shares, note) for attempt in group]
-        if _is_good(_best(tried)):
+        results += [_try(space, method, []) for method in group]
+        if _is_good(_best(results)):
             break
-    best = _best(tried)
+    best = _best(results)
     if best is None or best.model is None:
-        raise RunError(f"no way to quantize this network worked; the last error: {tried[-1].rung.error}")
+        raise RunError(f"no way to quantize this network worked; the last error: {results[-1].trial.error}")
     if not _is_good(best):
-        for layers in _growing(_most_sensitive(measure(best.model), shares)):
-            tried.append(_try(best.attempt, layers, judge, shares, note))
-            if _is_good(tried[-1]):
+        for layers in _growing(_most_sensitive(space.measure(best.model), space.shares)):
+            results.append(_try(space, best.method, layers))
+            if _is_good(results[-1]):
                 break
-        best = _best(tried) or best
+        best = _best(results) or best
     in_float = best.in_float
-    for group in fine_tuned:
+    for group in groups:
         if _is_good(best):
             break
-        tried += [_try(attempt, in_float, judge, shares, note) for attempt in group]
-        best = _best(tried) or best
+        results += [_try(space, tuned, in_float) for tuned in map(space.fine_tuned, group) if tuned]
+        best = _best(results) or best
     assert best.model is not None
-    return best.model, Ladder(best.rung, tuple(each.rung for each in tried))
+    return best.model, Search(best.trial, tuple(each.trial for each in results))
 
 
-def _is_good(tried: _Tried[Model] | None) -> bool:
+def _is_good(result: _Result[Model] | None) -> bool:
     """Whether a variant is well within INT8's gates."""
-    if tried is None or tried.rung.fidelity is None:
+    if result is None or result.trial.fidelity is None:
         return False
-    fidelity = tried.rung.fidelity
+    fidelity = result.trial.fidelity
     return fidelity.cosine_mean >= GOOD_COSINE and (fidelity.overlap is None or fidelity.overlap >= GOOD_OVERLAP)
 
 
-def _best(tried: Sequence[_Tried[Model]]) -> _Tried[Model] | None:
+def _best(results: Sequence[_Result[Model]]) -> _Result[Model] | None:
     """A good one before one that is not; of these, that of the highest 1st percentile."""
-    return max((each for each in tried if each.rung.fidelity), key=_rank, default=None)
+    return max((each for each in results if each.trial.fidelity), key=_rank, default=None)
 
 
-def _rank(tried: _Tried[Model]) -> tuple[bool, float]:
-    return _is_good(tried), tried.rung.fidelity.cosine_p01 if tried.rung.fidelity else -1.0
+def _rank(result: _Result[Model]) -> tuple[bool, float]:
+    return _is_good(result), result.trial.fidelity.cosine_p01 if result.trial.fidelity else -1.0
 
 
-def _try(
-    attempt: Attempt[Model],
-    in_float: Sequence[str],
-    judge: Callable[[Model], Fidelity],
-    shares: Mapping[str, float],
-    note: Callable[[str], None],
-) -> _Tried[Model]:
+def _try(space: SearchSpace[Model], method: Method[Model], in_float: Sequence[str]) -> _Result[Model]:
     layers = "1 layer" if len(in_float) == 1 else f"{len(in_float)} layers"
-    name = f"{attempt.name}, {layers} in float" if in_float else attempt.name
-    share = sum(shares.get(layer, 0) for layer in in_float)
+    name = f"{method.name}, {layers} in float" if in_float else method.name
+    share = sum(space.shares.get(layer, 0) for layer in in_float)
     model, fidelity, error = None, None, None
     start = time.perf_counter()
     try:
-        model = attempt.quantize(in_float)
-        fidelity = judge(model)
+        model = method.quantize(in_float)
+        fidelity = space.judge(model)
         overlap = "" if fidelity.overlap is None else f", overlap {fidelity.overlap:.3f}"
-        note(f"  {name}: cosine {fidelity.cosine_mean:.5f}, 1st percentile {fidelity.cosine_p01:.5f}{overlap}")
+        log.info(f"  {name}: cosine {fidelity.cosine_mean:.5f}, 1st percentile {fidelity.cosine_p01:.5f}{overlap}")
     except Exception as raised:  # quantizers raise whatever they like, and the next may work
         model = None
         error = (str(raised).strip() or type(raised).__name__).splitlines()[0]
-        note(f"  {name}: failed ({error})")
-    return _Tried(attempt, in_float, Rung(name, fidelity, share, time.perf_counter() - start, error), model)
+        log.warning(f"  {name}: failed ({error})")
+    return _Result(method, in_float, Trial(name, fidelity, share, time.perf_counter() - start, error), model)
 
 
 def _most_sensitive(layers: Sequence[Layer], shares: Mapping[str, float]) -> list[str]:

@@ -1,8 +1,8 @@
-"""What an export starts from: what is asked, a run's encoder, and its calibration images."""
+"""What an export starts from: a run's encoder, and images to calibrate with and to judge by."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import logging
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -19,6 +19,8 @@ from ..runtime.preprocessing import Pixels
 from ..runtime.reading import draw_images
 from ..runtime.run import ENCODER, EncoderSpec, Provenance, Run
 from .config import ExportConfig
+
+log = logging.getLogger(__name__)
 
 # Of the calibration images, this many set the ranges of INT8; the rest judge it, unseen.
 MOST_TO_CALIBRATE = 300
@@ -45,31 +47,33 @@ class Source:
         return embed_pixels(self.network, self.judge)
 
 
-def load_source(run: Path, wanted: ExportConfig, note: Callable[[str], None] = lambda _: None) -> Source:
-    """Reads a run. `note` is told of images that cannot be read, and of what shorter vectors lose.
-
-    Raises RunError, naming the file and what to do, ImageError, UsageError.
-    """
-    network, folder = wanted.network, wanted.calibration
-    source = Run(run)
-    trained = source.read_encoder()
+def load_source(path: Path, config: ExportConfig) -> Source:
+    """Reads a run. Raises RunError, naming the file and what to do, ImageError, UsageError."""
+    run = Run(path)
+    trained = run.read_encoder()
     spec = trained.spec
-    weights = trained.weights if network == "online" else read_target(source)
-    backbone = load_encoder(weights, spec, str(run / ENCODER))
-    if folder is None:
-        images = source.read_calibration(spec.preprocessing.image_size)
+    weights = trained.weights if config.network == "online" else read_target(run)
+    backbone = load_encoder(weights, spec, str(path / ENCODER))
+    if config.calibration is None:
+        images = run.read_calibration(spec.preprocessing.image_size)
     else:
-        images = draw_images(folder, spec.preprocessing, MOST_TO_DRAW)
+        images = draw_images(Path(config.calibration), spec.preprocessing, MOST_TO_DRAW)
         if len(images) < 2:
-            raise ImageError(f"{folder}: has one readable image; to calibrate and to judge takes two, better hundreds")
+            raise ImageError(
+                "{calibration} has one readable image; to calibrate and to judge takes two, better hundreds",
+                calibration=config.calibration,
+            )
     most = min(MOST_TO_CALIBRATE, len(images) * 3 // 4)
     calibrate, judge = images[:most], images[most:]
-    layers = fold_projector(read_projector(source, network)) if wanted.with_projector else []
-    if wanted.dimensions is not None:
-        layers = _shorten(backbone, spec, layers, wanted.dimensions, calibrate, judge, note)
+    layers = fold_projector(read_projector(run, config.network)) if config.with_projector else []
+    if config.dimensions is not None:
+        layers = _shorten(backbone, spec, layers, config.dimensions, calibrate, judge)
     encoder = InferenceNetwork(backbone, spec.preprocessing, build_tail(layers))
     provenance = replace(
-        trained.provenance, network=network, with_projector=wanted.with_projector, dimensions=wanted.dimensions
+        trained.provenance,
+        network=config.network,
+        with_projector=config.with_projector,
+        dimensions=config.dimensions,
     )
     if layers:
         spec = replace(spec, embedding_size=len(layers[-1][0]))
@@ -83,7 +87,6 @@ def _shorten(
     dimensions: int,
     calibrate: Pixels,
     judge: Pixels,
-    note: Callable[[str], None],
 ) -> list[Linear]:
     """The tail with its vectors projected on fewer dimensions; says how many neighbors that keeps."""
     whole = InferenceNetwork(backbone, spec.preprocessing, build_tail(layers))
@@ -91,12 +94,12 @@ def _shorten(
     most = min(embeddings.shape)
     if not 1 <= dimensions <= most:
         raise UsageError(
-            f"{{dimensions}}: has to be from 1 to {most}, the embedding's length or the calibration images",
+            f"{{dimensions}}: has to be from 1 to {most}, the embedding's length or the number of calibration images",
             dimensions=dimensions,
         )
     shorter = shorten(layers, find_components(embeddings, dimensions))
     short = InferenceNetwork(backbone, spec.preprocessing, build_tail(shorter))
     if len(judge) >= LEAST_FOR_OVERLAP:
         kept = neighbor_overlap(embed_pixels(whole, judge), embed_pixels(short, judge))
-        note(f"{dimensions} of {embeddings.shape[1]} dimensions keep {kept:.3f} of the ten nearest neighbors")
+        log.info(f"{dimensions} of {embeddings.shape[1]} dimensions keep {kept:.3f} of the ten nearest neighbors")
     return shorter

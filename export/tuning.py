@@ -1,12 +1,13 @@
 """Label-free fine-tuning for INT8: the network learns to give its own FP32 embeddings while its numbers are rounded.
 
-The rounding is simulated: weights to signed 8 bits, a scale an output channel; what a layer takes to unsigned 8 bits, a
-scale a layer. Gradients pass straight through it (Bengio et al. 2013, arXiv:1308.3432). What comes out is a float
-network again, for the quantizers to take in place of the first.
+The rounding is simulated: weights to signed 8 bits, one scale per output channel; what a layer takes to unsigned 8
+bits, one scale per layer. Gradients pass straight through it (Bengio et al. 2013, arXiv:1308.3432). What comes out is a
+float network again, for the quantizers to take in place of the first.
 """
 
 from __future__ import annotations
 
+import logging
 import math
 import time
 from collections.abc import Callable
@@ -20,12 +21,14 @@ from torch.nn.utils import parametrize
 from ..models.network import InferenceNetwork
 from ..runtime.preprocessing import Pixels
 
-# At ten times the rate a MobileNetV3-small got worse, with batches of 8 no better (docs/int8.md).
+log = logging.getLogger(__name__)
+
+# At ten times the rate a MobileNetV3-small got worse, with batches of 8 no better (docs/export.md).
 STEPS, LEARNING_RATE, BATCH_SIZE = 600, 5e-6, 32
 MOST_SECONDS = 15 * 60
 
 
-def fine_tune(network: InferenceNetwork, images: Pixels, note: Callable[[str], None]) -> InferenceNetwork:
+def fine_tune(network: InferenceNetwork, images: Pixels) -> InferenceNetwork:
     """A copy of `network`, parallel branches merged, that loses less when it is quantized.
 
     `images` uint8 `[N, H, W, 3]` give the ranges, and flipped and cropped what is learned from. Takes 600 steps, or as
@@ -33,7 +36,7 @@ def fine_tune(network: InferenceNetwork, images: Pixels, note: Callable[[str], N
     """
     student = cast("InferenceNetwork", reparameterize_model(network))  # a copy
     pixels = torch.from_numpy(images)
-    finish = _simulate(student, pixels)
+    finish = simulate_int8(student, pixels)
     generator = torch.Generator().manual_seed(0)
     optimizer = torch.optim.Adam(student.backbone.parameters(), lr=LEARNING_RATE)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, STEPS)
@@ -41,24 +44,19 @@ def fine_tune(network: InferenceNetwork, images: Pixels, note: Callable[[str], N
     for step in range(STEPS):
         batch = _vary(pixels[torch.randint(len(pixels), (BATCH_SIZE,), generator=generator)], generator)
         with torch.no_grad():
-            wanted = _embed(network, batch)
-        error = (_embed(student, batch) - wanted).square().sum(1) / wanted.square().sum(1).clamp(min=1e-12)
+            expected = network.unscaled(batch)
+        error = (student.unscaled(batch) - expected).square().sum(1) / expected.square().sum(1).clamp(min=1e-12)
         optimizer.zero_grad()
         error.mean().backward()
         optimizer.step()
         schedule.step()
         if step % (STEPS // 5) == 0:
-            note(f"  step {step} of {STEPS}: {error.mean().item():.5f} of the embeddings' energy is lost")
+            log.info(f"  step {step} of {STEPS}: {error.mean().item():.5f} of the embeddings' energy is lost")
         if time.monotonic() - start > MOST_SECONDS:
-            note(f"  fine-tuning stopped after {step + 1} of {STEPS} steps: its time is up")
+            log.warning(f"  fine-tuning stopped after {step + 1} of {STEPS} steps: its time is up")
             break
     finish()
     return student
-
-
-def _embed(network: InferenceNetwork, batch: Tensor) -> Tensor:
-    """Embeddings before they are brought to unit length."""
-    return network.tail(network.backbone(network.inputs(batch)))
 
 
 def _vary(batch: Tensor, generator: torch.Generator) -> Tensor:
@@ -73,7 +71,7 @@ def _vary(batch: Tensor, generator: torch.Generator) -> Tensor:
     return whole.round().clamp(0, 255).to(torch.uint8).permute(0, 2, 3, 1)
 
 
-def _simulate(network: InferenceNetwork, images: Tensor) -> Callable[[], None]:
+def simulate_int8(network: InferenceNetwork, images: Tensor) -> Callable[[], None]:
     """Makes the backbone's layers round as INT8 does, with the ranges that `images` give; returns what undoes it."""
     layers: list[nn.Module] = [each for each in network.backbone.modules() if isinstance(each, (nn.Conv2d, nn.Linear))]
     roundings = [_Rounding() for _ in layers]
@@ -81,7 +79,7 @@ def _simulate(network: InferenceNetwork, images: Tensor) -> Callable[[], None]:
     with torch.no_grad():
         batches = images.split(8)
         for batch in batches:
-            _embed(network, batch)
+            network.unscaled(batch)
     for layer, rounding in zip(layers, roundings, strict=True):
         rounding.fix(len(batches))
         parametrize.register_parametrization(layer, "weight", _RoundedWeight())

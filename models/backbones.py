@@ -1,4 +1,4 @@
-"""Backbones: image tensors in, one embedding an image out, randomly initialized."""
+"""Backbones: image tensors in, one embedding per image out, randomly initialized."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def resolve_stem(name: str, image_size: int, stem: str, pretrained: bool = False
     `pretrained`: weights follow that were trained with the standard one.
     """
     if stem not in STEMS:
-        raise UsageError(f"{{stem}}: there are {', '.join(STEMS)}", stem=stem)
+        raise UsageError(f"no stem {stem!r}; there are {', '.join(STEMS)}", stem=stem)
     if stem == "standard" or (stem == "auto" and (pretrained or image_size > SMALL_IMAGE)):
         return "standard"
     with torch.device("meta"):  # shapes without weights
@@ -74,7 +74,7 @@ def embedding_size(backbone: nn.Module, image_size: int) -> int:
         raise UsageError(f"the backbone takes no images of {image_size} px ({str(error).splitlines()[0]})") from error
     backbone.train(training)
     if output.ndim != 2:
-        raise UsageError(f"the backbone puts out {list(output.shape)} for one image; one vector an image is needed")
+        raise UsageError(f"the backbone puts out {list(output.shape)} for one image; one vector per image is needed")
     return output.shape[1]
 
 
@@ -122,7 +122,8 @@ def _start_gently(backbone: nn.Module) -> None:
 
     BYOL begins by predicting a random network. With batch norm and ReLU after each of many narrow layers, that one
     tells any two views of an image apart (arXiv 1902.08129), and there is little to predict: MobileNetV3-small, after
-    24,000 CIFAR-10 images, had a kNN accuracy of .155, untrained .183. Started as here, after 20,000, .275 and .203.
+    24,000 CIFAR-10 images, had a kNN accuracy of 0.155, untrained 0.183. Started as here, after 20,000, 0.275 and
+    0.203.
 
     - A norm before an activation starts with a bias of 1, so that most of what passes is in the linear part.
     - A residual block starts as its skip connection, as timm's ResNets do (arXiv 1706.02677, section 5.1).

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
@@ -30,7 +31,7 @@ class BYOLConfig:
     name: ClassVar[str] = "byol"
     loss_title: ClassVar[str] = "loss (0 to 8)"
     # The projections' deviation is near .8 in a healthy run, and 1 when they fill the sphere.
-    diagnostics: ClassVar[dict[str, Diagnostic]] = {
+    diagnostics: ClassVar[Mapping[str, Diagnostic]] = {
         "projection_std": Diagnostic("deviation of the projections", least=0.2),
         "tau": Diagnostic("tau"),
     }
@@ -50,7 +51,8 @@ class BYOLConfig:
         for name, least, most in (("tau_base", 0, 1), ("projector_hidden", 1, 10**6), ("projection_size", 1, 10**6)):
             value = getattr(complete, name)
             if not least <= value <= most:
-                raise UsageError(f"{{{name}}}: has to be from {least} to {most}", **{name: value})
+                limit = f"at least {least}" if value < least else f"at most {most}"
+                raise UsageError(f"{{{name}}}: {limit}", **{name: value})
         return complete
 
     def build(self, backbone: nn.Module, embedding_size: int) -> BYOL:

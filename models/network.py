@@ -34,9 +34,13 @@ class InferenceNetwork(nn.Module):
         """uint8 `[N, H, W, 3]` → normalized float32 `[N, 3, H, W]`: what the backbone takes, in training too."""
         return images.permute(0, 3, 1, 2).float() * self.scale + self.shift
 
+    def unscaled(self, images: Tensor) -> Tensor:
+        """uint8 `[N, H, W, 3]` → float32 `[N, D]`: embeddings before they are brought to unit length."""
+        return self.tail(self.backbone(self.inputs(images)))
+
     def forward(self, images: Tensor) -> Tensor:
         """uint8 `[N, H, W, 3]` → float32 `[N, D]`, rows of unit length (a row of zeros stays zero)."""
-        embeddings = self.tail(self.backbone(self.inputs(images)))
+        embeddings = self.unscaled(images)
         return embeddings / embeddings.square().sum(1, keepdim=True).sqrt().clamp(min=1e-12)
 
 

@@ -12,5 +12,5 @@ OBJECTIVES: dict[str, type[ObjectiveConfig]] = {each.name: each for each in (BYO
 def find_objective(name: str) -> type[ObjectiveConfig]:
     """Raises UsageError for a name that is none."""
     if name not in OBJECTIVES:
-        raise UsageError(f"{{objective}}: there are {', '.join(OBJECTIVES)}", objective=name)
+        raise UsageError(f"no objective {name!r}; there are {', '.join(OBJECTIVES)}", objective=name)
     return OBJECTIVES[name]

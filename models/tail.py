@@ -39,8 +39,8 @@ def find_components(embeddings: NDArray[np.float32], size: int) -> Tensor:
     """The `size` directions that keep most of embeddings of unit length `[N, D]`: `[size, D]`, orthonormal.
 
     PCA without centering: it is cosines that are to be kept, and the mean is part of them. 128 of a ResNet-18's 512
-    kept .941 of the ten nearest neighbors (212 phone photographs), centerd .884, drawn at random .797. Needs N and D ≥
-    `size`.
+    kept 0.941 of the ten nearest neighbors (212 phone photographs), centered 0.884, drawn at random 0.797. Needs N and
+    D ≥ `size`.
     """
     _, _, directions = np.linalg.svd(embeddings.astype(np.float64), full_matrices=False)
     # Each direction's sign is free; fixed, the same run gives the same bytes.

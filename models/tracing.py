@@ -74,7 +74,7 @@ def trace(network: InferenceNetwork) -> Graph:
 
 
 def count_multiply_adds(model: onnx.ModelProto) -> dict[str, int]:
-    """Multiply-adds an image of each layer with weights, by its name."""
+    """Multiply-adds per image of each layer with weights, by its name."""
     inferred = onnx.shape_inference.infer_shapes(model)
     values = (*inferred.graph.value_info, *inferred.graph.output)
     shapes = {value.name: [dim.dim_value for dim in value.type.tensor_type.shape.dim] for value in values}
@@ -130,9 +130,13 @@ def quiet() -> Iterator[None]:
     """Keeps what exporters and quantizers print and log from the user, short of errors."""
     level = logging.root.manager.disable
     logging.disable(logging.WARNING)
+    # ONNX Runtime's quantizer calls logging.info, which gives a root logger without handlers one that prints.
+    handler = logging.NullHandler()
+    logging.root.addHandler(handler)
     try:
         with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
             warnings.simplefilter("ignore")
             yield
     finally:
+        logging.root.removeHandler(handler)
         logging.disable(level)

@@ -1,4 +1,4 @@
-"""What an engine is here: one class that loads a model's bytes and runs them. `encoder.py` lists the engines."""
+"""What an engine is here: a class that loads a model's bytes and runs them. `encoder.py` lists the engines."""
 
 from __future__ import annotations
 
@@ -11,21 +11,24 @@ from .preprocessing import Pixels
 
 @dataclass(frozen=True)
 class ModelBytes:
-    """A model as an engine loads it. `format`: "onnx" or "xml"; `parts`: its files' bytes, the model first."""
+    """A model as an engine loads it.
+
+    `format`: a ModelFormat's name ("onnx", "xml"). `parts`: the bytes of its files, the model first.
+    """
 
     format: str
     parts: tuple[bytes, ...]
 
 
 class Backend(Protocol):
-    """An engine with a model loaded. `formats`: what it takes, the one that suits it best first."""
+    """An engine with a model loaded. `formats`: those that it takes, the one that suits it best first."""
 
     name: ClassVar[str]
     formats: ClassVar[tuple[str, ...]]
 
     @staticmethod
     def load(model: ModelBytes, threads: int, device: str = "cpu", low_power: bool = False) -> Backend:
-        """`device`: "cpu", or what else the engine calls what it has here. `low_power`: threads sleep between calls.
+        """`device`: "cpu", or another one as the engine calls it. `low_power`: threads sleep between calls.
 
         Raises EngineError if the engine is not installed, refuses the model, or lacks the device.
         """

@@ -9,40 +9,34 @@ from typing import Any
 
 from .backend import ModelBytes
 from .errors import BundleError, UsageError
+from .fidelity import GATES
 from .files import FolderKind, sha256
-from .model_file import ModelFile, check_format, check_whole, digest, read_metadata
+from .model_file import FORMATS, ModelFile, check_version, digest, find_format, read_essentials
 from .preprocessing import Preprocessing
 from .run import EncoderSpec, Provenance
 
 MANIFEST = "manifest.json"
 GOLDEN = "golden.npz"
+WEIGHTS = "encoder.safetensors"
 
-BUNDLE = FolderKind(
-    "bundle",
-    MANIFEST,
-    (MANIFEST, "measured.json", GOLDEN, "golden", "encoder.safetensors", "*.onnx", "*.xml", "*.bin"),
-)
-
-PRECISIONS = ("fp32", "fp16", "int8")
+_MODELS = tuple(f"*{suffix}" for each in FORMATS for suffix in each.suffixes)
+BUNDLE = FolderKind("bundle", MANIFEST, (MANIFEST, "measured.json", GOLDEN, "golden", WEIGHTS, *_MODELS))
 
 
 @dataclass(frozen=True)
 class Variant:
     """A precision in a file format: `int8.onnx`, `fp32.xml`, …
 
-    `files`: its files in the bundle, the model first. `passes`: it was within its gates when it was exported.
-    `own_cosine`: the least cosine, on any device, to the golden embeddings that it gave then.
+    `files`: its files in the bundle, the model first. `passes`: whether it was within its gates when it was exported.
+    `own_cosine`: the lowest cosine, on any device, to the golden embeddings that it gave then.
     """
 
     name: str
     precision: str
+    format: str
     files: tuple[str, ...]
     passes: bool
     own_cosine: float
-
-    @property
-    def format(self) -> str:
-        return Path(self.name).suffix[1:]  # "onnx" or "xml"
 
 
 @dataclass(frozen=True)
@@ -62,8 +56,9 @@ class Bundle:
             what = "no such folder" if not folder.exists() else f"not a bundle: it holds no {MANIFEST}"
             raise BundleError(f"{folder}: {what}; `byol-edge export RUN --out BUNDLE` makes one") from None
         except NotADirectoryError:
+            alone = ", ".join(each.suffixes[0] for each in FORMATS if each.stands_alone)
             raise BundleError(
-                f"{folder}: a bundle is a folder; of its files, embed and inspect take an .onnx file, this does not"
+                f"{folder}: a bundle is a folder; of its files, embed and inspect take an {alone} file, this does not"
             ) from None
         except (OSError, ValueError, RecursionError) as error:
             raise BundleError(f"{folder / MANIFEST}: unreadable ({error}); export the bundle again") from error
@@ -96,7 +91,12 @@ class Bundle:
     def variants(self) -> dict[str, Variant]:
         return {
             name: Variant(
-                name, entry["precision"], tuple(entry["files"]), bool(entry["passes"]), float(entry["own_cosine"])
+                name=name,
+                precision=entry["precision"],
+                format=_format_of(name, entry),
+                files=tuple(entry["files"]),
+                passes=bool(entry["passes"]),
+                own_cosine=float(entry["own_cosine"]),
             )
             for name, entry in self.manifest["variants"].items()
         }
@@ -112,11 +112,12 @@ class Bundle:
             return [self.default]
         found = [each for each in self.variants.values() if variant in (each.name, each.precision)]
         if not found:
-            raise UsageError(f"{self.path} has no variant {variant!r}; it has {', '.join(self.variants)}")
+            has = ", ".join(self.variants)
+            raise UsageError(f"{{variant}}: {self.path} has no such variant; it has {has}", variant=variant)
         return found
 
     def holds(self, variant: Variant) -> bool:
-        """Whether the variant's files are here: a device needs only the ones it runs."""
+        """Whether the variant's files are here: a device needs only those that it runs."""
         return all((self.path / name).is_file() for name in variant.files)
 
     def choose(self, variant: str | None) -> list[Variant]:
@@ -128,7 +129,7 @@ class Bundle:
         return sum(self.manifest["files"][name]["size"] for name in variant.files)
 
     def digest(self, variant: Variant) -> str:
-        """What begins the `Encoder.id` of a variant, by the manifest alone."""
+        """What the `Encoder.id` of a variant begins with, by the manifest alone."""
         return digest(self._sha256s(variant))
 
     def _sha256s(self, variant: Variant) -> tuple[str, ...]:
@@ -150,34 +151,43 @@ class Bundle:
 
     def model(self, variant: Variant) -> ModelFile:
         """The variant's bytes, checked: by their hashes, and by what they say of themselves. Raises BundleError."""
+        file = self.path / variant.name
+        kind = find_format(file, variant.format)
+        if tuple(Path(name).suffix for name in variant.files) != kind.suffixes:
+            needs = f"{' and '.join(kind.suffixes)}, {MANIFEST} names {', '.join(variant.files)}"
+            raise BundleError(f"{file}: its files have to be {needs}; export the bundle again")
         contents = tuple(self.read(name) for name in variant.files)
-        if variant.format == "onnx":
-            check_whole(self.path / variant.name, contents[0])
-        _check_claims(self, variant.name, read_metadata(self.path / variant.name, contents[0]))
+        _check_claims(self, variant.name, read_essentials(file, kind, contents[0]))
         return ModelFile(
-            variant.name,
-            ModelBytes(variant.format, contents),
-            self._sha256s(variant),
-            self.preprocessing,
-            self.embedding_size,
+            name=variant.name,
+            precision=variant.precision,
+            bytes=ModelBytes(kind.name, contents),
+            sha256s=self._sha256s(variant),
+            preprocessing=self.preprocessing,
+            embedding_size=self.embedding_size,
         )
 
 
+def _format_of(name: str, entry: dict[str, Any]) -> str:
+    """A variant's file format by its entry in the manifest, or by its suffix where the entry has none."""
+    return entry.get("format", Path(name).suffix[1:])
+
+
 def _check_claims(bundle: Bundle, variant: str, metadata: dict[str, Any]) -> None:
-    """Raises BundleError where a model file says otherwise of itself than the manifest does of `variant`."""
+    """Raises BundleError where a model file contradicts what the manifest says about `variant`."""
     manifest = bundle.manifest
     claims = {
         "variant": variant,
         "precision": manifest["variants"][variant]["precision"],
         "embedding_size": manifest["embedding_size"],
         "preprocessing": manifest["preprocessing"],
-        "encoder_sha256": manifest["files"].get("encoder.safetensors", {}).get("sha256"),
+        "encoder_sha256": manifest["files"].get(WEIGHTS, {}).get("sha256"),
     }
     for name, claimed in claims.items():
         told = metadata.get(name, claimed)
         if claimed is not None and told != claimed:
             what = (
-                "was made from other weights than encoder.safetensors"
+                f"was made from other weights than {WEIGHTS}"
                 if name == "encoder_sha256"
                 else f"says of itself {name} {told}, where {MANIFEST} says {claimed}"
             )
@@ -185,9 +195,9 @@ def _check_claims(bundle: Bundle, variant: str, metadata: dict[str, Any]) -> Non
 
 
 def _check_manifest(manifest: Any, file: Path) -> None:
-    """Refuses a manifest of a newer format, one that lacks what is read later, or one that points out of its folder."""
+    """Refuses a manifest of a newer format, or one that lacks what is read later, or that points out of its folder."""
     try:
-        check_format(file, manifest)
+        check_version(file, manifest)
         Preprocessing.from_json(manifest["preprocessing"])
         int(manifest["embedding_size"])
         _ = manifest["network"]["backbone"].strip(), manifest["network"]["stem"].strip()
@@ -198,7 +208,8 @@ def _check_manifest(manifest: Any, file: Path) -> None:
             names.update(entry["files"])
             if not 0 < float(entry["own_cosine"]) <= 1:
                 raise KeyError("own_cosine")
-            if entry["precision"] not in PRECISIONS or not entry["files"] or not isinstance(entry["passes"], bool):
+            _ = _format_of("", entry).strip()
+            if entry["precision"] not in GATES or not entry["files"] or not isinstance(entry["passes"], bool):
                 raise KeyError("variants")
         if manifest["default"] not in manifest["variants"] or not names <= manifest["files"].keys():
             raise KeyError("default or files")

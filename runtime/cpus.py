@@ -12,9 +12,9 @@ OWN_GROUPS = Path("/proc/self/cgroup")
 
 
 def available_cpus() -> int:
-    """CPUs by affinity mask and by control groups, at least 1 (`os.cpu_count()` ignores both).
+    """The CPUs that the affinity mask and the control groups allow, at least 1 (`os.cpu_count()` ignores both).
 
-    Containers limit by a control group, and so does systemd (`CPUQuota=`).
+    Containers set limits with a control group, and so does systemd (`CPUQuota=`).
     """
     cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     quotas = [quota for folder in _find_groups() for quota in _read_quota(folder)]
@@ -22,9 +22,9 @@ def available_cpus() -> int:
 
 
 def _find_groups() -> Iterator[Path]:
-    """The folders of this process's control groups and of those above: the tightest limit holds.
+    """The folders of this process's control groups and of those above them: the tightest limit holds.
 
-    A container may see its own group as the root, whatever its name is outside: folders that are not there are none.
+    A container may see its own group as the root, whatever it is called outside, so some of them may not exist.
     """
     try:
         lines = OWN_GROUPS.read_text().splitlines()
@@ -40,7 +40,7 @@ def _find_groups() -> Iterator[Path]:
 
 
 def _read_quota(folder: Path) -> Iterator[float]:
-    """The CPUs that a control group allows, if it limits them."""
+    """The number of CPUs that a control group allows, if it sets a limit."""
     try:
         if (folder / "cpu.max").exists():
             quota, period = (folder / "cpu.max").read_text().split()

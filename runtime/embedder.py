@@ -1,4 +1,4 @@
-"""A scikit-learn transformer: images in, embeddings out; `pip install 'byol-edge[sklearn]'`."""
+"""A scikit-learn transformer from images to embeddings; `pip install 'byol-edge[sklearn]'`."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from .stream import check_many
 
 
 class BundleEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
-    """The first step of a Pipeline whose input are images: paths, bytes, PIL images or arrays (see Encoder.embed).
+    """The first step of a Pipeline that takes images: paths, bytes, PIL images or arrays (see Encoder.embed).
 
-    The parameters are Encoder's. There is nothing to fit; the engine is loaded when it is first needed, and again in
-    each process that the embedder is sent to.
+    The parameters are those of Encoder. There is nothing to fit. The engine is loaded when it is first needed, and
+    again in each process that the embedder is sent to.
 
         pipeline = make_pipeline(BundleEmbedder("bundles/shop"), KNeighborsClassifier(metric="cosine"))
         pipeline.fit(paths, labels).predict(["mug.jpg"])
@@ -36,12 +36,12 @@ class BundleEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
         self.threads = threads
 
     def fit(self, images: Iterable[Any] | None = None, labels: Any = None) -> BundleEmbedder:
-        """Opens the bundle, so that a wrong one is told early. Raises ByolEdgeError."""
+        """Opens the bundle, so that a wrong one is reported early. Raises ByolEdgeError."""
         self._open()
         return self
 
     def transform(self, images: Iterable[Any]) -> Vectors:
-        """Embeddings float32 `[N, D]` of N images. Raises ImageError at the first that cannot be read."""
+        """Embeddings, float32 `[N, D]`, of N images. Raises ImageError at the first that cannot be read."""
         check_many(images)
         return self._open().embed(list(images))
 
@@ -49,7 +49,10 @@ class BundleEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
         wanted = (str(self.bundle), self.variant, self.backend, self.threads)
         opened = self.__dict__.get("_opened")
         process = os.getpid()
-        if opened is None or opened[:2] != (wanted, process):  # parameters may be set again; an engine does not fork
+        if opened is None or opened[:2] != (
+            wanted,
+            process,
+        ):  # parameters can be set anew, and engines do not fork
             self._opened = opened = (wanted, process, Encoder(*wanted))
         return opened[2]
 

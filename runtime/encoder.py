@@ -16,7 +16,7 @@ from .bundle import Bundle, Variant
 from .cpus import available_cpus
 from .errors import BundleError, EngineError, ImageError, UsageError
 from .fidelity import Vectors
-from .model_file import is_model_file, read_alone
+from .model_file import ModelFile, is_model_file, read_alone
 from .onnxruntime_backend import OnnxRuntimeBackend
 from .openvino_backend import OpenVinoBackend
 from .preprocessing import Pixels, Source, prepare
@@ -27,13 +27,12 @@ from .stream import Chunk, stream_chunks
 BACKENDS: tuple[type[Backend], ...] = (OnnxRuntimeBackend, OpenVinoBackend)
 MOST_THREADS = 512
 
-
 _OPEN: WeakSet[Encoder] = WeakSet()
-_KEPT: list[Any] = []
+_KEPT: list[Backend | None] = []
 
 
 def _keep_engines() -> None:
-    """In a forked child the end of an engine would wait for threads that stayed in the parent, so it never ends."""
+    """In a forked child, an engine that ended would wait for threads that stayed in the parent, so it never ends."""
     _KEPT.extend(encoder._backend for encoder in _OPEN)
 
 
@@ -46,9 +45,9 @@ class Encoder:
 
     `path`: a bundle, or an .onnx file of one. `variant`: "auto" (the bundle's default, the same on every device),
     "fp32", "int8", or a variant's name ("int8.onnx"). `backend`: "onnxruntime", "openvino" or "auto".
-    `threads`: CPU threads of the engine; by default all that this process may use. `device`: "cpu", or what else the
-    engine offers here ("cuda", "gpu", "npu"). `low_power`: threads sleep between calls, which costs some latency and
-    saves most of an idle device's power. Safe to share between threads, not across a fork.
+    `threads`: CPU threads of the engine; by default all that this process may use. `device`: "cpu", or another one that
+    the engine finds here ("cuda", "gpu", "npu"). `low_power`: threads sleep between calls, which costs some latency and
+    saves most of the power of an idle device. Safe to share between threads, but not across a fork.
 
     Raises BundleError (missing, changed), UsageError (no such variant) and EngineError (engine not installed).
 
@@ -70,13 +69,13 @@ class Encoder:
     ) -> None:
         threads = available_cpus() if threads is None else threads
         if not 1 <= threads <= MOST_THREADS:
-            raise UsageError(f"threads={threads}: from 1 to {MOST_THREADS}")
+            raise UsageError(f"{{threads}}: has to be from 1 to {MOST_THREADS}", threads=threads)
         if is_model_file(Path(path)):
             self.bundle = None
             model = read_alone(Path(path))
-            engine = _find_engines(backend)[0]
-            if variant not in ("auto", model.name, model.name.split(".")[0]):
-                raise UsageError(f"{path} is {model.name}, not {variant}")
+            engine = _choose_engine(model, backend)
+            if variant not in ("auto", model.name, model.precision):
+                raise UsageError(f"{{variant}}: {path} is {model.name}", variant=variant)
         else:
             self.bundle = Bundle.open(path)
             chosen, engine = choose(self.bundle, variant, backend)
@@ -84,7 +83,7 @@ class Encoder:
         try:
             self._backend: Backend | None = engine.load(model.bytes, threads, device.lower(), low_power)
         except EngineError as error:
-            raise EngineError(f"{path}: {model.name}: {error}") from error
+            raise EngineError(f"{path}: {model.name}: {error.message}", **error.arguments) from error
         self.variant = model.name
         """The variant's name: "int8.onnx"."""
         self.engine = engine.name
@@ -93,8 +92,7 @@ class Encoder:
         """D, the length of an embedding."""
         self.preprocessing = model.preprocessing
         """What `embed` does to an image before the network sees it."""
-        place = "" if device.lower() == "cpu" else f":{device.lower()}"
-        self.id = f"{model.digest()}:{self.variant}:{self.engine}{place}"
+        self.id = model.identify(engine.name, device.lower())
         """What made these vectors: "3f9a1c0d2b4e:int8.onnx:onnxruntime". Vectors of different ids do not mix."""
         self._process = os.getpid()
         _OPEN.add(self)
@@ -116,7 +114,7 @@ class Encoder:
         return np.concatenate(vectors) if vectors else np.zeros((0, self.embedding_size), np.float32)
 
     def run(self, pixels: Pixels) -> Vectors:
-        """Embeddings `[N, D]` of images that are prepared already: uint8 `[N, image_size, image_size, 3]`."""
+        """Embeddings `[N, D]` of images that are already prepared: uint8 `[N, image_size, image_size, 3]`."""
         side = self.preprocessing.image_size
         if pixels.dtype != np.uint8 or pixels.shape[1:] != (side, side, 3):
             raise ImageError(
@@ -150,7 +148,7 @@ class Encoder:
     ) -> Iterator[Chunk]:
         """Embeds any number of images in bounded memory, in input order, as chunks of up to `batch_size`.
 
-        The next batch is decoded, by `workers` threads, while this one is embedded. `errors`: what becomes of images
+        The next batch is decoded, by `workers` threads, while this one is embedded. `errors`: what happens to images
         that cannot be read. "collect" puts them into `Chunk.errors`, "skip" leaves them out, "raise" stops at the
         first. Raises UsageError, ImageError.
 
@@ -174,25 +172,25 @@ class Encoder:
         self.close()
 
     def self_test(self) -> SelfTest:
-        """Embeds the bundle's reference images and says how far this device is from PyTorch and from the export."""
+        """Embeds the bundle's reference images, and compares with PyTorch and with the export."""
         if self.bundle is None:
             raise UsageError("a self-test needs the whole bundle: its reference images lie beside the model")
         return run_self_test(self.bundle, self.bundle.variants[self.variant], self.run)
 
 
 def choose(bundle: Bundle, variant: str, backend: str) -> tuple[Variant, type[Backend]]:
-    """The variant and the engine that `variant` and `backend` mean for a bundle, by what lies in it.
+    """The variant and the engine that `variant` and `backend` mean for a bundle, by the files that are in it.
 
-    Each engine takes its own format before another's, ONNX Runtime coming first where both would do.
+    The engines are tried in the order of BACKENDS, and the formats in the order that suits the engine.
     """
     engines = _find_engines(backend)
     wanted = bundle.find(variant)
     pairs = [
         (each, engine)
         for engine in engines
-        for suffix in engine.formats
+        for kind in engine.formats
         for each in wanted
-        if each.format == suffix and bundle.holds(each)
+        if each.format == kind and bundle.holds(each)
     ]
     if pairs:
         return pairs[0]
@@ -202,11 +200,11 @@ def choose(bundle: Bundle, variant: str, backend: str) -> tuple[Variant, type[Ba
         raise BundleError(
             f"{bundle.path}: the files of {names} are not here; name another as the variant (here: {here})"
         )
-    raise UsageError(f"{backend} does not run {names}; take backend='auto'")
+    raise _unable(backend, names)
 
 
 def find_pairs(bundle: Bundle, variant: str | None = None) -> list[tuple[str, str]]:
-    """The names of each variant that is here, or of those meant by `variant`, and of each engine that takes its format.
+    """Variants that are here, or those meant by `variant`, with each engine that takes their format, by name.
 
     Raises BundleError if none is here.
     """
@@ -216,9 +214,23 @@ def find_pairs(bundle: Bundle, variant: str | None = None) -> list[tuple[str, st
     return [(each.name, engine.name) for each in wanted for engine in BACKENDS if each.format in engine.formats]
 
 
+def _choose_engine(model: ModelFile, backend: str) -> type[Backend]:
+    """The engine that `backend` means for a model file without its bundle."""
+    engines = [engine for engine in _find_engines(backend) if model.bytes.format in engine.formats]
+    if not engines:
+        raise _unable(backend, model.name)
+    return engines[0]
+
+
+def _unable(backend: str, names: str) -> UsageError:
+    hint = "" if backend == "auto" else "; auto takes an engine that does"
+    return UsageError(f"{{backend}} does not run {names}{hint}", backend=backend)
+
+
 def _find_engines(backend: str) -> list[type[Backend]]:
     """The engines that "auto" or a name means. Raises UsageError if there is none."""
     engines = [engine for engine in BACKENDS if backend in ("auto", engine.name)]
     if not engines:
-        raise UsageError(f"no engine {backend!r}; there are {', '.join(engine.name for engine in BACKENDS)}")
+        names = ", ".join(engine.name for engine in BACKENDS)
+        raise UsageError(f"{{backend}}: no such engine; there are {names}", backend=backend)
     return engines

@@ -1,6 +1,6 @@
 """How close a variant's embeddings are to PyTorch's, and how close they have to be.
 
-Every comparison in this project (export, validate, self-test, demo) is made here, with numpy alone.
+Every comparison in this project (export, validate, self-test, demo) is made here, with numpy only.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 Vectors = NDArray[np.float32]
 
 NEIGHBORS = 10
-# Pairs of this many rows are enough for a rank correlation, and of more they take long.
+# The pairs of this many rows are enough for a rank correlation; with more, it takes long.
 MOST_FOR_CORRELATION = 1000
-# Below this many images the ten nearest of a row are most of the set, and their overlap says nothing.
+# With fewer images, the ten nearest of a row are most of the set, and their overlap says nothing.
 LEAST_FOR_OVERLAP = 50
 
 
@@ -26,10 +26,10 @@ class Fidelity:
     """Figures of N embeddings against their reference.
 
     `cosine_*`: true cosines, both norms divided out, as mean, 1st percentile and minimum over the rows. `angle_mean`:
-    mean angle in degrees. `max_error`: largest absolute difference of any component. `overlap`: mean share of each
-    row's ten nearest rows (by cosine) that both have in common. `rank_correlation`: Spearman's, of the cosines of all
-    pairs of rows (of the first 1,000). `norm_error`: largest |norm − 1| of any row. Overlap and correlation are None
-    below 50 images. NaN in any row makes the figures NaN, and a NaN passes no gate.
+    mean angle in degrees. `max_error`: largest absolute difference in any component. `overlap`: share of each row's ten
+    nearest rows (by cosine) that both have in common, averaged. `rank_correlation`: Spearman's, between the cosines of
+    all pairs of rows (of the first 1,000). `norm_error`: largest |norm − 1| of any row. Overlap and correlation are
+    None for fewer than 50 images. NaN in any row makes the figures NaN, and a NaN passes no gate.
     """
 
     images: int
@@ -69,7 +69,7 @@ def compare(reference: Vectors, vectors: Vectors) -> Fidelity:
 def cosines(a: Vectors, b: Vectors) -> NDArray[np.float64]:
     """Cosine of each row of `a` with the same row of `b`, `[N]`; NaN where a row is zero.
 
-    A dot product would do for rows of unit length, and would hide those that are not.
+    A dot product would do for rows of unit length, but would hide those that are not.
     """
     a64, b64 = a.astype(np.float64), b.astype(np.float64)
     with np.errstate(invalid="ignore", divide="ignore"):
@@ -77,7 +77,7 @@ def cosines(a: Vectors, b: Vectors) -> NDArray[np.float64]:
 
 
 def neighbor_overlap(a: Vectors, b: Vectors, neighbors: int = NEIGHBORS) -> float:
-    """Mean share of the nearest rows that each row has in common in `a` and in `b`, 0 to 1; NaN if a row is NaN."""
+    """Share of each row's nearest rows that are the same in `a` and `b`, averaged, 0 to 1; NaN if a row is NaN."""
     if not (np.isfinite(a).all() and np.isfinite(b).all()):
         return float("nan")
     nearest_a, nearest_b = nearest(a, neighbors), nearest(b, neighbors)
@@ -86,7 +86,7 @@ def neighbor_overlap(a: Vectors, b: Vectors, neighbors: int = NEIGHBORS) -> floa
 
 
 def pair_correlation(a: Vectors, b: Vectors) -> float:
-    """Spearman's rank correlation of the cosines of all pairs of rows in `a` with those in `b`; NaN if a row is NaN."""
+    """Spearman's rank correlation between the cosines of all pairs of rows in `a` and in `b`; NaN if a row is NaN."""
     if not (np.isfinite(a).all() and np.isfinite(b).all()):
         return float("nan")
     ranks = []
@@ -98,19 +98,19 @@ def pair_correlation(a: Vectors, b: Vectors) -> float:
 
 
 def unit_rows(vectors: Vectors) -> Vectors:
-    """Each row at unit length; a row of zeros stays zero."""
+    """Each row scaled to unit length; a row of zeros stays zero."""
     return vectors / np.linalg.norm(vectors, axis=1, keepdims=True).clip(1e-12)
 
 
 def nearest(vectors: Vectors, neighbors: int) -> NDArray[np.intp]:
-    """For each row, the indices of the rows of highest cosine, itself left out, nearest first: `[N, neighbors]`."""
+    """For each row, indices of the rows with the highest cosine, itself left out, nearest first: `[N, neighbors]`."""
     unit = unit_rows(vectors)
     found = []
-    for start in range(0, len(unit), 1024):  # in pieces: N × N does not fit for a large folder
+    for start in range(0, len(unit), 1024):  # in blocks: N × N does not fit for a large folder
         similarity = unit[start : start + 1024] @ unit.T
         rows = np.arange(len(similarity))
         similarity[rows, start + rows] = -np.inf
-        # The nearest alone are sorted, which takes a tenth of the time; of equals, the first row is the nearer.
+        # Only the nearest are sorted, which takes a tenth of the time; of equals, the first row is the nearer.
         some = np.sort(np.argpartition(-similarity, neighbors - 1, axis=1)[:, :neighbors])
         order = np.argsort(-np.take_along_axis(similarity, some, 1), axis=1, kind="stable")
         found.append(np.take_along_axis(some, order, 1))
@@ -142,7 +142,7 @@ GATES: dict[str, tuple[Gate, ...]] = {
 
 
 def choose_gates(precision: str, min_cosine: float | None = None, min_overlap: float | None = None) -> tuple[Gate, ...]:
-    """The gates of a precision, with other limits for its cosine (mean or lowest, as it has) and its overlap."""
+    """The gates of a precision, with other limits for its cosine (mean or lowest, whichever it has) and overlap."""
     changed = [
         replace(gate, limit=min_cosine) if min_cosine is not None and gate.figure.startswith("cosine") else gate
         for gate in GATES[precision]
@@ -151,8 +151,8 @@ def choose_gates(precision: str, min_cosine: float | None = None, min_overlap: f
     return (*changed, Gate("overlap", min_overlap, True)) if min_overlap is not None else tuple(changed)
 
 
-# How far two CPUs or engines may be apart with one variant: the lowest cosine of what they give for an image. Rounding
-# in INT8 flips a few last bits; a wrong kernel or a wrong file moves much more.
+# How far two CPUs or engines may be apart with the same variant: the lowest cosine between what they give for an image.
+# Rounding in INT8 flips a few last bits; a wrong kernel or a wrong file changes much more.
 OWN_COSINE = {"fp32": 0.99999, "fp16": 0.999, "int8": 0.99}
 
 _NAMES = {
@@ -165,7 +165,7 @@ _NAMES = {
 
 
 def failed_gates(fidelity: Fidelity, gates: Sequence[Gate]) -> list[str]:
-    """What a variant falls short of, a phrase a gate missed."""
+    """What a variant falls short of: one phrase per gate that it misses."""
     failed = [gate for gate in gates if not gate.holds(fidelity)]
     return [
         f"{_NAMES[gate.figure]} {_format_missed(getattr(fidelity, gate.figure), gate)}, "
@@ -175,6 +175,6 @@ def failed_gates(fidelity: Fidelity, gates: Sequence[Gate]) -> list[str]:
 
 
 def _format_missed(value: float, gate: Gate) -> str:
-    """With as many digits as it takes to be seen to miss."""
+    """With enough digits to show that it misses."""
     text = f"{value:.6f}" if gate.at_least else f"{value:.3g}"
     return str(value) if float(text) == gate.limit else text

@@ -1,4 +1,4 @@
-"""Files and folders that are written whole or not at all."""
+"""Files and folders that are written completely or not at all."""
 
 import errno
 import fcntl
@@ -29,13 +29,13 @@ def sha256(content: bytes) -> str:
 
 
 def to_json(value: Any) -> str:
-    """JSON as this project writes it: sorted, indented, a newline at the end, so that equal values are equal bytes."""
+    """JSON as this project writes it: sorted, indented, with a final newline, so that equal values are equal bytes."""
     return json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False) + "\n"
 
 
 @contextmanager
 def whole_file(path: Path) -> Iterator[Path]:
-    """Gives a temporary name beside `path` to write to; renames it to `path` when the block ends well.
+    """Gives a temporary name beside `path` to write to; renames it to `path` when the block succeeds.
 
     An error, a full disk or a kill inside the block leaves whatever was at `path` before.
     """
@@ -43,7 +43,7 @@ def whole_file(path: Path) -> Iterator[Path]:
         raise IsADirectoryError(errno.EISDIR, "is a folder, not a file to write", str(path))
     path.parent.mkdir(parents=True, exist_ok=True)
     _clear_left_over(path)
-    # The suffix stays, since writers such as matplotlib's choose the format by it.
+    # The suffix stays, because writers such as matplotlib's choose the format by it.
     part = path.with_name(f"{_prefix(path)}{os.getpid()}-{threading.get_ident()}.part{path.suffix}")
     try:
         yield part
@@ -56,9 +56,10 @@ def whole_file(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def locked(file: Path, busy: ByolEdgeError) -> Iterator[None]:
-    """Keeps other processes off while the block runs, by a lock on `file`, which is made if need be; else `busy`.
+    """Keeps other processes out while the block runs, with a lock on `file`, which is made if need be.
 
-    The system lets go of it when the process ends, however it does. Where a file system knows no locks there is none.
+    Raises `busy` if another process holds it. The system releases the lock when the process ends, however that happens.
+    On a file system without locks, there is none.
     """
     with file.open("a") as handle:
         try:
@@ -68,14 +69,14 @@ def locked(file: Path, busy: ByolEdgeError) -> Iterator[None]:
         except OSError:
             pass
         if not file.exists() or not os.path.samestat(file.stat(), os.fstat(handle.fileno())):
-            raise busy  # its holder has just finished, and deleted it
+            raise busy  # its holder has just finished, and deleted the file
         yield
 
 
 def load_arrays(source: Path | bytes, names: Collection[str] = ()) -> dict[str, NDArray[Any]]:
-    """The arrays of an .npz file, or of its bytes: all, or those of these names.
+    """The arrays of an .npz file, or of its bytes: all of them, or those with the given names.
 
-    Raises ValueError, with a reason, for anything that is not one.
+    Raises ValueError, with a reason, for anything that is not an .npz file.
     """
     try:
         with source.open("rb") if isinstance(source, Path) else io.BytesIO(source) as file:
@@ -85,32 +86,36 @@ def load_arrays(source: Path | bytes, names: Collection[str] = ()) -> dict[str, 
             with np.load(file, allow_pickle=False) as arrays:
                 return {name: arrays[name] for name in names or arrays.files}
     except Exception as error:  # a damaged file makes zipfile, zlib and numpy raise almost anything
-        raise ValueError(error.strerror if isinstance(error, OSError) and error.strerror else str(error)) from error
+        strerror = error.strerror if isinstance(error, OSError) else None
+        raise ValueError(strerror or str(error) or type(error).__name__) from error
 
 
 def write_text(path: Path, text: str) -> None:
-    """Writes a text file whole or not at all."""
+    """Writes a text file completely or not at all."""
     with whole_file(path) as part:
         part.write_text(text, encoding="utf-8")
 
 
 @dataclass(frozen=True)
 class FolderKind:
-    """How a folder that this project writes is known: `marker` is in it, and nothing but `names` (may hold `*`)."""
+    """How a folder that this project wrote is recognized: it holds `marker`, and only `names` (`*` is a wildcard)."""
 
     name: str
     marker: str
     names: tuple[str, ...]
 
     def strangers(self, folder: Path) -> list[str]:
-        """What lies in `folder` and is not of this kind."""
-        present = [entry.name for entry in folder.iterdir()]
-        return sorted(each for each in present if not any(fnmatchcase(each, name) for name in self.names))
+        """What is in `folder` and does not belong to this kind."""
+        return sorted(entry.name for entry in folder.iterdir() if not self.knows(entry.name))
+
+    def knows(self, name: str) -> bool:
+        """Whether a folder of this kind may hold it."""
+        return any(fnmatchcase(name, each) for each in self.names)
 
 
 @contextmanager
 def whole_folder(path: Path, overwrite: bool, kind: FolderKind) -> Iterator[Path]:
-    """Gives a temporary folder beside `path` to fill; renames it to `path` when the block ends well."""
+    """Gives a temporary folder beside `path` to fill; renames it to `path` when the block succeeds."""
     path = path.absolute()
     check_output(path, overwrite, kind)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -129,8 +134,8 @@ def whole_folder(path: Path, overwrite: bool, kind: FolderKind) -> Iterator[Path
 def check_output(path: Path, overwrite: bool, kind: FolderKind) -> None:
     """Raises OutputExistsError if `path` is taken.
 
-    With `overwrite`, a folder of that kind may be replaced, if nothing else lies in it: `--overwrite` must never be
-    able to delete somebody's photographs.
+    With `overwrite`, a folder of that kind may be replaced, if nothing else is in it: overwriting must never be able
+    to delete somebody's photographs.
     """
     if not os.path.lexists(path) or (path.is_dir() and not any(path.iterdir())):
         return
@@ -155,7 +160,7 @@ def check_output(path: Path, overwrite: bool, kind: FolderKind) -> None:
 
 
 def _replace_folder(part: Path, path: Path) -> None:
-    """Renames `part` to `path`; what was there is put aside first and deleted last."""
+    """Renames `part` to `path`; what was there is moved aside first and deleted last."""
     aside = path.with_name(f"{_prefix(path)}{os.getpid()}.old")
     if path.exists():
         path.rename(aside)
@@ -170,12 +175,12 @@ def _replace_folder(part: Path, path: Path) -> None:
 
 
 def _prefix(path: Path) -> str:
-    """How the names of temporary files for `path` begin; a long name is cut, so that there is room for the rest."""
+    """How the names of temporary files for `path` begin; a long name is cut to leave room for the rest."""
     return f".{os.fsdecode(os.fsencode(path.name)[:150])}."
 
 
 def _clear_left_over(path: Path) -> None:
-    """Deletes what a killed process left beside `path`: parts whose process is no more."""
+    """Deletes what a killed process left beside `path`: parts whose process is gone."""
     for part in path.parent.glob(f"{glob.escape(_prefix(path))}*.part*"):
         process = part.name.removeprefix(_prefix(path)).split(".")[0].split("-")[0]
         if process.isdigit() and not _is_alive(int(process)):
@@ -193,7 +198,7 @@ def _is_alive(process: int) -> bool:
 
 
 def _flush(path: Path) -> None:
-    """Asks the system to put a file, or a folder's list of names, on the disk."""
+    """Asks the system to write a file, or a folder's list of names, to the disk."""
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)

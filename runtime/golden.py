@@ -1,4 +1,4 @@
-"""A bundle's reference: images with the embeddings that they had at export, and encoded files with their pixels."""
+"""A bundle's reference: images with their embeddings at export, and encoded files with their pixels."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ _PIXELS = "pixels:"
 
 @dataclass(frozen=True)
 class Golden:
-    """`images`: uint8 `[N, H, W, 3]`. `embeddings`: float32 `[N, D]` by "pytorch" and by each variant's name.
+    """`images`: uint8 `[N, H, W, 3]`. `embeddings`: float32 `[N, D]`, under "pytorch" and under each variant's name.
 
-    `files`: the pixels uint8 `[H, W, 3]` of each encoded file, by its name in the bundle.
+    `files`: the pixels, uint8 `[H, W, 3]`, of each encoded file, under its name in the bundle.
     """
 
     images: Pixels
@@ -30,13 +30,13 @@ class Golden:
     files: dict[str, Pixels]
 
     def to_arrays(self) -> dict[str, Any]:
-        """As golden.npz holds them."""
+        """The arrays of golden.npz."""
         files = {f"{_PIXELS}{name}": pixels for name, pixels in self.files.items()}
         return {"images": self.images, **self.embeddings, **files}
 
 
 def read_golden(bundle: Bundle) -> Golden:
-    """Reads golden.npz, its hash checked. Raises BundleError where it is not what the manifest's variants need."""
+    """Reads golden.npz and checks its hash. Raises BundleError where it is not what the manifest's variants need."""
     file = bundle.path / GOLDEN
     try:
         arrays = load_arrays(bundle.read(GOLDEN))

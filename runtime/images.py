@@ -1,4 +1,4 @@
-"""Finding the images of a folder, and the labels that its sub-folders give."""
+"""Finding the images in a folder, and their labels."""
 
 import csv
 import os
@@ -9,7 +9,7 @@ from .errors import ImageError, UsageError
 
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif"})
 
-# Pictures all the same: whoever has them wants to know that they are passed over.
+# Images too, but of kinds that are not read: whoever has some wants to know that they are passed over.
 UNREAD = frozenset(
     {".heic", ".heif", ".avif", ".jxl", ".jp2", ".dng", ".cr2", ".cr3", ".nef", ".arw", ".orf", ".raf", ".rw2", ".psd"}
 )
@@ -18,8 +18,8 @@ UNREAD = frozenset(
 def find_images(folder: str | Path) -> list[Path]:
     """All images under `folder`, searched recursively, in an order that is the same on every machine.
 
-    Hidden files and folders are passed over: thumbnails and editors' copies live there. Links are followed, each folder
-    once. A path to a single file gives that file. Raises ImageError where there is nothing to find, or no permission.
+    Hidden files and folders are passed over, since thumbnails and editors' copies are kept there. Links are followed,
+    each folder once. A path to a file gives that file. Raises ImageError if there are no images, or no permission.
     """
     root = Path(folder)
     try:
@@ -47,20 +47,20 @@ def find_images(folder: str | Path) -> list[Path]:
 
 
 def count_unread(folder: str | Path) -> dict[str, int]:
-    """How many pictures of kinds that cannot be read lie under `folder`, by their ending: {".heic": 12}."""
-    endings = (Path(name).suffix.lower() for _, _, names in os.walk(folder, followlinks=False) for name in names)
-    return dict(sorted(Counter(ending for ending in endings if ending in UNREAD).items()))
+    """How many images of kinds that are not read lie under `folder`, by suffix: {".heic": 12}."""
+    suffixes = (Path(name).suffix.lower() for _, _, names in os.walk(folder, followlinks=False) for name in names)
+    return dict(sorted(Counter(suffix for suffix in suffixes if suffix in UNREAD).items()))
 
 
 def _refuse(error: OSError) -> None:
-    """A folder that cannot be listed is an error: its images would be missing without a word."""
+    """A folder that cannot be listed is an error: its images would be missing without notice."""
     raise ImageError(f"{error.filename}: cannot be listed ({error.strerror})") from error
 
 
 def folder_labels(paths: list[Path], folder: str | Path) -> list[str] | None:
-    """The class of each image: the name of the sub-folder of `folder` that it lies in.
+    """The class of each image: the name of the sub-folder of `folder` that it is in.
 
-    None where that says nothing: images lie directly in `folder`, or all in one sub-folder.
+    None if that says nothing: some images are directly in `folder`, or all in one sub-folder.
     """
     parts = [path.relative_to(folder).parts for path in paths]
     if any(len(each) < 2 for each in parts):
@@ -70,10 +70,10 @@ def folder_labels(paths: list[Path], folder: str | Path) -> list[str] | None:
 
 
 def read_labels(file: str | Path, paths: list[Path], folder: str | Path) -> list[str | None]:
-    """The class of each image by a CSV file, None for those that it leaves out.
+    """The class of each image according to a CSV file, None for images that it leaves out.
 
-    Its first line names the columns, among them `image` (a path below `folder`) and `label`. Raises UsageError, naming
-    the file and the line.
+    Its first line names the columns, which include `image` (a path below `folder`) and `label`. Raises UsageError,
+    naming the file and the line.
     """
     labels = {}
     try:

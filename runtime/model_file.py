@@ -1,21 +1,25 @@
-"""A model as it is loaded: bytes that are hashed, whole, and say of themselves how to feed them."""
+"""A model as it is loaded: bytes that are hashed, whole, and say themselves how to feed them."""
 
 from __future__ import annotations
 
 import json
-import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from .backend import ModelBytes
 from .errors import BundleError
+from .fidelity import GATES
 from .files import sha256
-from .onnx_file import has_external_data, read_properties
+from .model_format import ModelFormat
+from .onnx_file import ONNX
+from .openvino_file import OPENVINO_IR
 from .preprocessing import Preprocessing
 
+FORMATS: tuple[ModelFormat, ...] = (ONNX, OPENVINO_IR)
+
 FORMAT_VERSION = 1
-# What reads that format; an older byol-edge names it when it refuses the bundle.
+# The release that reads that format version; an older one names it when it refuses the bundle.
 FORMAT_READER = "byol-edge>=0.1.0"
 # The key, in a model file's metadata, of what the manifest says about it.
 METADATA_KEY = "byol_edge"
@@ -25,60 +29,82 @@ METADATA_KEY = "byol_edge"
 class ModelFile:
     """A variant's bytes, and what it takes to feed them.
 
-    `name`: the variant's. `sha256s`: its files', the model first.
+    `name`: the variant's. `sha256s`: of its files, the model first.
     """
 
     name: str
+    precision: str
     bytes: ModelBytes
     sha256s: tuple[str, ...]
     preprocessing: Preprocessing
     embedding_size: int
 
-    def digest(self) -> str:
-        """12 hexadecimal digits that tell this model from every other; part of `Encoder.id`."""
-        return digest(self.sha256s)
+    def identify(self, engine: str, device: str) -> str:
+        """What made a vector: "3f9a1c0d2b4e:int8.onnx:onnxruntime", and the device where it is not the CPU."""
+        place = "" if device == "cpu" else f":{device}"
+        return f"{digest(self.sha256s)}:{self.name}:{engine}{place}"
 
 
 def digest(sha256s: tuple[str, ...]) -> str:
+    """12 hexadecimal digits that tell a model with files of these hashes from every other."""
     return sha256("".join(sha256s).encode())[:12]
 
 
+def precision_of(model_id: str) -> str | None:
+    """The precision of the model that an id names (see ModelFile.identify), None where the text is no such id."""
+    _, _, variant = model_id.partition(":")
+    precision = variant.split(".")[0]
+    return precision if precision in GATES else None
+
+
+def find_format(file: Path, name: str) -> ModelFormat:
+    """The format of that name. Raises BundleError, naming the file, if this version does not know it."""
+    found = [each for each in FORMATS if each.name == name]
+    if not found:
+        raise BundleError(f"{file}: this byol-edge does not read the format {name!r}; install a newer one")
+    return found[0]
+
+
 def is_model_file(path: Path) -> bool:
-    """Whether this names an .onnx file rather than a bundle. Raises BundleError where that cannot be seen."""
+    """Whether this names a model file that stands alone, not a bundle. Raises BundleError where that cannot be seen."""
     try:
-        return path.suffix == ".onnx" and not path.is_dir()
+        return _format_alone(path) is not None and not path.is_dir()
     except OSError as error:
         raise BundleError(f"{path}: cannot be read ({error.strerror})") from error
 
 
 def read_alone(path: Path) -> ModelFile:
-    """An .onnx file without its bundle: its metadata holds the manifest's essentials. Raises BundleError."""
+    """A model file without its bundle: its metadata holds the manifest's essentials. Raises BundleError."""
+    kind = _format_alone(path)
+    if kind is None:
+        raise BundleError(f"{path}: not a model file that can be used without its bundle")
     try:
         content = path.read_bytes()
     except OSError as error:
         raise BundleError(f"{path}: cannot be read ({error.strerror})") from error
-    check_whole(path, content)
-    essentials = read_metadata(path, content)
+    essentials = read_essentials(path, kind, content)
     try:
-        check_format(path, essentials)
+        check_version(path, essentials)
         preprocessing = Preprocessing.from_json(essentials["preprocessing"])
-        name, size = essentials["variant"], int(essentials["embedding_size"])
+        name, precision, size = essentials["variant"], essentials["precision"], int(essentials["embedding_size"])
+        if precision not in GATES:
+            raise ValueError(f"precision {precision!r}")
     except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise BundleError(f"{path}: its metadata is not byol-edge's ({error}); export it again") from error
-    return ModelFile(name, ModelBytes("onnx", (content,)), (sha256(content),), preprocessing, size)
+    return ModelFile(name, precision, ModelBytes(kind.name, (content,)), (sha256(content),), preprocessing, size)
 
 
-def read_metadata(file: Path, content: bytes) -> dict[str, Any]:
-    """What export wrote into a model, .onnx or .xml, of how to feed it. Raises BundleError where there is nothing."""
+def read_essentials(file: Path, kind: ModelFormat, content: bytes) -> dict[str, Any]:
+    """What export wrote into a model file about how to feed it.
+
+    Raises BundleError where it says nothing, is damaged, or is not safe to load.
+    """
     try:
-        if file.suffix == ".xml":
-            import html  # half as slow to load as all that a start takes from this package
-
-            found = re.search(rf'<{METADATA_KEY} value="([^"]*)"'.encode(), content)
-            text = html.unescape(found[1].decode()) if found else None
-        else:
-            text = read_properties(content).get(METADATA_KEY)
-        essentials = json.loads(text) if text is not None else None
+        kind.check(content)
+    except ValueError as error:
+        raise BundleError(f"{file}: {error}") from error
+    try:
+        essentials = json.loads(kind.read_metadata(content, METADATA_KEY) or "null")
     except (ValueError, RecursionError):
         essentials = None
     if not isinstance(essentials, dict):
@@ -86,17 +112,7 @@ def read_metadata(file: Path, content: bytes) -> dict[str, Any]:
     return essentials
 
 
-def check_whole(file: Path, content: bytes) -> None:
-    """Raises BundleError if an .onnx file is none, or takes weights from other files, which nothing has hashed."""
-    try:
-        external = has_external_data(content)
-    except ValueError as error:
-        raise BundleError(f"{file}: not an .onnx file ({error})") from error
-    if external:
-        raise BundleError(f"{file}: takes weights from another file (external data); do not trust this model")
-
-
-def check_format(file: Path, content: dict[str, Any]) -> None:
+def check_version(file: Path, content: dict[str, Any]) -> None:
     """Raises BundleError, with the version to install, where a manifest or a model's metadata is of a newer format."""
     version = int(content["format_version"])
     if version > FORMAT_VERSION:
@@ -104,3 +120,8 @@ def check_format(file: Path, content: dict[str, Any]) -> None:
             f"{file}: bundle format {version} is newer than this byol-edge reads ({FORMAT_VERSION}); "
             f"pip install '{content.get('format_reader', 'byol-edge')}'"
         )
+
+
+def _format_alone(path: Path) -> ModelFormat | None:
+    """The format of a file of this name, if its files stand alone."""
+    return next((each for each in FORMATS if each.stands_alone and path.suffix == each.suffixes[0]), None)

@@ -1,12 +1,14 @@
-"""An .onnx file read without the onnx package, which no device needs: its properties, and whether it is all there.
+"""ONNX files, read without the onnx package, which no device needs.
 
-External data has let a model read any file of the machine (onnx before 1.21: paths out of the folder, links); what this
-project exports is always one file. Only the tags and lengths of the protobuf messages are read, not the weights.
+External data has let a model read any file on the machine (onnx before 1.21: paths out of the folder, links); what this
+project exports is always a single file. Only tags and lengths of the protobuf messages are read, not the weights.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+
+from .model_format import ModelFormat
 
 # Field numbers of onnx.proto by message: those that lead to tensors, and the message that each of them holds.
 PATHS = {
@@ -19,22 +21,32 @@ PATHS = {
     "SparseTensor": {1: "Tensor", 2: "Tensor"},
 }
 EXTERNAL_DATA, DATA_LOCATION = 13, 14
-PROPERTIES = 14  # of the model: entries of a key and a value
+PROPERTIES = 14  # of the model: pairs of key and value
 MOST_NESTED = 50
 
 
+def check(content: bytes) -> None:
+    """Raises ValueError if this is not an .onnx file, or if it takes weights from other files, which nothing hashed."""
+    try:
+        external = has_external_data(content)
+    except ValueError as error:
+        raise ValueError(f"not an .onnx file ({error})") from error
+    if external:
+        raise ValueError("takes weights from another file (external data); do not trust this model")
+
+
 def has_external_data(content: bytes) -> bool:
-    """Whether a tensor of the model lies in another file. Raises ValueError if this is no protobuf."""
+    """Whether a tensor of the model lies in another file. Raises ValueError if this is not a protobuf message."""
     return _search(memoryview(content), "Model", 0)
 
 
-def read_properties(content: bytes) -> dict[str, str]:
-    """The model's metadata. Raises ValueError if this is no protobuf."""
-    found = {}
+def read_metadata(content: bytes, key: str) -> str | None:
+    """The value of a property of the model. Raises ValueError if this is not a protobuf message."""
+    found = None
     for field, value in _fields(memoryview(content)):
         if field == PROPERTIES and isinstance(value, memoryview):
             entry = {number: part.tobytes().decode() for number, part in _fields(value) if isinstance(part, memoryview)}
-            found[entry.get(1)] = entry.get(2, "")
+            found = entry.get(2, "") if entry.get(1) == key else found
     return found
 
 
@@ -51,7 +63,7 @@ def _search(message: memoryview, kind: str, depth: int) -> bool:
 
 
 def _fields(message: memoryview) -> Iterator[tuple[int, int | memoryview]]:
-    """The fields of a protobuf message: a number's value, or the bytes of what has a length."""
+    """The fields of a protobuf message: numbers as their value, and whatever has a length as its bytes."""
     place = 0
     while place < len(message):
         tag, place = _varint(message, place)
@@ -72,7 +84,7 @@ def _fields(message: memoryview) -> Iterator[tuple[int, int | memoryview]]:
 
 
 def _varint(message: memoryview, place: int) -> tuple[int, int]:
-    """A number of 7 bits a byte, and the place after it."""
+    """A number stored in 7 bits per byte, and the place after it."""
     value = 0
     for shift in range(0, 70, 7):
         if place >= len(message):
@@ -83,3 +95,6 @@ def _varint(message: memoryview, place: int) -> tuple[int, int]:
         if byte < 128:
             return value, place
     raise ValueError("not a protobuf message")
+
+
+ONNX = ModelFormat("onnx", (".onnx",), check, read_metadata)

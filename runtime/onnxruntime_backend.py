@@ -1,16 +1,17 @@
-"""ONNX Runtime as an engine: the one that every install has."""
+"""ONNX Runtime as an engine: the one that comes with every install."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from functools import cached_property, partial
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from .backend import ModelBytes
 from .errors import EngineError
+from .onnx_file import ONNX
 from .preprocessing import Pixels
 
 if TYPE_CHECKING:
@@ -19,21 +20,21 @@ if TYPE_CHECKING:
 CPU = "CPUExecutionProvider"
 
 # Images of a batch that a thread takes at a time: with more, less of a small network's data stays in its cache.
-PIECE = 8
+SLICE = 8
 
 
 class OnnxRuntimeBackend:
-    """Runs an .onnx file, any batch size.
+    """Runs an .onnx file, at any batch size.
 
-    The threads work on one image together. A batch they share out, so that they need not wait for each other at every
-    layer: on two threads, a MobileNetV3-small is 1.2 to 1.5 times as fast.
+    The threads work together on a single image, but share out a batch, so that they need not wait for each other at
+    every layer: on two threads, a MobileNetV3-small is 1.2 to 1.5 times as fast.
     """
 
-    name = "onnxruntime"
-    formats = ("onnx",)
+    name: ClassVar[str] = "onnxruntime"
+    formats: ClassVar[tuple[str, ...]] = (ONNX.name,)
 
     def __init__(self, start: Callable[[int], Any], threads: int, provider: str) -> None:
-        """`start`: makes a session of so many threads."""
+        """`start`: makes a session with that many threads."""
         self._start = start
         self._threads = threads
         self._shares = threads > 1 and provider == CPU
@@ -41,9 +42,9 @@ class OnnxRuntimeBackend:
 
     @staticmethod
     def load(model: ModelBytes, threads: int, device: str = "cpu", low_power: bool = False) -> OnnxRuntimeBackend:
-        """`device`: "cpu", or what another execution provider is called ("cuda").
+        """`device`: "cpu", or the name of another execution provider ("cuda").
 
-        `low_power`: threads sleep between calls, where they would else spin. Raises EngineError if ONNX Runtime
+        `low_power`: threads sleep between calls, where they would otherwise spin. Raises EngineError if ONNX Runtime
         refuses the model, or lacks the device.
         """
         import onnxruntime
@@ -69,13 +70,13 @@ class OnnxRuntimeBackend:
         if not self._shares or len(images) < self._threads:
             return _run(self._session, images)
         session, pool = self._sharing
-        size = min(PIECE, -(-len(images) // self._threads))
-        pieces = (images[start : start + size] for start in range(0, len(images), size))
-        return np.concatenate(list(pool.map(lambda piece: _run(session, piece), pieces)))
+        size = min(SLICE, -(-len(images) // self._threads))
+        slices = (images[start : start + size] for start in range(0, len(images), size))
+        return np.concatenate(list(pool.map(partial(_run, session), slices)))
 
     @cached_property
     def _sharing(self) -> tuple[Any, ThreadPoolExecutor]:
-        """A session that runs on the thread that calls it, and the threads that will. Made at the first batch."""
+        """A session that runs on the calling thread, and the threads that call it. Made at the first batch."""
         from concurrent.futures import ThreadPoolExecutor
 
         return self._start(1), ThreadPoolExecutor(self._threads, "byol-edge-embed")
@@ -87,8 +88,9 @@ def _run(session: Any, images: Pixels) -> NDArray[np.float32]:
 
 def _find_provider(device: str, available: list[str]) -> str:
     """ONNX Runtime's name for a device: "CUDAExecutionProvider" for "cuda"."""
-    local = [name for name in available if not name.startswith("Azure")]  # a remote service, in every build
+    local = [name for name in available if not name.startswith("Azure")]  # a remote service, part of every build
     devices = {name.removesuffix("ExecutionProvider").lower(): name for name in local}
     if device not in devices:
-        raise EngineError(f"ONNX Runtime has no device {device!r} here; it has {', '.join(sorted(devices))}")
+        has = ", ".join(sorted(devices))
+        raise EngineError(f"{{device}}: ONNX Runtime has no such device here; it has {has}", device=device)
     return devices[device]

@@ -6,25 +6,27 @@ import io
 import sys
 import threading
 from functools import cache
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from .backend import ModelBytes
 from .errors import EngineError
+from .onnx_file import ONNX
+from .openvino_file import OPENVINO_IR
 from .preprocessing import Pixels
 
 # Static shapes are faster than a dynamic one, and INT8 with a dynamic one crashes on CPUs with AMX (openvino issue
-# 37577). A batch is cut into these sizes; the last piece is padded.
+# 37577). A batch is cut into slices of these sizes; the last one is padded.
 BATCH_SIZES = (1, 8, 32)
 
 
 class OpenVinoBackend:
     """Runs an IR (.xml with its .bin) or an .onnx file, in float32 where the model is float."""
 
-    name = "openvino"
-    formats = ("xml", "onnx")
+    name: ClassVar[str] = "openvino"
+    formats: ClassVar[tuple[str, ...]] = (OPENVINO_IR.name, ONNX.name)
 
     def __init__(self, model: ModelBytes, threads: int, device: str) -> None:
         self._model = model
@@ -45,17 +47,17 @@ class OpenVinoBackend:
 
     def run(self, images: Pixels) -> NDArray[np.float32]:
         """uint8 `[N, H, W, 3]` → float32 `[N, D]`. Safe to call from several threads."""
-        pieces = []
+        vectors = []
         while len(images):
-            size = _batch_size(len(images))
-            pieces.append(self._infer(images[:size], size))
+            size = _slice_size(len(images))
+            vectors.append(self._infer(images[:size], size))
             images = images[size:]
-        return np.concatenate(pieces)
+        return np.concatenate(vectors)
 
     def _infer(self, images: Pixels, size: int) -> NDArray[np.float32]:
         padded = np.zeros((size, *images.shape[1:]), np.uint8)
         padded[: len(images)] = images
-        with self._lock:  # one request a size, whose output tensor the next call overwrites
+        with self._lock:  # one request per size, whose output tensor the next call overwrites
             if size not in self._compiled:
                 self._compile(size)
             return self._compiled[size]([padded])[0][: len(images)].copy()
@@ -64,8 +66,8 @@ class OpenVinoBackend:
         self._compiled[size] = _compile(self._model, size, self._threads, self._device)
 
 
-def _batch_size(images: int) -> int:
-    """The largest size of which so many images fill three quarters or more: the rest of it is work for nothing."""
+def _slice_size(images: int) -> int:
+    """The largest size that this many images fill to three quarters or more: the rest of it is wasted work."""
     return max(size for size in BATCH_SIZES if size == 1 or 4 * images >= 3 * size)
 
 
@@ -74,16 +76,17 @@ def _compile(source: ModelBytes, size: int, threads: int, device: str) -> Any:
     core = shared_core()
     devices = [name.lower() for name in core.available_devices]  # "gpu.0" is "gpu" too
     if device not in (*devices, *(name.split(".")[0] for name in devices)):
-        raise EngineError(f"OpenVINO has no device {device!r} here; it has {', '.join(devices)}")
+        has = ", ".join(devices)
+        raise EngineError(f"{{device}}: OpenVINO has no such device here; it has {has}", device=device)
     try:
-        if source.format == "xml":
+        if source.format == OPENVINO_IR.name:
             weights = openvino.Tensor(np.frombuffer(source.parts[1], np.uint8))
             model = core.read_model(source.parts[0], weights)
         else:
             model = core.read_model(io.BytesIO(source.parts[0]))
         model.reshape([size, *list(model.input(0).partial_shape)[1:]])
         settings: dict[str, Any] = {
-            # The CPU plug-in's own choice is bf16 where the CPU has it: an error of 7e-3 instead of 1e-6.
+            # The CPU plug-in prefers bf16 where the CPU has it: an error of 7e-3 instead of 1e-6.
             "INFERENCE_PRECISION_HINT": "f32",
             "PERFORMANCE_HINT": "LATENCY",
         }
@@ -108,8 +111,8 @@ def shared_core() -> Any:
 
 def import_openvino() -> Any:
     """The openvino module, its telemetry off. Raises EngineError that says how to install it."""
-    # `import openvino` alone reports itself to a server, and NNCF does the same. Both fall back to doing nothing where
-    # their telemetry package is missing, so that is what they are told.
+    # Importing openvino reports it to a server, and NNCF does the same. Both do nothing of the kind where their
+    # telemetry package is missing, so they are told that it is.
     sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
     try:
         import openvino

@@ -1,4 +1,4 @@
-"""From any image to the uint8 pixels that a network takes: one piece of code, in training, export and on the device.
+"""From any image to the uint8 pixels that a network takes: the same code in training, in export and on the device.
 
 No two engines resize alike, so decoding and resizing are done here, with Pillow; scaling, mean and standard deviation
 are part of the network's graph.
@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, TypeGuard, cast
+from weakref import WeakValueDictionary
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,16 +29,17 @@ Source = str | Path | bytes | BinaryIO | Image.Image | Pixels
 # What may be decoded. Pillow knows many more formats, each of them more surface for a broken or hostile file.
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF")
 
-# A JPEG is decoded at a half, a quarter or an eighth where that leaves this many times the pixels needed a side. On
-# photographs, embeddings then keep a cosine of .994 or more to those of whole decoding, .9997 in the mean, less than
-# INT8 costs; with once the pixels .939 and .996 (docs/runtime.md).
+# A JPEG is decoded at a half, a quarter or an eighth of its size where that leaves this many times the pixels needed on
+# its short side. On photographs, embeddings then have a cosine of 0.994 or more to those after full decoding, 0.9997 on
+# average, which is less than INT8 costs. With a margin of 1, these are 0.939 and 0.996 (docs/runtime.md).
 REDUCED_MARGIN = 2
 
-# A lock for every so many PIL images.
-_LOADING = tuple(threading.Lock() for _ in range(16))
-
-# What becomes of an image that is not square.
+# How an image that is not square is made so.
 FITS = ("crop", "squash", "pad")
+
+# A lock for each PIL image that threads are reading, by its id; it is gone when the last of them is done.
+_LOADING: WeakValueDictionary[int, threading.Lock] = WeakValueDictionary()
+_LOADING_GUARD = threading.Lock()
 
 
 @dataclass(frozen=True)
@@ -45,10 +47,10 @@ class Preprocessing:
     """How an image becomes a network's input.
 
     EXIF orientation; RGB, alpha over white; made square as `fit` says, at `image_size` (bicubic, antialiased); then, in
-    the graph, `(pixel / 255 - mean) / std` per channel. An image of that size already is left alone.
+    the graph, `(pixel / 255 - mean) / std` per channel. An image that already has that size is left alone.
 
-    `fit`: "crop" keeps the central square; "squash" keeps all and changes its proportions; "pad" keeps both, with
-    borders of the mean color.
+    `fit`: "crop" keeps the central square; "squash" keeps the whole image and changes its proportions; "pad" keeps
+    both, with borders of the mean color.
     """
 
     image_size: int
@@ -76,7 +78,7 @@ class Preprocessing:
 
 
 def prepare(source: Source, preprocessing: Preprocessing) -> Pixels:
-    """One image as uint8 `[image_size, image_size, 3]`, RGB; one that is so already, itself. Raises ImageError."""
+    """One image as uint8 `[image_size, image_size, 3]`, RGB; an array like that is returned. Raises ImageError."""
     side = preprocessing.image_size
     if isinstance(source, np.ndarray) and source.dtype == np.uint8 and source.shape == (side, side, 3):
         return source
@@ -102,8 +104,8 @@ def open_image(source: Source) -> Image.Image:
 def _open(source: Source, enough: int | None = None) -> tuple[Image.Image, Box]:
     """open_image, and the box that the picture fills.
 
-    Where a short side of `enough` pixels is, a larger JPEG may be decoded at reduced scale, which takes a fraction of
-    the time, and gives a part of a pixel too many where the scale does not divide its size.
+    Where `enough` pixels on the short side are enough, a larger JPEG may be decoded at reduced scale. That takes a
+    fraction of the time, and adds a fraction of a pixel where the scale does not divide the size.
     """
     if isinstance(source, np.ndarray):
         return _whole(to_rgb(_from_array(source)))
@@ -121,13 +123,13 @@ def _open(source: Source, enough: int | None = None) -> tuple[Image.Image, Box]:
         raise ImageError(f"{describe(source)}: {error}") from None
     except FileNotFoundError:
         raise ImageError(f"{describe(source)}: no such file") from None
-    # A broken file can make a decoder raise almost anything; whatever it is, the file is unreadable.
+    # A broken file can make a decoder raise almost anything; whatever it is, the file cannot be read.
     except Exception as error:
         raise ImageError(f"{describe(source)}: unreadable image ({_reason(error)})") from error
 
 
 def is_image(source: object) -> bool:
-    """Whether this is one image, or the name of one, rather than many of them."""
+    """Whether this is one image, or the name of one, rather than several of them."""
     if isinstance(source, np.ndarray):
         return source.ndim < 4 and source.dtype.kind not in "OSU"
     return isinstance(source, (str, os.PathLike, bytes, bytearray, memoryview, Image.Image)) or _is_file(source)
@@ -189,14 +191,19 @@ def _whole(image: Image.Image) -> tuple[Image.Image, Box]:
 
 
 def _load(image: Image.Image) -> Image.Image:
-    """A PIL image upright, its pixels read. It may be given several times, and Pillow reads one in one thread only."""
-    with _LOADING[id(image) // 64 % len(_LOADING)]:
+    """A PIL image upright, its pixels read.
+
+    An image may be given several times, to several threads, and Pillow can read it in one thread only.
+    """
+    with _LOADING_GUARD:
+        lock = _LOADING.setdefault(id(image), threading.Lock())
+    with lock:
         image.load()
         return _upright(image)[0]
 
 
 def _upright(image: Image.Image) -> tuple[Image.Image, int]:
-    """Turns an image as its EXIF orientation says, which is given too; broken EXIF data counts as none."""
+    """An image turned as its EXIF orientation says, and that orientation; broken EXIF data counts as none."""
     try:
         return ImageOps.exif_transpose(image), image.getexif().get(ExifTags.Base.Orientation, 1)
     except Exception:
@@ -204,7 +211,7 @@ def _upright(image: Image.Image) -> tuple[Image.Image, int]:
 
 
 def _turn(size: tuple[float, float], orientation: int, turned: tuple[int, int]) -> Box:
-    """The box of a picture of that size, which began left and above, in the image that was turned upright."""
+    """The box of a picture of that size, which was at the top left, in the image that was turned upright."""
     width, height = size[::-1] if orientation in (5, 6, 7, 8) else size
     left = turned[0] - width if orientation in (2, 3, 6, 7) else 0
     top = turned[1] - height if orientation in (3, 4, 7, 8) else 0
@@ -227,7 +234,7 @@ def _from_array(array: NDArray[Any]) -> Image.Image:
 
 
 def _resize(image: Image.Image, box: Box, preprocessing: Preprocessing, name: str) -> Image.Image:
-    """The box as a square of `image_size` pixels, in one step: no pixel is resampled twice."""
+    """The box as a square of `image_size` pixels, in one step, so that no pixel is resampled twice."""
     side = preprocessing.image_size
     width, height = box[2] - box[0], box[3] - box[1]
     if 0 in image.size:
@@ -247,7 +254,7 @@ def _resize(image: Image.Image, box: Box, preprocessing: Preprocessing, name: st
 
 
 def _reason(error: Exception) -> str:
-    """The first line of an error, or its type where it says nothing; Pillow's own mention of the file is dropped."""
+    """The first line of an error, or its type if it has no text; Pillow's mention of the file is dropped."""
     if isinstance(error, Image.UnidentifiedImageError):
         return f"not one of {', '.join(FORMATS)}"
     lines = str(error).splitlines()

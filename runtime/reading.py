@@ -1,4 +1,4 @@
-"""Reading many images: decoded in threads ahead of their use, in order, in bounded memory; what fails is set apart."""
+"""Reading many images: decoded by threads ahead of use, in order, in bounded memory; those that fail are set apart."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ log = logging.getLogger(__name__)
 
 BATCH_SIZE = 32
 
-# A worker takes its part of a batch in so many turns: with fewer the last one keeps the others waiting, and each turn
-# costs about .1 ms.
+# A worker takes its part of a batch in this many turns: with fewer, the others wait for the last one, and each turn
+# costs about 0.1 ms.
 SHARES = 4
 
 
@@ -52,7 +52,7 @@ def read_batches(
 ) -> Iterator[ReadImages]:
     """Any number of images as batches of up to `batch_size`; one is decoded, by `workers` threads, while one is used.
 
-    A batch in which nothing could be read is empty.
+    `workers`: by default, all CPUs that this process may use. A batch of which no image could be read is empty.
     """
     from concurrent.futures import ThreadPoolExecutor
 
@@ -76,7 +76,7 @@ def read_batches(
 
 
 def read_images(sources: Iterable[Any], preprocessing: Preprocessing, most: int | None = None) -> ReadImages:
-    """The same at once, in memory. With `most`, reading ends when so many could be read."""
+    """The same in one go, all in memory. With `most`, reading ends as soon as that many were read."""
     batches = []
     count = 0
     for batch in read_batches(sources, preprocessing):
@@ -86,16 +86,18 @@ def read_images(sources: Iterable[Any], preprocessing: Preprocessing, most: int 
             break
     side = preprocessing.image_size
     pixels = [batch.pixels for batch in batches]
+    rows = [row for batch in batches for row in batch.rows]
+    end = rows[most - 1] if most and most <= len(rows) else float("inf")  # what comes later was not needed
     return ReadImages(
-        [row for batch in batches for row in batch.rows][:most],
+        rows[:most],
         [source for batch in batches for source in batch.sources][:most],
         np.concatenate(pixels)[:most] if pixels else np.zeros((0, side, side, 3), np.uint8),
-        [each for batch in batches for each in batch.unreadable],
+        [each for batch in batches for each in batch.unreadable if each.row < end],
     )
 
 
 def draw_images(folder: Path, preprocessing: Preprocessing, most: int, seed: int = 0) -> Pixels:
-    """Up to `most` images from all over a folder, the same for the same seed, uint8 `[N, image_size, image_size, 3]`.
+    """Up to `most` images from all over a folder, the same for equal seeds, uint8 `[N, image_size, image_size, 3]`.
 
     Warns of those that cannot be read. Raises ImageError if none can.
     """
@@ -114,7 +116,7 @@ def draw_from(paths: Sequence[Path], preprocessing: Preprocessing, most: int, se
 
 
 def batched(sources: Iterable[Any], size: int) -> Iterator[tuple[Any, ...]]:
-    """Successive tuples of `size` items, the last one shorter."""
+    """Successive tuples of `size` items; the last one may be shorter."""
     iterator = iter(sources)
     while batch := tuple(islice(iterator, size)):
         yield batch
@@ -126,7 +128,7 @@ def _decode(sources: tuple[Any, ...], preprocessing: Preprocessing) -> list[Pixe
         try:
             found.append(prepare(source, preprocessing))
         except ImageError as error:
-            # A new one: an error that was raised holds on to what was decoded by then.
+            # A new one, because an error that was raised keeps alive what was decoded by then.
             found.append(ImageError(str(error)))
     return found
 

@@ -18,6 +18,7 @@ import numpy as np
 
 from .errors import OutputExistsError, RunError
 from .files import FolderKind, check_output, load_arrays, locked, to_json, whole_file, write_text
+from .interval import Interval
 from .preprocessing import Pixels, Preprocessing
 
 # Raised when a reader of today could no longer read what is written; a new field with a default is no such change.
@@ -87,7 +88,7 @@ class Metrics:
 
     `diagnostics`: what the objective reports, by its names. `rank`: RankMe, 1 to D. `embedding_std`: standard deviation
     of the embeddings times √D, 0 to 1. `knn`: accuracy, None where it was not measured; `knn_gain`: its difference to
-    epoch 0's, query by query, as mean, lower and upper end of the 95 % interval. `waiting`: share of the time in which
+    epoch 0's, query by query. `waiting`: share of the time in which
     no batch was ready.
     """
 
@@ -99,11 +100,16 @@ class Metrics:
     rank: float = float("nan")
     embedding_std: float = float("nan")
     knn: float | None = None
-    knn_gain: tuple[float, float, float] | None = None
+    knn_gain: Interval | None = None
     images_per_s: float | None = None
     waiting: float | None = None
     seconds: float = 0.0
     unreadable: int = 0
+
+    @staticmethod
+    def from_json(value: dict[str, Any]) -> Metrics:
+        gain = value.get("knn_gain")
+        return _read_fields(Metrics, {**value, "knn_gain": None if gain is None else _read_fields(Interval, gain)})
 
 
 @dataclass(frozen=True)
@@ -132,24 +138,36 @@ class Run:
                 "{out} exists already; go on with it: {resume}, or replace it: {overwrite}",
                 out=self.path, resume=True, overwrite=True,
             )  # fmt: skip
-        check_output(self.path, overwrite, RUN)
+        if not self._holds_a_lock_alone():  # as a process does that was killed before it began
+            check_output(self.path, overwrite, RUN)
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Keeps other trainings off the run while the block runs; the folder is made if need be. Raises RunError."""
+        """Keeps other trainings off the run while the block runs. Raises RunError.
+
+        The folder is made if need be, and goes again if the block puts nothing into it.
+        """
         self.path.mkdir(parents=True, exist_ok=True)
         busy = RunError(
             "{out}: another `byol-edge train` is at work on this run; wait for it, or choose another", out=self.path
         )
         with locked(self.path / LOCK, busy):
-            yield
+            try:
+                yield
+            finally:
+                if self._holds_a_lock_alone():
+                    (self.path / LOCK).unlink()
+                    self.path.rmdir()
+
+    def _holds_a_lock_alone(self) -> bool:
+        return self.path.is_dir() and [entry.name for entry in self.path.iterdir()] == [LOCK]
 
     def start(self, config: dict[str, Any]) -> None:
         """Makes an empty run with its config.json; of a run that was there, nothing is left."""
         shutil.rmtree(self.path / BOARD, ignore_errors=True)
-        for name in RUN.names:
-            if name not in (BOARD, LOCK):
-                (self.path / name).unlink(missing_ok=True)
+        for entry in self.path.iterdir():
+            if RUN.knows(entry.name) and entry.name not in (CONFIG, LOCK):
+                entry.unlink()
         write_text(self.path / CONFIG, to_json({"format_version": FORMAT_VERSION, **config}))
 
     def read_config(self) -> dict[str, Any]:
@@ -200,7 +218,7 @@ class Run:
             raise RunError(f"{file}: cannot be read ({error.strerror})") from error
 
     def append_metrics(self, metrics: Metrics) -> list[Metrics]:
-        """Adds an epoch's line; those of that epoch and later ones, left by a killed run, go. Returns all lines."""
+        """Adds an epoch's line in place of any of that epoch or later, left by a killed run. Returns all lines."""
         history = [*(each for each in self.read_metrics() if each.epoch < metrics.epoch), metrics]
         write_text(self.path / METRICS, "".join(json.dumps(asdict(each)) + "\n" for each in history))
         return history
@@ -210,7 +228,7 @@ class Run:
         file = self.path / METRICS
         try:
             lines = file.read_text(encoding="utf-8").splitlines() if file.exists() else []
-            return [_read_fields(Metrics, json.loads(line)) for line in lines]
+            return [Metrics.from_json(json.loads(line)) for line in lines]
         except (OSError, ValueError, TypeError, AttributeError, RecursionError) as error:
             raise RunError(f"{file}: damaged ({error}); take the broken line out, or start again") from error
 

@@ -14,7 +14,7 @@ from .fidelity import GATES, Fidelity, compare, cosines, failed_gates
 from .golden import PYTORCH, read_golden
 from .preprocessing import Pixels, prepare
 
-# JPEG decoders may differ by a rounding step a pixel; a wrong resize, color order or orientation moves whole images.
+# JPEG decoders may differ by a rounding step per pixel; a wrong resize, color order or orientation moves whole images.
 PIXEL_TOLERANCE = 1.0
 
 
@@ -23,9 +23,9 @@ class SelfTest:
     """What a self-test found.
 
     `to_pytorch`: fidelity to PyTorch's embeddings. `to_export`: lowest cosine to the embeddings that this variant gave
-    where it was exported. `pixel_error`: largest mean absolute difference, over the encoded reference files, of the
-    pixels decoded here to those recorded (0 to 255). The failures say what is out of bounds, a phrase each:
-    `missed_gates` on `to_pytorch`, `moved` on `to_export`, `decoding` on the files.
+    where it was exported. `pixel_error`: for the encoded reference file that differs most, the mean absolute difference
+    between the pixels decoded here and those recorded (0 to 255). The failures say what is out of bounds, in one phrase
+    each: `missed_gates` about `to_pytorch`, `moved` about `to_export`, `decoding` about the files.
     """
 
     images: int
@@ -46,14 +46,14 @@ class SelfTest:
 
 
 def run_self_test(bundle: Bundle, variant: Variant, run: Callable[[Pixels], NDArray[np.float32]]) -> SelfTest:
-    """Compares what `run` (prepared pixels to embeddings) and this device's decoders give with the bundle's record."""
+    """Compares what `run` (prepared pixels to embeddings) and the decoders give here with what the bundle recorded."""
     golden = read_golden(bundle)
     vectors = run(golden.images)
     to_pytorch = compare(golden.embeddings[PYTORCH], vectors)
     to_export = float(cosines(golden.embeddings[variant.name], vectors).min())
     decoded = {name: _decode(bundle, name) for name in golden.files}
     errors = {name: _pixel_error(decoded[name], pixels) for name, pixels in golden.files.items()}
-    # A variant that missed its gates at export, and says so, is held to what it was.
+    # A variant that missed its gates at export, and says so, only has to be what it was then.
     missed = failed_gates(to_pytorch, GATES[variant.precision]) if variant.passes else []
     moved = f"lowest cosine to its own embeddings at export {to_export:.6f}, needs ≥ {variant.own_cosine:g}"
     wrong = {name: decoded[name] for name, error in errors.items() if not error <= PIXEL_TOLERANCE}
@@ -76,7 +76,7 @@ def _describe_decoding(wrong: dict[str, Pixels | None], errors: dict[str, float]
 
 
 def _decode(bundle: Bundle, name: str) -> Pixels | None:
-    """An encoded reference file's pixels as this device makes them, None where it cannot."""
+    """The pixels of an encoded reference file as this device decodes them, None if it cannot."""
     try:
         return prepare(bundle.read(name), bundle.preprocessing)
     except ImageError:
@@ -84,12 +84,12 @@ def _decode(bundle: Bundle, name: str) -> Pixels | None:
 
 
 def _pixel_error(decoded: Pixels | None, recorded: Pixels) -> float:
-    """Mean absolute difference, infinite for a file that cannot be decoded."""
+    """The mean absolute difference; infinite for a file that cannot be decoded."""
     return float("inf") if decoded is None else float(np.abs(decoded.astype(np.int16) - recorded).mean())
 
 
 def _pixel_cause(wrong: dict[str, Pixels | None], recorded: dict[str, Pixels]) -> str:
-    """What decoders and resizers do otherwise, by which reference files come out wrong."""
+    """What the decoder or the resizer does differently, judging by the reference files that come out wrong."""
     if any(pixels is None for pixels in wrong.values()):
         return "this device's Pillow cannot decode it"
     swapped = [_pixel_error(pixels[..., ::-1], recorded[name]) for name, pixels in wrong.items() if pixels is not None]

@@ -1,15 +1,14 @@
-"""A long embedding, kept in pieces as it goes, so that a kill or a full disk costs a few seconds and not the night.
+"""A long embedding, kept in shards as it goes, so that a kill or a full disk costs seconds and not the night.
 
-The pieces of F lie in the folder F.parts, each renamed into place when it is whole; at the end they are joined into F.
+The shards of the file F lie in the folder F.parts, each renamed into place when it is whole, and are joined at the end.
 """
 
 from __future__ import annotations
 
-import fcntl
 import json
-import os
+import logging
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,20 +18,23 @@ import numpy as np
 from .encoder import Encoder
 from .errors import ByolEdgeError, ImageError, OutputExistsError
 from .fidelity import Vectors
-from .files import FolderKind, check_output, load_arrays, to_json, whole_file
+from .files import FolderKind, check_output, load_arrays, locked, to_json, whole_file
+from .progress import Progress, report_progress
 from .stream import Chunk
 from .vectors import VectorFile, check_format, load_names, write_vectors
 
-# A piece is whole batches: of about so many images, or of so many seconds on a slow device.
-PIECE = 1024
-SECONDS = 10.0
+log = logging.getLogger(__name__)
+
+# A shard is whole batches: of about this many images, or of this many seconds on a slow device.
+SHARD_IMAGES = 1024
+SHARD_SECONDS = 10.0
 MARKER = "parts.json"
-PARTS = FolderKind("half-done embedding", MARKER, (MARKER, "*.npz"))
+SHARDS = FolderKind("half-done embedding", MARKER, (MARKER, "*.npz"))
 
 
 @dataclass(frozen=True)
-class Piece:
-    """Vectors float32 `[N, D]` of N `sources`, `stamps`: what the files were then; `failed`: sources without any."""
+class Shard:
+    """Vectors float32 `[N, D]` of N `sources`; `stamps`: what these files were then; `failed`: unreadable sources."""
 
     vectors: Vectors
     sources: list[str]
@@ -42,30 +44,36 @@ class Piece:
 
 @dataclass(frozen=True)
 class Embedded:
-    """What was written: how many vectors, and why each of the others is missing: `path: why`."""
+    """What was written: the number of vectors, and a reason for each one that is missing, as `path: why`."""
 
     count: int
     errors: list[str]
 
 
 def check_free(out: Path, resume: bool, overwrite: bool) -> None:
-    """Raises UsageError or OutputExistsError if `out` cannot be written, or must not without a word from the user."""
+    """Raises UsageError or OutputExistsError if `out` cannot be written, or is taken and nobody said what to do."""
     check_format(out)
-    parts = parts_of(out)
+    folder = shard_folder(out)
     if out.is_dir():
-        raise OutputExistsError(f"{out} is a folder; choose another --out")
-    check_output(parts, True, PARTS)
+        raise OutputExistsError("{out} is a folder; choose another place", out=out)
+    check_output(folder, True, SHARDS)
     if resume or overwrite:
         return
     if out.exists():
-        raise OutputExistsError(f"{out} exists already; choose another --out, or replace it with --overwrite")
-    if (parts / MARKER).exists():
-        raise OutputExistsError(f"{parts} is unfinished: go on with --resume, or begin again with --overwrite")
+        raise OutputExistsError(
+            "{out} exists already; choose another place, or replace it: {overwrite}", out=out, overwrite=True
+        )
+    if (folder / MARKER).exists():
+        raise OutputExistsError(
+            f"{folder} is unfinished; go on with it: {{resume}}, or begin again: {{overwrite}}",
+            resume=True,
+            overwrite=True,
+        )
 
 
 def is_finished(out: Path) -> bool:
     """Whether `out` is there and nothing is left to be joined into it."""
-    return out.is_file() and not (parts_of(out) / MARKER).exists()
+    return out.is_file() and not (shard_folder(out) / MARKER).exists()
 
 
 def count_missing(out: Path, model: str, paths: list[Path]) -> int:
@@ -75,106 +83,112 @@ def count_missing(out: Path, model: str, paths: list[Path]) -> int:
     return len({str(path) for path in paths} - set(sources))
 
 
-def discard_pieces(out: Path) -> None:
+def discard_shards(out: Path) -> None:
     """Deletes what an earlier embedding left. Raises ByolEdgeError if it is still at work."""
-    parts = parts_of(out)
-    if (parts / MARKER).exists():
-        with _hold(parts):
-            _delete(parts)
+    folder = shard_folder(out)
+    if (folder / MARKER).exists():
+        with hold_shards(out):
+            _delete(folder)
 
 
-def parts_of(out: Path) -> Path:
+def shard_folder(out: Path) -> Path:
     return out.with_name(f"{out.name}.parts")
 
 
-def embed_files(
-    encoder: Encoder,
-    paths: list[Path],
-    out: Path,
-    batch_size: int,
-    watch: Callable[[int, list[str]], None],
-    strict: bool = False,
-) -> Embedded:
-    """Embeds what no piece of `out` holds yet, and joins the pieces into `out`.
+@contextmanager
+def hold_shards(out: Path) -> Iterator[Path]:
+    """Keeps other processes off the folder of shards, which is made if need be; gives its marker file.
 
-    `watch` is told, batch by batch, how many images are done, and why some of these could not be read. The file is the
-    same, byte for byte, however often it was interrupted; an image that was replaced meanwhile is embedded again, and
-    one that could not be read is tried again, last. Images that cannot be read are left out; with `strict`, nothing is
-    written then. Raises ByolEdgeError: also if the pieces are of another model, or another process is at work on them.
+    Raises ByolEdgeError if another process holds it.
     """
-    parts = parts_of(out)
-    with _hold(parts) as marker:
+    folder = shard_folder(out)
+    folder.mkdir(parents=True, exist_ok=True)
+    busy = ByolEdgeError(
+        f"{{out}}: another `byol-edge embed` is at work on {folder}; wait for it, or choose another place", out=out
+    )
+    with locked(folder / MARKER, busy):
+        yield folder / MARKER
+
+
+def embed_files(encoder: Encoder, paths: list[Path], out: Path, batch_size: int, strict: bool = False) -> Embedded:
+    """Embeds the images that no shard of `out` holds yet, and joins the shards into `out`.
+
+    The file is the same, byte for byte, however often it was interrupted. An image that was replaced meanwhile is
+    embedded again, and one that could not be read is tried again, last. Images that cannot be read are left out, with a
+    warning each; with `strict`, nothing is written then. Raises ByolEdgeError, also if the shards are of another model
+    or another process is at work on them.
+    """
+    folder = shard_folder(out)
+    with hold_shards(out) as marker:
         _claim(marker, encoder.id)
         stamps = {str(path): _stamp(path) for path in paths}
-        errors = _embed_rest(encoder, paths, stamps, parts, batch_size, watch)
-        count = sum(len(rows) for _, rows in _find_rows(parts, stamps))
+        errors = _embed_rest(encoder, paths, stamps, folder, batch_size)
+        count = sum(len(rows) for _, rows in _find_rows(folder, stamps))
         if not count or (errors and strict):
             if not count:
-                _delete(parts)
-            hint = "; --resume, without --strict, writes the others" if count else ""
-            raise ImageError(f"{len(errors)} of {len(paths)} images cannot be read; {out} was not written{hint}")
-        _join(parts, stamps, out, (count, encoder.embedding_size), encoder.id)
-        _delete(parts)
+                _delete(folder)
+            hint = "; {resume}, without {strict}, writes the others" if count else ""
+            text = f"{len(errors)} of {len(paths)} images cannot be read; {out} was not written{hint}"
+            raise ImageError(text, resume=True, strict=True)
+        _join(folder, stamps, out, (count, encoder.embedding_size), encoder.id)
+        _delete(folder)
     return Embedded(count, errors)
 
 
 def _embed_rest(
-    encoder: Encoder,
-    paths: list[Path],
-    stamps: dict[str, str],
-    parts: Path,
-    batch_size: int,
-    watch: Callable[[int, list[str]], None],
+    encoder: Encoder, paths: list[Path], stamps: dict[str, str], folder: Path, batch_size: int
 ) -> list[str]:
-    """Adds pieces until every image is in one, or failed in this very run: why, is returned."""
+    """Adds shards until every image is in one or could not be read, and returns the reasons for the latter."""
     done: set[str] = set()
     failed: set[str] = set()
-    for piece, rows in _find_rows(parts, stamps):
-        done.update(piece.sources[row] for row in rows)
-        failed.update(piece.failed)
-    # Those that failed come last, so that the others stand in the same batches as in a run without a stop.
+    for shard, rows in _find_rows(folder, stamps):
+        done.update(shard.sources[row] for row in rows)
+        failed.update(shard.failed)
+    # Those that failed come last, so that the others are in the same batches as in a run without a stop.
     rest = [path for path in paths if str(path) not in done and str(path) not in failed]
     rest += [path for path in paths if str(path) not in done and str(path) in failed]
-    number = max((int(file.stem) for file in _list_pieces(parts)), default=-1) + 1
+    number = max((int(file.stem) for file in _list_shards(folder)), default=-1) + 1
     finished, errors = len(paths) - len(rest), []
-    watch(finished, [])
-    group: list[Chunk] = []
+    report_progress(Progress("embedding", finished, len(paths)))
+    chunks: list[Chunk] = []
     saved = time.monotonic()
     try:
         for chunk in encoder.stream(rest, batch_size):
-            group.append(chunk)
+            chunks.append(chunk)
             finished += len(chunk.sources) + len(chunk.errors)
-            errors += [str(error) for _, error in chunk.errors]
-            watch(finished, [str(error) for _, error in chunk.errors])
-            is_enough = len(group) * batch_size >= PIECE or time.monotonic() - saved >= SECONDS
+            for _, error in chunk.errors:
+                errors.append(str(error))
+                log.warning("left out: %s", error)
+            report_progress(Progress("embedding", finished, len(paths)))
+            is_enough = len(chunks) * batch_size >= SHARD_IMAGES or time.monotonic() - saved >= SHARD_SECONDS
             if is_enough or finished == len(paths):
-                _save_piece(parts / f"{number:06}.npz", _to_piece(group, stamps))
-                number, group, saved = number + 1, [], time.monotonic()
+                _save_shard(folder / f"{number:06}.npz", _to_shard(chunks, stamps))
+                number, chunks, saved = number + 1, [], time.monotonic()
     except KeyboardInterrupt:
-        if group:
-            _save_piece(parts / f"{number:06}.npz", _to_piece(group, stamps))
+        if chunks:
+            _save_shard(folder / f"{number:06}.npz", _to_shard(chunks, stamps))
         raise
     return errors
 
 
-def _find_rows(parts: Path, stamps: dict[str, str]) -> Iterator[tuple[Piece, list[int]]]:
-    """Each piece, with its rows of images that are still there, and the same as they were."""
-    for piece in _read_pieces(parts):
-        known = enumerate(zip(piece.sources, piece.stamps, strict=True))
-        yield piece, [row for row, (source, stamp) in known if stamps.get(source) == stamp]
+def _find_rows(folder: Path, stamps: dict[str, str]) -> Iterator[tuple[Shard, list[int]]]:
+    """Each shard, with its rows of images that are still there and have not changed."""
+    for shard in _read_shards(folder):
+        known = enumerate(zip(shard.sources, shard.stamps, strict=True))
+        yield shard, [row for row, (source, stamp) in known if stamps.get(source) == stamp]
 
 
-def _join(parts: Path, stamps: dict[str, str], out: Path, shape: tuple[int, int], model: str) -> None:
+def _join(folder: Path, stamps: dict[str, str], out: Path, shape: tuple[int, int], model: str) -> None:
     files = (
-        VectorFile(piece.vectors[rows], [piece.sources[row] for row in rows], model)
-        for piece, rows in _find_rows(parts, stamps)
+        VectorFile(shard.vectors[rows], [shard.sources[row] for row in rows], model)
+        for shard, rows in _find_rows(folder, stamps)
         if rows
     )
     write_vectors(out, files, shape, model)
 
 
 def _stamp(path: Path) -> str:
-    """What tells a file from the one that takes its place: when it was written, and its size."""
+    """What tells a file from one that takes its place: the time of writing, and the size."""
     try:
         status = path.stat()
     except OSError:  # gone since it was found
@@ -182,26 +196,8 @@ def _stamp(path: Path) -> str:
     return f"{status.st_mtime_ns}:{status.st_size}"
 
 
-@contextmanager
-def _hold(parts: Path) -> Iterator[Path]:
-    """Keeps other processes off the folder, which is made if need be; gives its marker. Raises ByolEdgeError."""
-    parts.mkdir(parents=True, exist_ok=True)
-    marker = parts / MARKER
-    busy = ByolEdgeError(f"another `byol-edge embed` is at work on {parts}; wait for it, or choose another --out")
-    with marker.open("a") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise busy from None
-        except OSError:  # a file system without locks
-            pass
-        if not marker.exists() or not os.path.samestat(marker.stat(), os.fstat(file.fileno())):
-            raise busy  # it has just finished, and deleted the folder
-        yield marker
-
-
 def _claim(marker: Path, model: str) -> None:
-    """Writes whose pieces these will be, or makes sure that those here are of this model."""
+    """Writes down which model the shards are of, or checks that those already here are of this one."""
     text = marker.read_text(encoding="utf-8")
     if not text:
         marker.write_text(to_json({"model": model}), encoding="utf-8")
@@ -209,30 +205,31 @@ def _claim(marker: Path, model: str) -> None:
     try:
         made_by = json.loads(text)["model"]
     except (ValueError, KeyError, TypeError) as error:
-        raise ByolEdgeError(f"{marker}: damaged ({error}); begin again with --overwrite") from error
+        raise ByolEdgeError(f"{marker}: damaged ({error}); begin again: {{overwrite}}", overwrite=True) from error
     _check_model(marker.parent, made_by, model)
 
 
 def _check_model(path: Path, made_by: str, model: str) -> None:
     if made_by != model:
         raise ByolEdgeError(
-            f"{path} holds vectors of {made_by}, and these would be of {model}: they do not mix; choose another "
-            "--out, or begin again with --overwrite"
+            f"{path} holds vectors of {made_by}, and these would be of {model}: they do not mix; write to another "
+            "place, or begin again: {overwrite}",
+            overwrite=True,
         )
 
 
-def _delete(parts: Path) -> None:
-    """Deletes the pieces, the last one first and the marker last: whatever a kill leaves can be gone on with."""
-    for file in sorted(parts.glob("*.npz"), reverse=True):
+def _delete(folder: Path) -> None:
+    """Deletes the shards, the last one first and the marker last: whatever a kill leaves can be gone on with."""
+    for file in sorted(folder.glob("*.npz"), reverse=True):
         file.unlink()
-    (parts / MARKER).unlink()
+    (folder / MARKER).unlink()
     with suppress(OSError):  # somebody put something else into it
-        parts.rmdir()
+        folder.rmdir()
 
 
-def _to_piece(chunks: list[Chunk], stamps: dict[str, str]) -> Piece:
+def _to_shard(chunks: list[Chunk], stamps: dict[str, str]) -> Shard:
     sources = [str(source) for chunk in chunks for source in chunk.sources]
-    return Piece(
+    return Shard(
         np.concatenate([chunk.vectors for chunk in chunks]),
         sources,
         [stamps[source] for source in sources],
@@ -240,25 +237,26 @@ def _to_piece(chunks: list[Chunk], stamps: dict[str, str]) -> Piece:
     )
 
 
-def _save_piece(file: Path, piece: Piece) -> None:
-    sources, stamps, failed = (np.asarray(each, np.str_) for each in (piece.sources, piece.stamps, piece.failed))
+def _save_shard(file: Path, shard: Shard) -> None:
+    sources, stamps, failed = (np.asarray(each, np.str_) for each in (shard.sources, shard.stamps, shard.failed))
     with whole_file(file) as part, part.open("wb") as open_file:
-        np.savez(open_file, vectors=piece.vectors, sources=sources, stamps=stamps, failed=failed)
+        np.savez(open_file, vectors=shard.vectors, sources=sources, stamps=stamps, failed=failed)
 
 
-def _list_pieces(parts: Path) -> list[Path]:
-    """Whole ones alone: a kill leaves a file with a dot before its name."""
-    return sorted(file for file in parts.glob("*.npz") if file.stem.isdigit())
+def _list_shards(folder: Path) -> list[Path]:
+    """Only whole ones: a kill leaves a file with a dot before its name."""
+    return sorted(file for file in folder.glob("*.npz") if file.stem.isdigit())
 
 
-def _read_pieces(parts: Path) -> Iterator[Piece]:
+def _read_shards(folder: Path) -> Iterator[Shard]:
     """One at a time, in the order in which they were made. Raises ByolEdgeError."""
-    for file in _list_pieces(parts):
+    for file in _list_shards(folder):
         try:
             arrays = load_arrays(file)
             sources, stamps, failed = ([str(each) for each in arrays[key]] for key in ("sources", "stamps", "failed"))
             if not len(arrays["vectors"]) == len(sources) == len(stamps):
                 raise ValueError(f"{len(arrays['vectors'])} vectors of {len(sources)} images")
         except (KeyError, ValueError) as error:
-            raise ByolEdgeError(f"{file}: damaged ({error}); delete it, and --resume makes it again") from error
-        yield Piece(arrays["vectors"], sources, stamps, failed)
+            text = f"{file}: damaged ({error}); delete it, and {{resume}} makes it again"
+            raise ByolEdgeError(text, resume=True) from error
+        yield Shard(arrays["vectors"], sources, stamps, failed)

@@ -1,4 +1,4 @@
-"""A stream of images through a network: read ahead, embedded in batches, in input order and bounded memory."""
+"""A stream of images through a network: read ahead, embedded in batches, in input order, in bounded memory."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ Run = Callable[[Pixels], Vectors]
 
 @dataclass(frozen=True)
 class Chunk:
-    """A batch of a stream: `vectors[i]` is the embedding of `sources[i]`, which came at place `rows[i]` of the input.
+    """A batch of a stream: `vectors[i]` is the embedding of `sources[i]`, which is number `rows[i]` of the input.
 
-    `errors`: what could not be read, and why.
+    `errors`: the sources that could not be read, and why.
     """
 
     sources: list[Any]
@@ -32,7 +32,7 @@ class Chunk:
 def stream_chunks(
     run: Run, preprocessing: Preprocessing, sources: Iterable[Any], batch_size: int, workers: int, errors: str
 ) -> Iterator[Chunk]:
-    """`Encoder.stream`, for any `run` of prepared pixels. Two batches are held at a time: one decoded, one embedded."""
+    """`Encoder.stream`, for any `run` on prepared pixels. It holds two batches: one being decoded, one embedded."""
     check_many(sources)
     for name, value in (("batch_size", batch_size), ("workers", workers)):
         if value < 1:
@@ -43,7 +43,7 @@ def stream_chunks(
 
 
 def check_many(sources: object) -> None:
-    """Raises UsageError for one image, whose rows, bytes or letters would be taken for images."""
+    """Raises UsageError for a single image, whose rows, bytes or letters would be taken for images."""
     if is_image(sources):
         raise UsageError(f"a {type(sources).__name__} is one image: give a list (find_images lists a folder's)")
 

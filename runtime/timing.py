@@ -12,13 +12,13 @@ import numpy as np
 from .preprocessing import Pixels
 
 ROUNDS = 5
-# ONNX Runtime's threads go on spinning for a while after a call, and would slow down whatever runs next.
+# ONNX Runtime's threads spin for a while after a call, and would slow down whatever runs next.
 REST = 0.05  # seconds
 
 
 @dataclass(frozen=True)
 class Timing:
-    """Milliseconds an image: the median of all calls, and the quartiles as their spread."""
+    """Milliseconds per image: the median of all calls, with the quartiles as their spread."""
 
     median: float
     lower: float
@@ -30,7 +30,7 @@ def time_in_turn(
 ) -> list[Timing]:
     """Times functions from pixels `[batch_size, H, W, 3]` to embeddings, in turn, for about `seconds` each.
 
-    Five turns each, so that a machine that slows down slows them all; the first calls of a turn are not counted.
+    Each gets five turns, so that a machine that slows down slows all of them; the first calls of a turn do not count.
     """
     side = image_size
     pixels = np.random.default_rng(0).integers(0, 256, (batch_size, side, side, 3), dtype=np.uint8)
@@ -48,7 +48,7 @@ def time_in_turn(
 
 
 def _time(run: Callable[[Pixels], object], pixels: Pixels) -> float:
-    """Milliseconds of one call."""
+    """One call, in milliseconds."""
     start = time.perf_counter()
     run(pixels)
     return (time.perf_counter() - start) * 1000

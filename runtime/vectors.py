@@ -1,4 +1,4 @@
-"""Files of vectors: what `byol-edge embed` writes."""
+"""Files of vectors: what `byol-edge embed` writes, and how two of them are compared."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from .errors import ByolEdgeError, UsageError
-from .fidelity import OWN_COSINE, Fidelity, compare, cosines
+from .fidelity import OWN_COSINE, Fidelity, Vectors, compare, cosines
 from .files import load_arrays, whole_file
+from .model_file import precision_of
 
 # The key, in a Parquet file's metadata, of the `Encoder.id` that made the vectors.
 MODEL_KEY = "byol_edge.model"
@@ -27,36 +27,48 @@ ROW_GROUP = 8192
 class VectorFile:
     """`vectors`: float32 `[N, D]`. `sources`: N names. `model`: the `Encoder.id` that made them."""
 
-    vectors: NDArray[np.float32]
+    vectors: Vectors
     sources: list[str]
     model: str
+
+
+# Writes shards to a path; the shape `[N, D]` of all of them together, and the model.
+Write = Callable[[Path, Iterable[VectorFile], tuple[int, ...], str], None]
+Names = tuple[list[str], str]
+
+
+@dataclass(frozen=True)
+class Sink:
+    """A way to write vectors. `check` raises UsageError where something that it takes is not installed."""
+
+    write: Write
+    check: Callable[[Path], object] = lambda path: None
 
 
 def save_vectors(path: str | Path, content: VectorFile) -> None:
     """Writes an .npz (no pickles) or a .parquet file, whole or not at all.
 
-    Raises UsageError for another ending, and for vectors that are not one a source.
+    Raises UsageError for another suffix, and where there is not one vector per source.
     """
     if content.vectors.ndim != 2 or len(content.vectors) != len(content.sources):
         raise UsageError(f"{path}: vectors {list(content.vectors.shape)} of {len(content.sources)} sources")
     write_vectors(Path(path), [content], content.vectors.shape, content.model)
 
 
-def write_vectors(path: Path, pieces: Iterable[VectorFile], shape: tuple[int, ...], model: str) -> None:
-    """The same from pieces, one at a time in memory. `shape`: `[N, D]` of all of them together."""
-    write = check_format(path)
+def write_vectors(path: Path, shards: Iterable[VectorFile], shape: tuple[int, ...], model: str) -> None:
+    """The same from shards, of which one at a time is in memory. `shape`: `[N, D]` of all of them together."""
+    sink = check_format(path)
     with whole_file(path) as part:
-        write(part, pieces, shape, model)
+        sink.write(part, shards, shape, model)
 
 
-def check_format(path: Path) -> Callable[[Path, Iterable[VectorFile], tuple[int, ...], str], None]:
-    """What writes a file of this ending. Raises UsageError where nothing does, or where what it takes is missing."""
-    if path.suffix == ".npz":
-        return _write_npz
-    if path.suffix != ".parquet":
-        raise UsageError(f"{path}: vectors are written as .npz or .parquet; name the file so")
-    _import_parquet(path)
-    return _write_parquet
+def check_format(path: Path) -> Sink:
+    """What writes a file with this suffix. Raises UsageError if nothing does, or if what it takes is not installed."""
+    sink = SINKS.get(path.suffix)
+    if sink is None:
+        raise UsageError(f"{path}: vectors are written as {' or '.join(SINKS)}; name the file so")
+    sink.check(path)
+    return sink
 
 
 def load_vectors(path: str | Path) -> VectorFile:
@@ -65,14 +77,10 @@ def load_vectors(path: str | Path) -> VectorFile:
         return _read_parquet(Path(path)) if Path(path).suffix == ".parquet" else _read_npz(Path(path))
 
 
-def load_names(path: str | Path) -> tuple[list[str], str]:
-    """The sources and the model of a file of vectors, which itself stay on the disk. Raises ByolEdgeError."""
+def load_names(path: str | Path) -> Names:
+    """The sources and the model of a file of vectors; the vectors stay on the disk. Raises ByolEdgeError."""
     with _reading(path):
-        if Path(path).suffix == ".parquet":
-            table = _read_table(Path(path), ["source"])
-            return table.column("source").to_pylist(), _model_of(table)
-        arrays = load_arrays(Path(path), ("sources", "model"))
-        return [str(name) for name in arrays["sources"]], str(arrays["model"])
+        return _read_parquet_names(Path(path)) if Path(path).suffix == ".parquet" else _read_npz_names(Path(path))
 
 
 @contextmanager
@@ -87,21 +95,26 @@ def _reading(path: str | Path) -> Iterator[None]:
         raise ByolEdgeError(f"{path}: not a file of vectors written by `byol-edge embed` ({error})") from error
 
 
-def _write_npz(part: Path, pieces: Iterable[VectorFile], shape: tuple[int, ...], model: str) -> None:
-    """As np.savez would, which takes the whole array at once."""
+def _write_npz(part: Path, shards: Iterable[VectorFile], shape: tuple[int, ...], model: str) -> None:
+    """As np.savez does, which however takes the whole array at once."""
     sources: list[str] = []
     with zipfile.ZipFile(part, "w") as archive:
         with archive.open("vectors.npy", "w", force_zip64=True) as file:
             header = {"descr": "<f4", "fortran_order": False, "shape": tuple(shape)}
             np.lib.format.write_array_header_1_0(file, header)
-            for piece in pieces:
-                file.write(np.ascontiguousarray(piece.vectors, "<f4").tobytes())
-                sources += piece.sources
+            for shard in shards:
+                file.write(np.ascontiguousarray(shard.vectors, "<f4").tobytes())
+                sources += shard.sources
         for name, array in (("sources", np.asarray(sources, np.str_)), ("model", np.asarray(model))):
             entry = zipfile.ZipInfo(f"{name}.npy")
-            entry.compress_type = zipfile.ZIP_DEFLATED  # numpy gives every name the room of the longest
+            entry.compress_type = zipfile.ZIP_DEFLATED  # numpy pads every name to the length of the longest
             with archive.open(entry, "w", force_zip64=True) as file:
                 np.lib.format.write_array(file, array, allow_pickle=False)
+
+
+def _read_npz_names(path: Path) -> Names:
+    arrays = load_arrays(path, ("sources", "model"))
+    return [str(name) for name in arrays["sources"]], str(arrays["model"])
 
 
 def _read_npz(path: Path) -> VectorFile:
@@ -112,36 +125,41 @@ def _read_npz(path: Path) -> VectorFile:
     return VectorFile(vectors, sources, str(arrays["model"]))
 
 
-def _write_parquet(part: Path, pieces: Iterable[VectorFile], shape: tuple[int, ...], model: str) -> None:
+def _write_parquet(part: Path, shards: Iterable[VectorFile], shape: tuple[int, ...], model: str) -> None:
     """Columns `source` and `vector`, a list of fixed size; the model's id in the metadata."""
     arrow, parquet = _import_parquet(part)
     kinds = [("source", arrow.string()), ("vector", arrow.list_(arrow.float32(), shape[1]))]
     schema = arrow.schema(kinds, metadata={MODEL_KEY: model})
-    # An open file: Arrow takes some names for addresses, and refuses others.
+    # An open file, because Arrow takes some names for addresses, and refuses others.
     with part.open("wb") as file, parquet.ParquetWriter(file, schema) as writer:
-        for piece in _regroup(pieces):
-            values = arrow.array(piece.vectors.ravel(), arrow.float32())
+        for shard in _regroup(shards):
+            values = arrow.array(shard.vectors.ravel(), arrow.float32())
             vectors = arrow.FixedSizeListArray.from_arrays(values, shape[1])
-            # A name that is no text, which Linux allows, is written with question marks for its odd bytes.
-            names = [source.encode(errors="replace").decode() for source in piece.sources]
+            # Linux allows names that are not text; these get question marks for their odd bytes.
+            names = [source.encode(errors="replace").decode() for source in shard.sources]
             writer.write_table(arrow.table([arrow.array(names, arrow.string()), vectors], schema=schema))
 
 
-def _regroup(pieces: Iterable[VectorFile]) -> Iterator[VectorFile]:
-    """The same rows in groups of one size, so that a file does not depend on where its pieces ended."""
-    vectors: list[NDArray[np.float32]] = []
+def _regroup(shards: Iterable[VectorFile]) -> Iterator[VectorFile]:
+    """The same rows in groups of one size, so that a file does not depend on where its shards ended."""
+    vectors: list[Vectors] = []
     sources: list[str] = []
     model = ""
-    for piece in pieces:
-        vectors.append(piece.vectors)
-        sources += piece.sources
-        model = piece.model
+    for shard in shards:
+        vectors.append(shard.vectors)
+        sources += shard.sources
+        model = shard.model
         while len(sources) >= ROW_GROUP:
             joined = np.concatenate(vectors)
             yield VectorFile(joined[:ROW_GROUP], sources[:ROW_GROUP], model)
             vectors, sources = [joined[ROW_GROUP:]], sources[ROW_GROUP:]
     if sources:
         yield VectorFile(np.concatenate(vectors), sources, model)
+
+
+def _read_parquet_names(path: Path) -> Names:
+    table = _read_table(path, ["source"])
+    return table.column("source").to_pylist(), _model_of(table)
 
 
 def _read_parquet(path: Path) -> VectorFile:
@@ -173,6 +191,9 @@ def _import_parquet(path: Path) -> tuple[Any, Any]:
     return pyarrow, pyarrow.parquet
 
 
+SINKS = {".npz": Sink(_write_npz), ".parquet": Sink(_write_parquet, _import_parquet)}
+
+
 @dataclass(frozen=True)
 class VectorComparison:
     """Two files of vectors, matched by source. `worst`: the source with the lowest cosine. `failures`: gates missed."""
@@ -187,10 +208,10 @@ class VectorComparison:
 
 
 def compare_vector_files(first: Path, second: Path, min_cosine: float | None = None) -> VectorComparison:
-    """What two machines made of the same images: fails if the lowest cosine is below the precision's own tolerance.
+    """Compares what two machines made of the same images: the lowest cosine has to be `min_cosine` or more.
 
-    That is `min_cosine`, or .99999 for FP32, .999 for FP16 and .99 for INT8. Vectors of two models are compared all the
-    same, and fail. Raises ByolEdgeError if a file is unreadable or they have no source in common.
+    By default that is the precision's own tolerance: 0.99999 for FP32, 0.999 for FP16, 0.99 for INT8. Vectors of two
+    models are compared too, and fail. Raises ByolEdgeError if a file is unreadable or the two have no source in common.
     """
     files = [load_vectors(path) for path in (first, second)]
     for path, file in zip((first, second), files, strict=True):
@@ -229,6 +250,6 @@ def _below_common_folder(sources: list[str]) -> list[str]:
 
 
 def least_cosine(models: tuple[str, str]) -> float:
-    """The least cosine that two devices may give for one image, by the precision in the models' names."""
-    precisions = [precision for model in models for precision in OWN_COSINE if f":{precision}." in model]
-    return min((OWN_COSINE[precision] for precision in precisions), default=OWN_COSINE["fp32"])
+    """The lowest cosine that two devices may give for one image, by the precision of the models."""
+    precisions = [precision_of(model) or "fp32" for model in models]
+    return min(OWN_COSINE[precision] for precision in precisions)

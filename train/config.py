@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import tomllib
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from types import UnionType
 from typing import Any, get_args, get_origin, get_type_hints
@@ -100,7 +100,7 @@ def change_objective(config: ObjectiveConfig, changes: dict[str, Any]) -> Object
 
 def _own_fields(config: ObjectiveConfig) -> dict[str, Any]:
     hints = get_type_hints(type(config))
-    return {name: hints[name] for name in config.__dataclass_fields__}  # type: ignore[attr-defined]
+    return {each.name: hints[each.name] for each in fields(config)}  # type: ignore[arg-type]
 
 
 def _check(changes: dict[str, Any], kinds: dict[str, tuple[type, ...]], whose: str) -> None:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from ..runtime.errors import UsageError
 from ..runtime.images import find_images, folder_labels, read_labels
 
-# With fewer images a class than this, sub-folders are hardly classes, and kNN says nothing.
+# With fewer images per class than this, sub-folders are hardly classes, and kNN says nothing.
 LEAST_PER_CLASS = 10
 MOST_QUERIES = 1000
 
@@ -41,8 +41,8 @@ class ImageDataset:
 def find_dataset(root: Path, labels: Path | None, evaluation: Path | None, seed: int) -> ImageDataset:
     """The images under `root`, with classes by sub-folder or by the CSV file `labels`.
 
-    The queries are the images under `evaluation`, a folder a class, else a tenth of the labeled images, drawn with the
-    seed and kept from training, at most 1,000. Raises ImageError and UsageError.
+    The queries are the images under `evaluation`, one folder per class, else a tenth of the labeled images, drawn with
+    the seed and kept from training, at most 1,000. Raises ImageError and UsageError.
     """
     paths = find_images(root)
     if evaluation is not None:

@@ -12,6 +12,7 @@ from ..evaluate.intervals import bootstrap_interval
 from ..evaluate.knn import Hits, Labels, knn_classes
 from ..evaluate.rank import embedding_std, rank_me
 from ..models.network import InferenceNetwork, embed_pixels
+from ..runtime.interval import Interval
 from ..runtime.preprocessing import Pixels, Preprocessing
 from ..runtime.reading import read_images
 from .dataset import ImageDataset, Labeled
@@ -27,7 +28,7 @@ class Figures:
     rank: float
     embedding_std: float
     knn: float | None = None
-    knn_gain: tuple[float, float, float] | None = None
+    knn_gain: Interval | None = None
 
 
 class Evaluation(Protocol):
@@ -72,8 +73,7 @@ class EmbeddingEvaluation:
         if hits is None:
             return Figures(rank, spread)
         self._start = hits if self._start is None else self._start
-        gain = bootstrap_interval(hits - self._start)
-        return Figures(rank, spread, float(hits.mean()), (gain.mean, gain.lower, gain.upper))
+        return Figures(rank, spread, float(hits.mean()), bootstrap_interval(hits - self._start))
 
     def state_dict(self) -> dict[str, Any]:
         return {} if self._start is None else {"start": torch.from_numpy(self._start)}

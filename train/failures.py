@@ -17,7 +17,7 @@ from .settings import Settings
 def explained(settings: Settings) -> Iterator[None]:
     """Turns what torch raises inside the block into a RunError that says what to do.
 
-    A worker that was killed is raised wherever the training process happens to be, in `backward` too.
+    That a worker was killed is raised wherever the training process happens to be, in `backward` too.
     """
     try:
         yield
@@ -27,7 +27,7 @@ def explained(settings: Settings) -> Iterator[None]:
             raise _out_of_memory(settings) from error
         if "DataLoader worker" in text:
             raise RunError(
-                "a process that decodes images was killed, out of memory perhaps; {resume} with fewer {workers}",
+                "a process that decodes images was killed, out of memory perhaps; go on with {resume} and {workers}",
                 resume=True,
                 workers=max(0, settings.workers // 2),
             ) from error

@@ -102,16 +102,15 @@ def _train(run: Run, dataset: ImageDataset, settings: Settings, device: torch.de
 
 def _run_all(training: Training, dataset: ImageDataset, first_epoch: int) -> None:
     run, settings = training.run, training.settings
-    batches = load_batches(dataset.paths, settings, training.renderer, first_epoch)
-    # What a killed run wrote of this epoch and later is dropped.
-    board = SummaryWriter(str(run.path / BOARD), purge_step=first_epoch + 1)
-    try:
-        with board, explained(settings):
+    # What a killed run wrote to the board of this epoch and later is dropped.
+    with explained(settings), SummaryWriter(str(run.path / BOARD), purge_step=first_epoch + 1) as board:
+        try:
+            batches = load_batches(dataset.paths, settings, training.renderer, first_epoch)
             run_epochs(training, batches, first_epoch, board)
-    finally:
-        history = run.read_metrics()
-        if len(history) > 1:
-            draw_curves(history, training.spec.embedding_size, settings.objective, run.path / CURVES)
+        finally:
+            history = run.read_metrics()
+            if len(history) > 1:
+                draw_curves(history, training.spec.embedding_size, settings.objective, run.path / CURVES)
 
 
 def set_up(

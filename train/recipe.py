@@ -29,10 +29,11 @@ def photographs() -> Recipe:
 def small() -> Recipe:
     """Photographs up to 64 px: the paper's views without blur, in larger crops; little would be left to see.
 
-    Ten minutes on one core of a server CPU, 5,000 CIFAR-10 images at 32 px: kNN accuracy on the 10,000 test images .411
-    with conv4 (37 epochs), .294 with ResNet-18 and its standard stem (9 epochs); means of 3 seeds, all within .01
-    (benchmarks/train_accuracy.py). Crops from .08, as in the paper, do no better: conv4 .378, from .2 .381 (10,000
-    images, one seed); on phone photographs of clothes .266, from .2 .267 (ResNet-18, 64 px, 3 epochs, 3 seeds).
+    Ten minutes on one core of a server CPU, 5,000 CIFAR-10 images at 32 px: kNN accuracy on the 10,000 test images
+    0.411 with conv4 (37 epochs), 0.294 with ResNet-18 and its standard stem (9 epochs); means of 3 seeds, all within
+    0.01 (benchmarks/train_accuracy.py). Crops from 0.08, as in the paper, do no better: conv4 0.378, from 0.2 0.381
+    (10,000 images, one seed); on phone photographs of clothes 0.266, from 0.2 0.267 (ResNet-18, 64 px, 3 epochs, 3
+    seeds).
     """
     crop = RandomCrop((0.2, 1.0))
     return Recipe((View(crop), View(crop, solarize=0.2)), heads=Heads(hidden=1024))
@@ -50,8 +51,8 @@ def textures() -> Recipe:
 def glyphs() -> Recipe:
     """Characters and drawings: a flip or a part is another thing, so both views show the whole, a little changed.
 
-    1,348 handwritten digits at 32 px, conv4, 30 epochs: 3-shot accuracy .879, untrained .728, raw pixels .807, in the
-    two minutes that the whole of `byol-edge demo` takes on two cores.
+    1,348 handwritten digits at 32 px, conv4, 30 epochs: 3-shot accuracy 0.879, untrained 0.728, raw pixels 0.807, in
+    the two minutes that the whole of `byol-edge demo` takes on two cores.
     """
     view = View(
         RandomAffine(rotation=15, scale=(0.8, 1.2), shear=10, shift=0.1),

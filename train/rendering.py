@@ -6,6 +6,7 @@ another file beside this one.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Protocol
 
 import numpy as np
@@ -15,9 +16,15 @@ from PIL import Image, ImageFilter, ImageOps
 from torch import Tensor
 
 from ..runtime.preprocessing import Pixels, Preprocessing
-from .views import ViewParameters
+from .views import Matrix, ViewParameters
 
-CHANGES = (F.adjust_brightness, F.adjust_contrast, F.adjust_saturation, F.adjust_hue)
+# torchvision takes PIL images, too, whatever its annotations say.
+CHANGES: tuple[Callable[[Any, float], Any], ...] = (
+    F.adjust_brightness,
+    F.adjust_contrast,
+    F.adjust_saturation,
+    F.adjust_hue,
+)
 
 
 class Renderer(Protocol):
@@ -84,7 +91,7 @@ def _cut(image: Image.Image, view: ViewParameters, preprocessing: Preprocessing)
     return image.resize((side, side), Image.Resampling.BICUBIC, box=(left, top, right, bottom))
 
 
-def _transform(image: Image.Image, matrix: tuple[float, float, float, float, float, float]) -> Image.Image:
+def _transform(image: Image.Image, matrix: Matrix) -> Image.Image:
     a, b, c, d, e, f = matrix
     side = image.width
     middle = side / 2

@@ -50,7 +50,7 @@ class Settings:
     views: tuple[View, View]
     seed: int
     workers: int
-    no_images: bool
+    no_images: bool = False
 
     def to_json(self) -> dict[str, Any]:
         value = asdict(self)
@@ -64,11 +64,11 @@ def resolve(config: TrainConfig, images: int) -> Settings:
     """All settings for `images` images. Raises UsageError for a value out of range, ImageError for too few images."""
     name = config.recipe or ("small" if config.image_size <= SMALL_IMAGES else "photographs")
     if name not in RECIPES:
-        raise UsageError(f"{{recipe}}: there are {', '.join(RECIPES)}", recipe=name)
+        raise UsageError(f"no recipe {name!r}; there are {', '.join(RECIPES)}", recipe=name)
     recipe = RECIPES[name]()
     optimizer = _given(config.optimizer, recipe.optimizer)
     if optimizer not in RATES:
-        raise UsageError(f"{{optimizer}}: there are {', '.join(RATES)}", optimizer=optimizer)
+        raise UsageError(f"no optimizer {optimizer!r}; there are {', '.join(RATES)}", optimizer=optimizer)
     rates = RATES[optimizer]
     _check(config)
     batch_size = _given(config.batch_size, compute_batch_size(images, config.epochs))
@@ -168,7 +168,7 @@ def _check(config: TrainConfig) -> None:
     if config.learning_rate is not None and not 0 < config.learning_rate < math.inf:
         raise UsageError("{learning_rate}: has to be above 0", learning_rate=config.learning_rate)
     if config.fit not in FITS:
-        raise UsageError(f"{{fit}}: there are {', '.join(FITS)}", fit=config.fit)
+        raise UsageError(f"no fit {config.fit!r}; there are {', '.join(FITS)}", fit=config.fit)
 
 
 def _check_batch(batch_size: int, config: TrainConfig, images: int) -> None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from ..models.objective import Diagnostic
 from ..runtime.errors import Spell, in_python, name_arguments
+from ..runtime.interval import Interval
 from ..runtime.run import Metrics
 from .optimizer import RATES
 from .settings import Settings
@@ -49,11 +50,12 @@ def judge(history: Sequence[Metrics], settings: Settings, embedding_size: int) -
     if start.knn is None or not measured:
         accuracy, learned = "no class folders or labels, so accuracy was not measured", True
     else:
-        _, lower, upper = measured[-1].knn_gain or (0.0, 0.0, 0.0)
+        gain = measured[-1].knn_gain or Interval(0.0, 0.0, 0.0)
         accuracy = f"kNN {measured[-1].knn:.3f}, untrained {start.knn:.3f}"
-        learned = lower > 0
+        learned = gain.lower > 0
         if not learned:
-            accuracy += f" (95 % interval of the gain: {lower:+.3f} to {upper:+.3f}); more epochs or images may help"
+            accuracy += f" (95 % interval of the gain: {gain.lower:+.3f} to {gain.upper:+.3f})"
+            accuracy += "; more epochs or images may help"
     if last.rank < start.rank:
         return Verdict("doubtful", f"{rank}: some dimensions have died; {accuracy}")
     return Verdict("healthy" if learned else "doubtful", f"{rank}; {accuracy}")

@@ -17,6 +17,8 @@ from numpy.random import Generator
 from ..runtime.errors import UsageError
 from ..runtime.preprocessing import Box
 
+Matrix = tuple[float, float, float, float, float, float]
+
 # A crop is drawn so many times before a very long image gets its middle.
 TRIES = 10
 
@@ -82,7 +84,7 @@ class ViewParameters:
     """
 
     box: Box
-    matrix: tuple[float, float, float, float, float, float] | None
+    matrix: Matrix | None
     flip: bool
     colors: tuple[float, float, float, float]
     order: tuple[int, ...]
@@ -96,9 +98,10 @@ NO_COLORS = (1.0, 1.0, 1.0, 0.0)
 
 def sample(view: View, size: tuple[int, int], fit: str, rng: Generator) -> ViewParameters:
     """The numbers of one view of an image of `size` (width, height), made square as `fit` says."""
-    is_crop = isinstance(view.geometry, RandomCrop)
-    box = _sample_crop(view.geometry, size, fit, rng) if is_crop else _find_square(size, fit)
-    matrix = None if is_crop else _sample_affine(view.geometry, rng)
+    if isinstance(view.geometry, RandomCrop):
+        box, matrix = _sample_crop(view.geometry, size, fit, rng), None
+    else:
+        box, matrix = _find_square(size, fit), _sample_affine(view.geometry, rng)
     flip = rng.random() < view.flip
     jittered = rng.random() < view.jitter
     colors, order = _sample_colors(view.color_jitter, rng) if jittered else (NO_COLORS, (0, 1, 2, 3))
@@ -150,7 +153,7 @@ def _find_square(size: tuple[int, int], fit: str) -> Box:
     return (left, top, left + side, top + side)
 
 
-def _sample_affine(affine: RandomAffine, rng: Generator) -> tuple[float, float, float, float, float, float]:
+def _sample_affine(affine: RandomAffine, rng: Generator) -> Matrix:
     angle, shear = np.radians([rng.uniform(-limit, limit) for limit in (affine.rotation, affine.shear)])
     scale = rng.uniform(*affine.scale)
     shift = rng.uniform(-affine.shift, affine.shift, 2)

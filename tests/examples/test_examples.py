@@ -1,4 +1,4 @@
-"""Each example, as its first lines say that it is run."""
+"""Runs each example in the way that its docstring shows."""
 
 import subprocess
 import sys
@@ -62,7 +62,7 @@ def test_classify_is_better_than_naming_one_class(finished_bundle: Path, photos:
     assert float(line.split()[0]) > 0.4
 
 
-def test_the_sheet_of_styles_is_a_picture_with_a_row_a_query(finished_bundle: Path, photos: Path, tmp_path: Path):
+def test_the_sheet_of_styles_is_a_picture_with_one_row_per_query(finished_bundle: Path, photos: Path, tmp_path: Path):
     (line,) = run("style_search", finished_bundle, photos, tmp_path / "sheet.png")
     assert line.endswith("8 pictures and the 7 nearest of 120 to each")
     with Image.open(tmp_path / "sheet.png") as sheet:

@@ -17,15 +17,9 @@ def test_conv4_is_four_strided_convolutions():
     assert backbone(torch.zeros(2, 3, 50, 30)).shape == (2, 256)
 
 
-def test_conv4_without_batch_norm_has_biases_instead():
-    backbone = build_backbone("conv4_nobn", 32)
-    assert not any(isinstance(layer, nn.BatchNorm2d) for layer in backbone.modules())
-    assert all(layer.bias is not None for layer in backbone.modules() if isinstance(layer, nn.Conv2d))
-
-
 @pytest.mark.parametrize(("size", "stem", "small"), [(32, "auto", True), (64, "auto", False), (64, "small", True)])
 def test_small_images_get_the_small_stem(size: int, stem: str, small: bool):
-    backbone = build_backbone("resnet18", size, stem)
+    backbone = build_backbone("resnet18", size, resolve_stem("resnet18", size, stem))
     assert backbone.get_parameter("conv1.weight").shape[2:] == ((3, 3) if small else (7, 7))
     assert isinstance(backbone.maxpool, nn.Identity) == small
     assert backbone(torch.zeros(1, 3, size, size)).shape == (1, 512)
@@ -34,18 +28,28 @@ def test_small_images_get_the_small_stem(size: int, stem: str, small: bool):
 def test_the_standard_stem_can_be_asked_for_at_32_pixels():
     backbone = build_backbone("resnet18", 32, "standard")
     assert backbone.get_parameter("conv1.weight").shape[2:] == (7, 7)
-    assert resolve_stem(backbone, 32, "standard") == "standard"
+    assert resolve_stem("resnet18", 32, "standard") == "standard"
 
 
 @pytest.mark.parametrize("name", ["conv4", "mobilenetv3_small_100"])
 def test_the_small_stem_is_refused_where_there_is_none(name: str):
     with pytest.raises(UsageError, match="for ResNets"):
-        build_backbone(name, 32, "small")
+        resolve_stem(name, 32, "small")
+
+
+def test_weights_that_follow_decide_on_the_stem():
+    assert resolve_stem("resnet18", 32, "auto", pretrained=True) == "standard"
+
+
+def test_finding_the_stem_draws_nothing_from_the_global_generator():
+    state = torch.get_rng_state()
+    resolve_stem("resnet18", 32, "auto")
+    assert torch.equal(torch.get_rng_state(), state)
 
 
 def test_an_unknown_stem_is_refused():
     with pytest.raises(UsageError, match="standard, small"):
-        build_backbone("resnet18", 32, "tiny")
+        resolve_stem("resnet18", 32, "tiny")
 
 
 def test_an_unknown_backbone_is_answered_with_the_nearest_names():

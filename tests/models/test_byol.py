@@ -5,14 +5,25 @@ import copy
 import pytest
 import torch
 import torch.nn.functional as F
-from byol_edge.models.byol import BYOL, mlp_head, regression_loss, update_target
+from byol_edge.models.byol import (
+    BYOL,
+    BYOLConfig,
+    compute_tau_base,
+    mlp_head,
+    projection_std,
+    regression_loss,
+    tau,
+    update_target,
+)
+from byol_edge.models.objective import Heads
+from byol_edge.runtime.errors import UsageError
 from torch import nn
 
 
 def small_byol() -> BYOL:
     torch.manual_seed(0)
     backbone = nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten())
-    return BYOL(backbone, embedding_size=8, hidden=16, projection_size=4)
+    return BYOL(backbone, embedding_size=8, hidden=16, projection_size=4, tau_base=0.9)
 
 
 def test_the_loss_of_the_two_sample_example():
@@ -51,7 +62,7 @@ def test_a_head_is_that_of_the_recipe_of_record():
 def test_both_directions_are_summed():
     byol = small_byol()
     first, second = torch.randn(2, 6, 3, 8, 8)
-    loss, _ = byol(first, second)
+    loss = byol(first, second).loss
     online = [byol.predictor(byol.projector(byol.backbone(view))) for view in (first, second)]
     target = [byol.target_projector(byol.target_backbone(view)) for view in (first, second)]
     expected = regression_loss(online[0], target[1]) + regression_loss(online[1], target[0])
@@ -60,8 +71,7 @@ def test_both_directions_are_summed():
 
 def test_the_target_never_receives_a_gradient():
     byol = small_byol()
-    loss, _ = byol(*torch.randn(2, 6, 3, 8, 8))
-    loss.backward()
+    byol(*torch.randn(2, 6, 3, 8, 8)).loss.backward()
     for part in (byol.target_backbone, byol.target_projector):
         assert all(not parameter.requires_grad and parameter.grad is None for parameter in part.parameters())
     for part in (byol.backbone, byol.projector, byol.predictor):
@@ -76,16 +86,18 @@ def test_the_target_starts_as_a_copy_and_follows_slowly():
     assert torch.equal(online, target)
     with torch.no_grad():
         online += 1
-    byol.update_target(tau=0.9)
+    assert byol.after_step(progress=0) == {"tau": 0.9}
     torch.testing.assert_close(target.detach(), before["0.weight"] + 0.1)
 
 
 def test_each_view_is_a_batch_of_its_own_for_batch_norm():
     byol = small_byol()
     first, second = torch.zeros(6, 3, 8, 8), torch.full((6, 3, 8, 8), 9.0)
-    _, projections = byol(first, second)
-    _, with_other_partner = byol(first, -second)
-    torch.testing.assert_close(projections, with_other_partner)
+    projections: list[torch.Tensor] = []
+    byol.projector.register_forward_hook(lambda *call: projections.append(call[2]))
+    byol(first, second)
+    byol(first, -second)
+    torch.testing.assert_close(projections[0], projections[2])
 
 
 def test_the_targets_batch_statistics_are_its_own():
@@ -94,5 +106,38 @@ def test_the_targets_batch_statistics_are_its_own():
     statistics = byol.target_backbone.get_buffer("1.running_mean")
     updated = statistics.clone()
     assert not torch.equal(updated, torch.zeros(8))
-    byol.update_target(tau=0.0)
+    byol.tau_base = 0.0
+    byol.after_step(progress=0)
     assert torch.equal(statistics, updated)
+
+
+def test_tau_at_the_start_the_middle_and_the_end():
+    assert tau(0, 0.99) == pytest.approx(0.99)
+    assert tau(0.5, 0.99) == pytest.approx(0.995)
+    assert tau(1, 0.99) == 1
+
+
+def test_tau_never_falls():
+    values = [tau(step / 100, 0.96) for step in range(101)]
+    assert values == sorted(values)
+
+
+def test_tau_follows_the_steps_and_comes_near_the_authors_values():
+    for steps, authors in ((12_500, 0.97), (31_250, 0.99), (93_750, 0.99), (312_500, 0.996)):
+        assert compute_tau_base(steps) == pytest.approx(authors, abs=0.0055)
+    assert compute_tau_base(1250) == pytest.approx(0.9, abs=0.001)
+    assert compute_tau_base(1) == compute_tau_base(200) == 0.9
+
+
+def test_the_spread_of_the_sphere_is_one_and_of_a_constant_zero():
+    torch.manual_seed(0)
+    assert float(projection_std(torch.randn(2000, 64))) == pytest.approx(1, abs=0.02)
+    assert float(projection_std(torch.ones(50, 64))) == pytest.approx(0, abs=1e-6)
+    assert float(projection_std(3 * torch.randn(2000, 64) + 5)) < 0.6
+
+
+def test_what_is_not_given_is_computed_from_the_heads_and_the_steps():
+    assert BYOLConfig().complete(Heads(512, 64), 1250) == BYOLConfig(compute_tau_base(1250), 512, 64)
+    assert BYOLConfig(0.5, 8, 4).complete(Heads(512, 64), 1250) == BYOLConfig(0.5, 8, 4)
+    with pytest.raises(UsageError, match="projection_size=0: at least 1"):
+        BYOLConfig(projection_size=0).complete(Heads(), 10)

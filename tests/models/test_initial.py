@@ -1,3 +1,4 @@
+from collections import OrderedDict
 from pathlib import Path
 
 import pytest
@@ -5,7 +6,7 @@ import timm
 import torch
 from byol_edge.models.backbones import build_backbone
 from byol_edge.models.initial import initial_preprocessing, load_initial
-from byol_edge.models.weights import save_weights
+from byol_edge.models.weights import serialize_weights
 from byol_edge.runtime import RunError, UsageError
 from torch import nn
 
@@ -28,7 +29,7 @@ def source() -> nn.Module:
         lambda state: {f"module.backbone.{key}": value for key, value in state.items()},
         lambda state: {"epoch": 3, "state_dict": {f"backbone.{key}": value for key, value in state.items()}},
         lambda state: {
-            "byol": {
+            "objective": {
                 **{f"target_backbone.{key}": torch.zeros_like(value) for key, value in state.items()},
                 **{f"backbone.{key}": value for key, value in state.items()},
                 "projector.0.weight": torch.zeros(3),
@@ -54,10 +55,11 @@ def test_a_run_and_its_file_of_weights_start_alike(finished_run: Path):
 
 
 def test_weights_of_another_network_are_named(tmp_path: Path, source: nn.Module):
-    save_weights(tmp_path / "w.safetensors", source)
-    with pytest.raises(RunError, match=r"not the weights of this conv4_nobn: conv1\.bias is not there"):
-        load_initial(str(tmp_path / "w.safetensors"), build_backbone("conv4_nobn", 32), "conv4_nobn")
-    with pytest.raises(RunError, match=r"conv1\.weight is \[32, 3, 3, 3\], not \[64, 3, 7, 7\].*--stem"):
+    (tmp_path / "w.safetensors").write_bytes(serialize_weights(source))
+    biased = nn.Sequential(OrderedDict(conv1=nn.Conv2d(3, 32, 3)))
+    with pytest.raises(RunError, match=r"not the weights of this biased: conv1\.bias is not there"):
+        load_initial(str(tmp_path / "w.safetensors"), biased, "biased")
+    with pytest.raises(RunError, match=r"conv1\.weight is \[32, 3, 3, 3\], not \[64, 3, 7, 7\].*stem"):
         load_initial(str(tmp_path / "w.safetensors"), build_backbone("resnet18", 64), "resnet18")
 
 

@@ -21,6 +21,15 @@ def test_embeddings_are_of_unit_length_and_do_not_depend_on_the_batch(random: np
     np.testing.assert_allclose(embed_pixels(network, pixels, batch_size=1), vectors, atol=1e-6)
 
 
+def test_unscaled_embeddings_are_the_same_but_for_their_length(random: np.random.Generator):
+    network = InferenceNetwork(build_backbone("conv4", 32), Preprocessing(32), torch.nn.Linear(256, 8))
+    pixels = torch.from_numpy(random.integers(0, 256, (5, 32, 32, 3), dtype=np.uint8))
+    with torch.no_grad():
+        unscaled = network.unscaled(pixels)
+        assert torch.equal(unscaled, network.tail(network.backbone(network.inputs(pixels))))
+        torch.testing.assert_close(torch.nn.functional.normalize(unscaled), network(pixels))
+
+
 def test_a_network_that_puts_out_zero_gives_zero_not_nan():
     class Zero(torch.nn.Module):
         def forward(self, inputs: torch.Tensor) -> torch.Tensor:

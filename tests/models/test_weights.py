@@ -1,34 +1,43 @@
-from pathlib import Path
-
 import pytest
 import torch
 from byol_edge.models.backbones import build_backbone
-from byol_edge.runtime.run import EncoderSpec, load_encoder, save_weights, untrained_encoder
+from byol_edge.models.weights import load_encoder, serialize_encoder, serialize_weights, untrained_encoder
 from byol_edge.runtime import Preprocessing, RunError
+from byol_edge.runtime.run import EncoderSpec, Provenance, read_description
+from torch import nn
 
 SPEC = EncoderSpec("conv4", "standard", 256, Preprocessing(32))
 
 
-def test_weights_come_back_as_they_were(tmp_path: Path):
+def test_weights_come_back_as_they_were():
     backbone = build_backbone("conv4", 32)
-    save_weights(tmp_path / "w.safetensors", backbone)
-    loaded = load_encoder((tmp_path / "w.safetensors").read_bytes(), SPEC, "w")
+    loaded = load_encoder(serialize_weights(backbone), SPEC, "w")
     assert not loaded.training
     for name, tensor in backbone.state_dict().items():
         assert torch.equal(tensor, loaded.state_dict()[name])
 
 
-def test_the_same_weights_are_the_same_bytes(tmp_path: Path):
+def test_the_same_weights_are_the_same_bytes():
     backbone = build_backbone("conv4", 32)
-    save_weights(tmp_path / "a", backbone)
-    save_weights(tmp_path / "b", backbone)
-    assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
+    assert serialize_weights(backbone) == serialize_weights(backbone)
 
 
-def test_weights_of_another_network_are_refused_with_the_difference(tmp_path: Path):
-    save_weights(tmp_path / "w", build_backbone("conv4_nobn", 32))
-    with pytest.raises(RunError, match="tensors differ from conv4: bn1"):
-        load_encoder((tmp_path / "w").read_bytes(), SPEC, "w")
+def test_weights_and_their_description_are_one_file_and_the_same_bytes():
+    backbone = build_backbone("conv4", 32)
+    provenance = Provenance(epoch=3, verdict="healthy: “ü”", versions={"torch": "2", "timm": "1"})
+    content = serialize_encoder(backbone, SPEC, provenance)
+    assert content == serialize_encoder(backbone, SPEC, provenance)
+    description = read_description(content)
+    assert EncoderSpec.from_json(description) == SPEC
+    assert Provenance.from_json(description["provenance"]) == provenance
+    loaded = load_encoder(content, SPEC, "w").state_dict()
+    assert all(torch.equal(tensor, loaded[name]) for name, tensor in backbone.state_dict().items())
+
+
+def test_weights_of_another_network_are_refused_with_the_difference():
+    other = nn.Sequential(nn.Conv2d(3, 32, 3))
+    with pytest.raises(RunError, match=r"tensors differ from conv4: 0\.bias is not of conv4"):
+        load_encoder(serialize_weights(other), SPEC, "w")
 
 
 def test_damaged_weights_are_refused():

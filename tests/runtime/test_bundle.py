@@ -5,6 +5,8 @@ import pytest
 from byol_edge.runtime import Bundle, BundleError, Encoder, UsageError
 from sabotage import change_manifest
 
+ENTRY = {"files": ["fp32.onnx"], "precision": "fp32", "passes": True, "own_cosine": 1}
+
 
 def test_a_bundle_says_what_it_holds(finished_bundle: Path):
     bundle = Bundle.open(finished_bundle)
@@ -20,8 +22,43 @@ def test_variants_are_found_by_precision_and_by_name(finished_bundle: Path):
     assert [each.name for each in bundle.find("int8")] == ["int8.onnx", "int8.xml"]
     assert [each.name for each in bundle.find("fp32.xml")] == ["fp32.xml"]
     assert bundle.find("auto") == [bundle.default]
-    with pytest.raises(UsageError, match="no variant 'fp16'; it has fp32"):
+    with pytest.raises(UsageError, match=r"variant=fp16: .* has no such variant; it has fp32"):
         bundle.find("fp16")
+
+
+@pytest.mark.parametrize("listed", [True, False])
+def test_a_format_is_read_from_the_manifest_and_else_from_the_suffix(bundle: Path, listed: bool):
+    def change(manifest: dict[str, Any]) -> None:
+        for name, entry in manifest["variants"].items():
+            entry.pop("format", None)
+            if listed:
+                entry["format"] = name.split(".")[1]
+
+    change_manifest(bundle, change)
+    variants = Bundle.open(bundle).variants
+    assert [(each.precision, each.format) for each in variants.values()] == [
+        ("fp32", "onnx"), ("fp32", "xml"), ("int8", "onnx"), ("int8", "xml")
+    ]  # fmt: skip
+    assert Encoder(bundle, "int8", "openvino").variant == "int8.xml"
+
+
+def test_a_variant_of_an_unknown_format_is_in_nobodys_way(bundle: Path):
+    change_manifest(bundle, lambda manifest: manifest["variants"]["fp32.xml"].update(format="tpu"))
+    opened = Bundle.open(bundle)
+    assert Encoder(bundle, "fp32", "openvino").variant == "fp32.onnx"
+    with pytest.raises(UsageError, match=r"backend=openvino does not run fp32\.xml"):
+        Encoder(bundle, "fp32.xml", "openvino")
+    with pytest.raises(BundleError, match=r"fp32\.xml: this byol-edge does not read the format 'tpu'"):
+        opened.model(opened.variants["fp32.xml"])
+
+
+@pytest.mark.parametrize("files", [["fp32.xml"], ["fp32.bin", "fp32.xml"], ["fp32.xml", "fp32.bin", "int8.bin"]])
+def test_a_variant_without_the_files_of_its_format_is_refused(bundle: Path, files: list[str]):
+    change_manifest(bundle, lambda manifest: manifest["variants"]["fp32.xml"].update(files=files))
+    with pytest.raises(
+        BundleError, match=r"fp32\.xml: its files have to be \.xml and \.bin, manifest\.json names fp32"
+    ):
+        Encoder(bundle, "fp32.xml")
 
 
 @pytest.mark.parametrize("name", ["fp32.onnx", "int8.onnx", "fp32.bin", "fp32.xml", "int8.bin", "int8.xml"])
@@ -98,6 +135,8 @@ def test_a_manifest_that_does_not_fit_its_model_is_seen(bundle: Path):
         {"files": {"fp32.onnx": "x"}},
         {"network": None},
         {"network": {"backbone": 3, "stem": "small"}},
+        {"variants": {"fp32.onnx": {**ENTRY, "format": 3}}},
+        {"variants": {"fp32.onnx": {**ENTRY, "precision": "fp8"}}},
     ],
 )
 def test_a_manifest_that_lacks_something_is_refused(bundle: Path, changes: dict[str, Any]):

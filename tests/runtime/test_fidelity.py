@@ -71,7 +71,7 @@ def test_the_nearest_leave_the_row_itself_out():
 
 
 def test_overlap_of_unrelated_vectors_is_chance(random: np.random.Generator):
-    one, other = (unit(random.normal(size=(1100, 8))) for _ in range(2))  # more rows than one piece
+    one, other = (unit(random.normal(size=(1100, 8))) for _ in range(2))  # more rows than one block
     assert neighbor_overlap(one, other) == pytest.approx(10 / 1099, abs=0.005)
     assert neighbor_overlap(one, one) == 1
 

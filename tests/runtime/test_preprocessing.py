@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from byol_edge.runtime import Encoder, ImageError, Preprocessing, prepare
-from byol_edge.runtime.preprocessing import REDUCED_MARGIN, _open, open_image
+from byol_edge.runtime.preprocessing import REDUCED_MARGIN, Pixels, open_image
 from PIL import ExifTags, Image
 
 SIDE = 32
@@ -155,10 +155,20 @@ def photograph(random: np.random.Generator, width: int, height: int) -> Image.Im
 def test_a_large_jpeg_is_decoded_at_reduced_scale(
     random: np.random.Generator, width: int, height: int, decoded: tuple[int, int]
 ):
-    content = encode(photograph(random, width, height), "JPEG")
-    assert _open(content, 192)[0].size == decoded
+    def squashed(content: bytes, size: tuple[int, int] | None = None) -> Pixels:
+        """What Pillow makes of a file that it reads at that scale."""
+        image = Image.open(io.BytesIO(content))
+        image.draft(None, size)
+        assert image.size == (size or (width, height))
+        return np.asarray(image.resize((side, side), Image.Resampling.BICUBIC))
+
+    side = 192 // REDUCED_MARGIN
+    squash = Preprocessing(side, fit="squash")
+    content, in_full = (encode(photograph(random, width, height), kind) for kind in ("JPEG", "PNG"))
+    assert np.array_equal(prepare(content, squash), squashed(content, decoded))
+    assert np.array_equal(prepare(content, squash), squashed(content)) == (decoded == (width, height))
+    assert np.array_equal(prepare(in_full, squash), squashed(in_full))
     assert open_image(content).size == (width, height)
-    assert _open(encode(halves().resize((1024, 768)), "PNG"), 192)[0].size == (1024, 768)
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))

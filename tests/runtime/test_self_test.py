@@ -1,10 +1,11 @@
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
-from byol_edge.runtime import Bundle, BundleError, Encoder, Preprocessing
-from byol_edge.runtime import preprocessing as preprocessing_module
-from byol_edge.runtime.preprocessing import Box
+from byol_edge.runtime import Bundle, BundleError, Encoder
+from byol_edge.runtime.fidelity import Vectors
 from byol_edge.runtime.self_test import run_self_test
 from PIL import Image
 
@@ -18,14 +19,14 @@ def test_a_good_bundle_passes(finished_bundle: Path, variant: str):
     assert result.pixel_error == 0
 
 
-def tampered(bundle: Path, change) -> tuple[str, ...]:
+def tampered(bundle: Path, change: Callable[[Vectors], Vectors]) -> tuple[str, ...]:
     encoder = Encoder(bundle, "fp32.onnx")
     opened = Bundle.open(bundle)
     return run_self_test(opened, opened.variants["fp32.onnx"], lambda pixels: change(encoder.run(pixels))).failures
 
 
 def test_what_an_engine_can_do_wrong_is_seen(finished_bundle: Path):
-    def with_a_nan(vectors: np.ndarray) -> np.ndarray:
+    def with_a_nan(vectors: Vectors) -> Vectors:
         vectors[3] = np.nan
         return vectors
 
@@ -36,18 +37,19 @@ def test_what_an_engine_can_do_wrong_is_seen(finished_bundle: Path):
 
 
 def test_another_resize_is_seen(finished_bundle: Path, monkeypatch: pytest.MonkeyPatch):
-    def without_antialiasing(image: Image.Image, box: Box, preprocessing: Preprocessing, name: str) -> Image.Image:
-        side = preprocessing.image_size
-        return image.resize((side, side), Image.Resampling.NEAREST)
+    resize = Image.Image.resize
 
-    monkeypatch.setattr(preprocessing_module, "_resize", without_antialiasing)
+    def without_antialiasing(image: Image.Image, size: tuple[int, int], *_: Any, **__: Any) -> Image.Image:
+        return resize(image, size, Image.Resampling.NEAREST)
+
+    monkeypatch.setattr(Image.Image, "resize", without_antialiasing)
     failures = Encoder(finished_bundle).self_test().failures
     assert "of 6 decode to other pixels than at export" in failures[0]
     assert "resized otherwise here" in failures[0]
 
 
 def test_ignored_orientation_is_seen(finished_bundle: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(preprocessing_module, "_upright", lambda image: (image, 1))
+    monkeypatch.setattr(Image.Image, "getexif", lambda image: Image.Exif())
     failures = Encoder(finished_bundle).self_test().failures
     assert [line.split()[0] for line in failures] == ["golden/rotated.jpg"]
 

@@ -1,5 +1,8 @@
+import logging
 import os
 import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -12,16 +15,20 @@ from byol_edge.runtime import (
     UsageError,
     find_images,
     load_vectors,
-    pieces,
+    prepare,
+    shards,
 )
+from byol_edge.runtime.fidelity import Vectors
+from byol_edge.runtime.progress import PROGRESS, Progress
 from byol_edge.runtime.shards import (
     Embedded,
     check_free,
     count_missing,
-    discard_pieces,
+    discard_shards,
     embed_files,
+    hold_shards,
     is_finished,
-    parts_of,
+    shard_folder,
 )
 
 
@@ -30,8 +37,8 @@ class Stopped(Exception):
 
 
 @pytest.fixture(autouse=True)
-def small_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pieces, "PIECE", 16)
+def small_shards(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shards, "SHARD_IMAGES", 16)
 
 
 @pytest.fixture
@@ -47,21 +54,50 @@ def encoder(finished_bundle: Path) -> Encoder:
     return Encoder(finished_bundle, "fp32.onnx")
 
 
+class Watcher(logging.Handler):
+    """Hands what the library says about its progress to a function."""
+
+    def __init__(self, watch: Callable[[Progress], None]) -> None:
+        super().__init__()
+        self.watch = watch
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.watch(record.__dict__["progress"])
+
+
+@contextmanager
+def watching(watch: Callable[[Progress], None]) -> Iterator[None]:
+    logger, handler = logging.getLogger(PROGRESS), Watcher(watch)
+    level = logger.level
+    logger.addHandler(handler)
+    logger.setLevel(logging.DEBUG)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+        logger.setLevel(level)
+
+
 def embed(encoder: Encoder, folder: Path, out: Path, stop_at: int = 10_000, strict: bool = False) -> Embedded:
-    def watch(done: int, _: list[str]) -> None:
-        if done >= stop_at:
+    def watch(progress: Progress) -> None:
+        if progress.done >= stop_at:
             raise Stopped
 
-    return embed_files(encoder, find_images(folder), out, 8, watch, strict)
+    with watching(watch):
+        return embed_files(encoder, find_images(folder), out, 8, strict)
 
 
-def test_the_file_holds_what_embed_gives_and_the_pieces_are_gone(encoder: Encoder, images: Path, tmp_path: Path):
+def one_by_one(encoder: Encoder, sources: list[str]) -> Vectors:
+    return np.concatenate([encoder.run(prepare(source, encoder.preprocessing)[None]) for source in sources])
+
+
+def test_the_file_holds_every_images_vector_and_the_shards_are_gone(encoder: Encoder, images: Path, tmp_path: Path):
     result = embed(encoder, images, tmp_path / "v.npz")
     assert result.count == 120
     assert [error.split(":")[0] for error in result.errors] == [str(images / "disc" / "20a.jpg")]
     content = load_vectors(tmp_path / "v.npz")
     assert content.sources == [str(path) for path in find_images(images) if path.name != "20a.jpg"]
-    np.testing.assert_allclose(content.vectors, encoder.embed(content.sources), atol=1e-6)
+    np.testing.assert_allclose(content.vectors, one_by_one(encoder, content.sources), atol=1e-5)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["images", "v.npz"]
     assert is_finished(tmp_path / "v.npz")
 
@@ -83,33 +119,47 @@ def test_what_was_done_by_ctrl_c_is_kept(encoder: Encoder, images: Path, tmp_pat
     done = []
     for _ in range(4):
 
-        def watch(now: int, _: list[str]) -> None:
-            done.append(now)
+        def watch(progress: Progress) -> None:
+            done.append(progress.done)
             if len(done) % 2 == 0:
                 raise KeyboardInterrupt
 
-        with pytest.raises(KeyboardInterrupt):
-            embed_files(encoder, find_images(images), tmp_path / name, 8, watch)
+        with pytest.raises(KeyboardInterrupt), watching(watch):
+            embed_files(encoder, find_images(images), tmp_path / name, 8)
     assert done[::2] == [0, 8, 16, 23]  # one of them cannot be read, and is tried again at the end
     embed(encoder, images, tmp_path / name)
     assert (tmp_path / name).read_bytes() == (tmp_path / f"whole.{name}").read_bytes()
 
 
+def test_progress_and_what_is_left_out_are_reported(
+    encoder: Encoder, images: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+):
+    seen: list[Progress] = []
+    with caplog.at_level(logging.WARNING, "byol_edge"), watching(seen.append):
+        (error,) = embed_files(encoder, find_images(images), tmp_path / "v.npz", 8).errors
+    assert [each.done for each in seen] == [*range(0, 121, 8), 121]
+    assert {(each.label, each.total, each.unit) for each in seen} == {("embedding", 121, "images")}
+    assert [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING] == [
+        f"left out: {error}"
+    ]
+    assert "20a.jpg" in error
+
+
 def test_a_slow_device_saves_by_the_clock(
     encoder: Encoder, images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(pieces, "PIECE", 10_000)
-    monkeypatch.setattr(pieces, "SECONDS", 0.0)
+    monkeypatch.setattr(shards, "SHARD_IMAGES", 10_000)
+    monkeypatch.setattr(shards, "SHARD_SECONDS", 0.0)
     with pytest.raises(Stopped):
         embed(encoder, images, tmp_path / "v.npz", 32)
-    assert len(list(parts_of(tmp_path / "v.npz").glob("0*.npz"))) == 3
+    assert len(list(shard_folder(tmp_path / "v.npz").glob("0*.npz"))) == 3
 
 
-def test_a_piece_that_was_not_renamed_yet_does_not_count(encoder: Encoder, images: Path, tmp_path: Path):
+def test_a_shard_that_was_not_renamed_yet_does_not_count(encoder: Encoder, images: Path, tmp_path: Path):
     embed(encoder, images, tmp_path / "whole.npz")
     with pytest.raises(Stopped):
         embed(encoder, images, tmp_path / "v.npz", 64)
-    last = max(parts_of(tmp_path / "v.npz").glob("0*.npz"))
+    last = max(shard_folder(tmp_path / "v.npz").glob("0*.npz"))
     last.rename(last.with_name(f".{last.name}.99999999.part.npz"))
     embed(encoder, images, tmp_path / "v.npz")
     assert (tmp_path / "v.npz").read_bytes() == (tmp_path / "whole.npz").read_bytes()
@@ -124,28 +174,28 @@ def test_images_that_come_are_added_and_those_that_go_are_left_out(encoder: Enco
     assert sorted(sources) == sorted(str(path) for path in find_images(images) if path.name != "20a.jpg")
 
 
-def test_pieces_of_another_model_are_refused(finished_bundle: Path, encoder: Encoder, images: Path, tmp_path: Path):
+def test_shards_of_another_model_are_refused(finished_bundle: Path, encoder: Encoder, images: Path, tmp_path: Path):
     with pytest.raises(Stopped):
         embed(encoder, images, tmp_path / "v.npz", 64)
     with pytest.raises(ByolEdgeError, match=r"fp32\.onnx.*int8\.onnx.*do not mix"):
         embed(Encoder(finished_bundle, "int8.onnx"), images, tmp_path / "v.npz")
 
 
-def test_a_damaged_piece_is_named_and_made_again(encoder: Encoder, images: Path, tmp_path: Path):
+def test_a_damaged_shard_is_named_and_made_again(encoder: Encoder, images: Path, tmp_path: Path):
     embed(encoder, images, tmp_path / "whole.npz")
     with pytest.raises(Stopped):
         embed(encoder, images, tmp_path / "v.npz", 64)
-    piece = parts_of(tmp_path / "v.npz") / "000001.npz"
-    piece.write_bytes(piece.read_bytes()[:1000])
+    shard = shard_folder(tmp_path / "v.npz") / "000001.npz"
+    shard.write_bytes(shard.read_bytes()[:1000])
     with pytest.raises(ByolEdgeError, match=r"000001\.npz: damaged"):
         embed(encoder, images, tmp_path / "v.npz")
-    piece.unlink()
+    shard.unlink()
     embed(encoder, images, tmp_path / "v.npz")
     assert sorted(load_vectors(tmp_path / "v.npz").sources) == sorted(load_vectors(tmp_path / "whole.npz").sources)
 
 
 def test_strict_writes_nothing_and_what_it_did_is_not_lost(encoder: Encoder, images: Path, tmp_path: Path):
-    with pytest.raises(ImageError, match=r"1 of 121 images cannot be read; .*--resume, without --strict"):
+    with pytest.raises(ImageError, match=r"1 of 121 images cannot be read; .*resume=True, without strict=True"):
         embed(encoder, images, tmp_path / "v.npz", strict=True)
     assert not (tmp_path / "v.npz").exists()
     assert embed(encoder, images, tmp_path / "v.npz").count == 120
@@ -163,17 +213,17 @@ def test_what_is_in_the_way_is_said(encoder: Encoder, images: Path, tmp_path: Pa
     out = tmp_path / "v.npz"
     with pytest.raises(Stopped):
         embed(encoder, images, out, 64)
-    with pytest.raises(OutputExistsError, match=r"v\.npz\.parts is unfinished: go on with --resume"):
+    with pytest.raises(OutputExistsError, match=r"v\.npz\.parts is unfinished; go on with it: resume=True"):
         check_free(out, resume=False, overwrite=False)
     check_free(out, resume=False, overwrite=True)
     check_free(out, resume=True, overwrite=False)
-    shutil.rmtree(parts_of(out))
-    parts_of(out).mkdir()
-    (parts_of(out) / "holiday.jpg").write_bytes(b"mine")
+    shutil.rmtree(shard_folder(out))
+    shard_folder(out).mkdir()
+    (shard_folder(out) / "holiday.jpg").write_bytes(b"mine")
     for resume in (True, False):
         with pytest.raises(OutputExistsError, match=r"v\.npz\.parts is not a half-done embedding"):
             check_free(out, resume, overwrite=not resume)
-    assert (parts_of(out) / "holiday.jpg").read_bytes() == b"mine"
+    assert (shard_folder(out) / "holiday.jpg").read_bytes() == b"mine"
 
 
 def test_what_is_no_file_to_write_is_said_before_the_work(tmp_path: Path):
@@ -185,8 +235,8 @@ def test_what_is_no_file_to_write_is_said_before_the_work(tmp_path: Path):
 
 def test_two_at_once_are_refused(encoder: Encoder, images: Path, tmp_path: Path):
     out = tmp_path / "v.npz"
-    with pieces._hold(parts_of(out)):
-        for again in (lambda: embed(encoder, images, out), lambda: discard_pieces(out)):
+    with hold_shards(out):
+        for again in (lambda: embed(encoder, images, out), lambda: discard_shards(out)):
             with pytest.raises(ByolEdgeError, match=r"another `byol-edge embed` is at work on .*v\.npz\.parts"):
                 again()
     assert embed(encoder, images, out).count == 120
@@ -210,10 +260,10 @@ def test_an_image_that_was_replaced_is_embedded_again(encoder: Encoder, images: 
     assert embed(encoder, images, out).count == 120
     content = load_vectors(out)
     assert sorted(content.sources) == sorted(str(path) for path in find_images(images) if path.name != "20a.jpg")
-    np.testing.assert_allclose(content.vectors, encoder.embed(content.sources), atol=1e-6)
+    np.testing.assert_allclose(content.vectors, one_by_one(encoder, content.sources), atol=1e-5)
 
 
-def test_a_kill_while_the_pieces_are_deleted_loses_nothing(
+def test_a_kill_while_the_shards_are_deleted_loses_nothing(
     encoder: Encoder, images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     whole, out = tmp_path / "whole.npz", tmp_path / "v.npz"
@@ -232,7 +282,7 @@ def test_a_kill_while_the_pieces_are_deleted_loses_nothing(
     assert not is_finished(out)
     embed(encoder, images, out)
     assert out.read_bytes() == whole.read_bytes()
-    assert not parts_of(out).exists()
+    assert not shard_folder(out).exists()
 
 
 @pytest.mark.parametrize("name", ["v.npz", "v.parquet"])

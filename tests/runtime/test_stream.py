@@ -5,8 +5,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+import onnxruntime
 import pytest
-from byol_edge.runtime import Encoder, ImageError, UsageError, find_images
+from byol_edge.runtime import Encoder, ImageError, UsageError, find_images, prepare
 from byol_edge.runtime.preprocessing import Pixels, Preprocessing
 from byol_edge.runtime.stream import Chunk, stream_chunks
 from numpy.typing import NDArray
@@ -34,6 +35,7 @@ def test_it_keeps_order_and_matches_errors_to_sources():
     assert [len(chunk.sources) for chunk in chunks] == [3, 2]
     assert np.concatenate([chunk.vectors for chunk in chunks]).ravel().tolist() == [0, 1, 3, 5, 6]
     assert [int(source[0, 0, 0]) for chunk in chunks for source in chunk.sources] == [0, 1, 3, 5, 6]
+    assert [row for chunk in chunks for row in chunk.rows] == [0, 1, 3, 5, 6]
     assert [source for chunk in chunks for source, _ in chunk.errors] == [b"x", b"y"]
     assert all(isinstance(error, ImageError) for chunk in chunks for _, error in chunk.errors)
 
@@ -41,7 +43,7 @@ def test_it_keeps_order_and_matches_errors_to_sources():
 def test_errors_are_skipped_or_raised_where_that_is_wanted():
     sources = [numbered(0), b"x", numbered(2)]
     (chunk,) = stream(sources, errors="skip")
-    assert chunk.vectors.ravel().tolist() == [0, 2]
+    assert chunk.vectors.ravel().tolist() == chunk.rows == [0, 2]
     assert chunk.errors == []
     with pytest.raises(ImageError, match="an image given as bytes"):
         list(stream(sources, errors="raise"))
@@ -127,7 +129,7 @@ def test_nothing_and_nothing_readable():
 def test_what_it_would_misread_is_refused_at_once():
     with pytest.raises(UsageError, match="is one image"):
         stream("photos")
-    with pytest.raises(UsageError, match=r"stream\(batch_size=0"):
+    with pytest.raises(UsageError, match="batch_size=0: has to be 1 or more"):
         stream([], batch_size=0)
     with pytest.raises(UsageError, match="workers=0"):
         stream([], workers=0)
@@ -135,8 +137,18 @@ def test_what_it_would_misread_is_refused_at_once():
         stream([], errors="ignore")
 
 
-def test_an_encoders_stream_gives_what_embed_gives(finished_bundle: Path, photos: Path):
+def test_an_encoders_stream_gives_what_the_engine_gives_for_each_image(finished_bundle: Path, photos: Path):
     encoder = Encoder(finished_bundle, "fp32.onnx")
     paths = find_images(photos)[:20]
-    chunks = list(encoder.stream(paths, batch_size=7, workers=3))
-    np.testing.assert_allclose(np.concatenate([chunk.vectors for chunk in chunks]), encoder.embed(paths), atol=1e-5)
+    session = onnxruntime.InferenceSession(finished_bundle / "fp32.onnx", providers=["CPUExecutionProvider"])
+    pixels = [prepare(path, encoder.preprocessing)[None] for path in paths]
+    expected = np.concatenate([np.asarray(session.run(["embeddings"], {"images": each})[0]) for each in pixels])
+    sources = [*paths[:3], b"broken", *paths[3:]]
+    chunks = list(encoder.stream(sources, batch_size=7, workers=3))
+    rows = [row for chunk in chunks for row in chunk.rows]
+    assert rows == [0, 1, 2, *range(4, 21)]
+    assert [source for chunk in chunks for source in chunk.sources] == [sources[row] for row in rows] == paths
+    vectors = np.concatenate([chunk.vectors for chunk in chunks])
+    np.testing.assert_allclose(vectors, expected, atol=1e-5)
+    assert (vectors @ expected.T).argmax(1).tolist() == list(range(20))
+    np.testing.assert_allclose(encoder.embed(paths), expected, atol=1e-5)

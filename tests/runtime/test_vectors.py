@@ -1,4 +1,5 @@
 import sys
+from collections.abc import Iterable
 from itertools import pairwise
 from pathlib import Path
 
@@ -7,7 +8,7 @@ import pyarrow
 import pyarrow.parquet
 import pytest
 from byol_edge.runtime import ByolEdgeError, UsageError, VectorFile, load_vectors, save_vectors, vectors
-from byol_edge.runtime.vectors import write_vectors
+from byol_edge.runtime.vectors import Sink, compare_vector_files, write_vectors
 
 CONTENT = VectorFile(np.eye(3, dtype=np.float32), ["a.jpg", "mit Ümlaut.jpg", "c.jpg"], "abc:int8.onnx:onnxruntime")
 
@@ -64,21 +65,32 @@ def test_vectors_that_are_not_one_a_source_are_refused(tmp_path: Path, shape: tu
     assert not list(tmp_path.iterdir())
 
 
-def test_pieces_make_the_same_file_as_the_whole(tmp_path: Path):
+def test_shards_make_the_same_file_as_the_whole(tmp_path: Path):
     save_vectors(tmp_path / "whole.npz", CONTENT)
-    pieces = [VectorFile(CONTENT.vectors[row : row + 1], CONTENT.sources[row : row + 1], "") for row in range(3)]
-    write_vectors(tmp_path / "pieces.npz", pieces, (3, 3), CONTENT.model)
-    assert (tmp_path / "pieces.npz").read_bytes() == (tmp_path / "whole.npz").read_bytes()
+    shards = [VectorFile(CONTENT.vectors[row : row + 1], CONTENT.sources[row : row + 1], "") for row in range(3)]
+    write_vectors(tmp_path / "shards.npz", shards, (3, 3), CONTENT.model)
+    assert (tmp_path / "shards.npz").read_bytes() == (tmp_path / "whole.npz").read_bytes()
 
 
-def test_a_parquet_file_does_not_depend_on_its_pieces(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_a_sink_is_a_function_and_a_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    def write_lines(part: Path, shards: Iterable[VectorFile], shape: tuple[int, ...], model: str) -> None:
+        part.write_text("".join(f"{source}\n" for shard in shards for source in shard.sources))
+
+    monkeypatch.setitem(vectors.SINKS, ".txt", Sink(write_lines))
+    save_vectors(tmp_path / "v.txt", CONTENT)
+    assert (tmp_path / "v.txt").read_text().splitlines() == CONTENT.sources
+    with pytest.raises(UsageError, match=r"written as \.npz or \.parquet or \.txt"):
+        save_vectors(tmp_path / "v.csv", CONTENT)
+
+
+def test_a_parquet_file_does_not_depend_on_its_shards(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(vectors, "ROW_GROUP", 4)
     content = VectorFile(np.arange(22, dtype=np.float32).reshape(11, 2), [str(row) for row in range(11)], "m")
-    for name, cuts in (("whole", (0, 11)), ("pieces", (0, 1, 2, 9, 11)), ("one", tuple(range(12)))):
-        pieces = [
+    for name, cuts in (("whole", (0, 11)), ("shards", (0, 1, 2, 9, 11)), ("one", tuple(range(12)))):
+        shards = [
             VectorFile(content.vectors[start:end], content.sources[start:end], "m") for start, end in pairwise(cuts)
         ]
-        write_vectors(tmp_path / f"{name}.parquet", pieces, (11, 2), "m")
+        write_vectors(tmp_path / f"{name}.parquet", shards, (11, 2), "m")
         assert load_vectors(tmp_path / f"{name}.parquet").sources == content.sources
         assert (tmp_path / f"{name}.parquet").read_bytes() == (tmp_path / "whole.parquet").read_bytes()
     assert pyarrow.parquet.ParquetFile(tmp_path / "one.parquet").num_row_groups == 3
@@ -95,3 +107,26 @@ def test_other_files_are_refused(tmp_path: Path):
     for name in ("gone.npz", "gone.parquet"):
         with pytest.raises(ByolEdgeError, match=f"{name}: no such file"):
             load_vectors(tmp_path / name)
+
+
+@pytest.mark.parametrize(
+    ("models", "min_cosine", "cosine", "passes"),
+    [
+        (("abc:fp32.onnx:onnxruntime",) * 2, None, 0.9999, False),
+        (("abc:fp32.onnx:onnxruntime",) * 2, None, 0.999995, True),
+        (("abc:fp32.onnx:onnxruntime",) * 2, 0.99, 0.9999, True),
+        (("abc:fp16.xml:openvino:gpu",) * 2, None, 0.9995, True),
+        (("abc:int8.onnx:onnxruntime",) * 2, None, 0.995, True),
+        (("abc:int8.onnx:onnxruntime",) * 2, None, 0.98, False),
+        (("another", "another"), None, 0.9999, False),
+    ],
+)
+def test_how_close_two_files_have_to_be_depends_on_the_precision(
+    tmp_path: Path, models: tuple[str, str], min_cosine: float | None, cosine: float, passes: bool
+):
+    turned = np.array([[cosine, (1 - cosine**2) ** 0.5], [0, 1]], np.float32)
+    for name, content, model in zip("ab", (np.eye(2, dtype=np.float32), turned), models, strict=True):
+        save_vectors(tmp_path / f"{name}.npz", VectorFile(content, ["1.jpg", "2.jpg"], model))
+    found = compare_vector_files(tmp_path / "a.npz", tmp_path / "b.npz", min_cosine)
+    assert (found.failures == ()) == passes
+    assert found.worst == "1.jpg"

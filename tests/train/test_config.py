@@ -1,19 +1,20 @@
 from pathlib import Path
 
 import pytest
+from byol_edge.models.byol import BYOLConfig
 from byol_edge.runtime import UsageError
-from byol_edge.train.config import read_config
-from byol_edge.train.recipe import TrainConfig, resolve
+from byol_edge.train.config import TrainConfig, change_config, read_config
+from byol_edge.train.settings import resolve
 from byol_edge.train.views import RandomCrop
 
 
-def test_a_file_sets_dials_and_views(tmp_path: Path):
+def test_a_file_sets_the_config_and_views(tmp_path: Path):
     file = tmp_path / "shop.toml"
     file.write_text(
         'recipe = "photographs"\nepochs = 200\nlearning_rate = 1\n[views]\narea = [0.2, 1.0]\n[view_2]\nsolarize = 0\n'
     )
-    settings = resolve(TrainConfig(**read_config(file)), 1000)
-    assert (settings.epochs, settings.learning_rate) == (200, 1)
+    settings = resolve(read_config(file), 1000)
+    assert (settings.plan.epochs, settings.plan.learning_rate) == (200, 1)
     assert [view.geometry for view in settings.views] == [RandomCrop((0.2, 1.0))] * 2
     assert [(view.blur, view.solarize) for view in settings.views] == [(1.0, 0), (0.1, 0)]
 
@@ -31,6 +32,10 @@ def test_a_file_sets_dials_and_views(tmp_path: Path):
         ('views = "blur"\n', "is not a table"),
         ('learning_rate = "x"\n', "is not a number"),
         ("epochs = \n", "not TOML"),
+        ('objective = "byol"\n', "is not a table; its name stands in it"),
+        ('[objective]\nname = "simclr"\n', "no objective 'simclr'; there are byol"),
+        ("[objective]\ntau = 1\n", "no setting 'tau' of the objective byol; there are tau_base"),
+        ('[objective]\ntau_base = "x"\n', "tau_base = 'x' is not a number"),
     ],
 )
 def test_a_file_that_says_nothing_sensible_is_named(tmp_path: Path, content: str, message: str):
@@ -44,3 +49,16 @@ def test_a_file_that_says_nothing_sensible_is_named(tmp_path: Path, content: str
 def test_a_file_that_is_not_there(tmp_path: Path):
     with pytest.raises(UsageError, match=r"none\.toml: cannot be read"):
         read_config(tmp_path / "none.toml")
+
+
+def test_a_file_sets_the_objective(tmp_path: Path):
+    file = tmp_path / "shop.toml"
+    file.write_text('[objective]\nname = "byol"\ntau_base = 0.95\nprojection_size = 64\n')
+    assert read_config(file).objective == BYOLConfig(tau_base=0.95, projection_size=64)
+
+
+def test_what_is_changed_later_goes_before_a_file(tmp_path: Path):
+    file = tmp_path / "shop.toml"
+    file.write_text("epochs = 7\nseed = 3\n[objective]\ntau_base = 0.95\n")
+    config = change_config(read_config(file), {"epochs": 9, "objective": {"projector_hidden": 8}})
+    assert config == TrainConfig(epochs=9, seed=3, objective=BYOLConfig(tau_base=0.95, projector_hidden=8))

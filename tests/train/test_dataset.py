@@ -4,11 +4,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 from byol_edge.runtime import UsageError
-from byol_edge.train.dataset import gather
+from byol_edge.train.dataset import find_dataset
 
 
 def test_a_tenth_of_labeled_images_is_held_out_by_the_seed(photos: Path):
-    images, again, other = (gather(photos, None, None, seed) for seed in (0, 0, 1))
+    images, again, other = (find_dataset(photos, None, None, seed) for seed in (0, 0, 1))
     assert images.queries is not None
     assert images.bank is not None
     assert (len(images.paths), len(images.bank.paths), len(images.queries.paths)) == (108, 108, 12)
@@ -20,24 +20,24 @@ def test_a_tenth_of_labeled_images_is_held_out_by_the_seed(photos: Path):
 
 
 def test_without_classes_every_image_is_trained_on(photos: Path):
-    images = gather(photos / "disc", None, None, 0)
+    images = find_dataset(photos / "disc", None, None, 0)
     assert len(images.paths) == 40
     assert images.queries is None
 
 
 def test_folders_of_a_few_images_are_no_classes(photos: Path, tmp_path: Path):
-    # One class an image would make every neighbor wrong.
+    # One class per image would make every neighbor wrong.
     for number, path in enumerate(sorted(photos.rglob("*.png"))[:30]):
         (tmp_path / str(number)).mkdir()
         shutil.copy(path, tmp_path / str(number))
-    assert gather(tmp_path, None, None, 0).queries is None
+    assert find_dataset(tmp_path, None, None, 0).queries is None
 
 
 def test_a_folder_of_queries_is_kept_from_training(photos: Path, tmp_path: Path):
     data = Path(shutil.copytree(photos, tmp_path / "data"))
     queries = Path(shutil.copytree(photos / "disc", tmp_path / "eval" / "disc")).parent
     shutil.copytree(photos / "square", queries / "square")
-    images = gather(data, None, queries, 0)
+    images = find_dataset(data, None, queries, 0)
     assert images.queries is not None
     assert (len(images.paths), len(images.queries.paths)) == (120, 80)
     assert np.unique(images.queries.labels).tolist() == [0, 1]
@@ -51,7 +51,7 @@ def test_queries_inside_the_folder_are_taken_out(photos: Path, tmp_path: Path):
     labels.write_text("image,label\n" + "".join(f"{name},{name.split('/')[0]}\n" for name in names))
     shutil.copytree(photos / "disc", data / "held" / "disc")
     shutil.copytree(photos / "square", data / "held" / "square")
-    images = gather(data, labels, data / "held", 0)
+    images = find_dataset(data, labels, data / "held", 0)
     assert len(images.paths) == 120
 
 
@@ -59,7 +59,7 @@ def test_classes_by_a_csv_file(photos: Path, tmp_path: Path):
     labels = tmp_path / "labels.csv"
     rows = [f"disc/{number:02}.png,{'odd' if number % 2 else 'even'},x\n" for number in range(38)]
     labels.write_text("\ufeffimage,label,other\n" + "".join(rows))
-    images = gather(photos, labels, None, 0)
+    images = find_dataset(photos, labels, None, 0)
     assert images.bank is not None
     assert images.queries is not None
     assert (len(images.paths), len(images.bank.paths), len(images.queries.paths), images.classes) == (117, 35, 3, 2)
@@ -77,18 +77,18 @@ def test_classes_by_a_csv_file(photos: Path, tmp_path: Path):
 def test_a_csv_that_says_nothing_is_named(photos: Path, tmp_path: Path, content: str, message: str):
     (tmp_path / "labels.csv").write_text(content)
     with pytest.raises(UsageError, match=message):
-        gather(photos, tmp_path / "labels.csv", None, 0)
+        find_dataset(photos, tmp_path / "labels.csv", None, 0)
     with pytest.raises(UsageError, match="cannot be read"):
-        gather(photos, tmp_path / "none.csv", None, 0)
+        find_dataset(photos, tmp_path / "none.csv", None, 0)
 
 
 def test_queries_that_cannot_be_compared_are_named(photos: Path, tmp_path: Path):
-    with pytest.raises(UsageError, match="holds no folder a class"):
-        gather(photos, None, photos / "disc", 0)
-    with pytest.raises(UsageError, match="no folder a class to compare with; give --labels"):
-        gather(photos / "disc", None, photos, 0)
+    with pytest.raises(UsageError, match="does not hold one folder per class"):
+        find_dataset(photos, None, photos / "disc", 0)
+    with pytest.raises(UsageError, match="no folder per class to compare with; give labels"):
+        find_dataset(photos / "disc", None, photos, 0)
     other = tmp_path / "eval"
     shutil.copytree(photos / "disc", other / "disc")
     shutil.copytree(photos / "disc", other / "cats")
     with pytest.raises(UsageError, match="no training image is of class 'cats'"):
-        gather(photos, None, other, 0)
+        find_dataset(photos, None, other, 0)

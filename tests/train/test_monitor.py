@@ -1,34 +1,50 @@
+import logging
 import math
 from collections.abc import Iterator
 
 import pytest
 import torch
-from byol_edge.evaluate.evidence import Evidence
+from byol_edge.models.objective import Outcome
+from byol_edge.runtime.run import Metrics
 from byol_edge.train import monitor as monitor_module
-from byol_edge.train.monitor import EpochMonitor, Moment, projection_std
+from byol_edge.train.evaluation import Figures
+from byol_edge.train.monitor import Monitor, describe_epoch, start_metrics
+
+FIGURES = Figures(7.0, 0.5)
 
 
-def test_the_spread_of_the_sphere_is_one_and_of_a_constant_zero():
-    torch.manual_seed(0)
-    assert float(projection_std(torch.randn(2000, 64))) == pytest.approx(1, abs=0.02)
-    assert float(projection_std(torch.ones(50, 64))) == pytest.approx(0, abs=1e-6)
-    assert float(projection_std(3 * torch.randn(2000, 64) + 5)) < 0.6
+def outcome(loss: float, spread: float = 0.5) -> Outcome:
+    return Outcome(torch.tensor(loss), {"spread": torch.tensor(spread)})
 
 
 def test_an_epoch_is_summed_up():
-    monitor = EpochMonitor()
-    monitor.add(9, torch.tensor(1.0), torch.randn(8, 4))
-    monitor.add(10, torch.tensor(3.0), torch.randn(8, 4))
-    metrics = monitor.summarize(Moment(5, 10, 0.99, 0.1), 2.0, Evidence(7.0, 0.5, None), unreadable=2)
+    monitor = Monitor()
+    monitor.warn(["a: broken", "b: broken", "a: broken"])
+    monitor.add(8, 8, outcome(1.0, 0.2))
+    monitor.add(9, 8, outcome(3.0, 0.6))
+    monitor.add_moment({"tau": 0.9})
+    monitor.add_moment({"tau": 0.99})
+    metrics = monitor.summarize(5, 10, 0.1, 2.0, FIGURES)
     assert (metrics.epoch, metrics.step, metrics.loss, metrics.unreadable) == (5, 10, 2.0, 2)
     assert (metrics.images_per_s, metrics.rank, metrics.knn) == (8, 7.0, None)
+    assert metrics.diagnostics == pytest.approx({"spread": 0.4, "tau": 0.99})
+
+
+def test_an_unreadable_image_is_named_once_in_a_run(caplog: pytest.LogCaptureFixture):
+    monitor = Monitor()
+    for _ in range(3):
+        monitor.warn(["a: broken"])
+        monitor.start_epoch()
+    assert [(record.levelno, record.getMessage()) for record in caplog.records] == [
+        (logging.WARNING, "left out: a: broken")
+    ]
 
 
 def test_the_first_loss_that_is_no_number_is_found():
-    monitor = EpochMonitor()
+    monitor = Monitor()
     assert monitor.first_bad_step() is None
     for step, loss in enumerate([1.0, 2.0, math.inf, math.nan], start=21):
-        monitor.add(step, torch.tensor(loss), torch.randn(8, 4))
+        monitor.add(step, 8, outcome(loss))
     assert monitor.first_bad_step() == (23, math.inf)
     monitor.start_epoch()
     assert not monitor.has_steps
@@ -43,9 +59,15 @@ def test_waiting_for_batches_is_counted_and_working_is_not(monkeypatch: pytest.M
             now[0] += 2
             yield number
 
-    monitor = EpochMonitor()
+    monitor = Monitor()
     for step in monitor.watch(slow_batches()):
         now[0] += 6
-        monitor.add(step, torch.tensor(1.0), torch.randn(8, 4))
-    metrics = monitor.summarize(Moment(1, 3, 0.9, 0.1), monitor.seconds(), Evidence(7.0, 0.5, None), 0)
+        monitor.add(step, 8, outcome(1.0))
+    metrics = monitor.summarize(1, 3, 0.1, monitor.seconds(), FIGURES)
     assert (metrics.seconds, metrics.waiting) == (24, 0.25)
+
+
+def test_an_epoch_is_a_line_for_a_person():
+    assert describe_epoch(start_metrics(Figures(43.2, 0.3, 0.25))) == "before training: rank 43, kNN 0.250"
+    epoch = Metrics(2, 20, 1.5, 0.1, {}, 50.0, 0.4, images_per_s=99.6, waiting=0.25)
+    assert describe_epoch(epoch) == "epoch 2: loss 1.500, rank 50, 100 images/s, 25% waiting for images"

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from byol_edge.train.optimizer import RATES, build_optimiser
+from byol_edge.train.optimizer import RATES, build_optimizer
 from torch import nn
 
 RATE, DECAY = 0.5, 0.1
@@ -18,7 +18,7 @@ def network() -> nn.Module:
 
 def step(network: nn.Module, name: str) -> tuple[list[torch.Tensor], list[torch.Tensor], list[torch.Tensor]]:
     """One step; the trained parameters before it, their gradients, and the parameters after it."""
-    optimizer = build_optimiser(name, network, RATE, DECAY)
+    optimizer = build_optimizer(name, network.parameters(), RATE, DECAY)
     network(torch.randn(5, 3)).square().sum().backward()
     trained = [parameter for parameter in network.parameters() if parameter.requires_grad]
     before = [parameter.detach().clone() for parameter in trained]
@@ -52,13 +52,13 @@ def test_adamw_decays_weights_alone(network: nn.Module):
 
 
 def test_frozen_parameters_are_not_touched(network: nn.Module):
-    optimizer = build_optimiser("adamw", network, RATE, DECAY)
+    optimizer = build_optimizer("adamw", network.parameters(), RATE, DECAY)
     held = {parameter for group in optimizer.param_groups for parameter in group["params"]}
     assert held == {parameter for parameter in network.parameters() if parameter.requires_grad}
 
 
 def test_lars_adapts_weights_without_decay_too(network: nn.Module):
-    optimizer = build_optimiser("lars", network, RATE, weight_decay=0)
+    optimizer = build_optimizer("lars", network.parameters(), RATE, weight_decay=0)
     network(torch.randn(5, 3)).square().sum().backward()
     weight = next(network.parameters())
     assert weight.grad is not None
@@ -67,7 +67,7 @@ def test_lars_adapts_weights_without_decay_too(network: nn.Module):
     torch.testing.assert_close(weight.detach(), expected)
 
 
-def test_each_optimiser_has_a_rate_of_its_own_that_grows_with_the_batch_as_it_should():
+def test_each_optimizer_has_a_rate_of_its_own_that_grows_with_the_batch_as_it_should():
     assert len({rates.learning_rate for rates in RATES.values()}) == len(RATES)
     growth = {name: rates.peak(1024) / rates.peak(256) for name, rates in RATES.items()}
     assert growth == pytest.approx({"adamw": 2, "lars": 4, "sgd": 4})

@@ -1,9 +1,11 @@
 from pathlib import Path
 
+from byol_edge.models.byol import BYOLConfig
 from byol_edge.runtime import Preprocessing, find_images
-from byol_edge.train.monitor import Metrics
+from byol_edge.runtime.run import Metrics
+from byol_edge.train.config import TrainConfig
 from byol_edge.train.plots import draw_curves, draw_views
-from byol_edge.train.recipe import TrainConfig, resolve
+from byol_edge.train.settings import resolve
 from PIL import Image
 
 
@@ -22,9 +24,9 @@ def test_the_contact_sheet_holds_images_and_views_and_passes_over_the_unreadable
 
 def test_curves_of_one_epoch_and_without_labels(tmp_path: Path):
     history = [
-        Metrics(0, 0, None, None, None, None, 50.0, 0.3, None, None, None, 0.0, 0),
-        Metrics(1, 10, 2.0, 0.9, 0.1, 0.8, 60.0, 0.6, None, 50.0, 0.1, 1.0, 0),
+        Metrics(0, rank=50.0, embedding_std=0.3),
+        Metrics(1, 10, 2.0, 0.1, {"projection_std": 0.8, "tau": 0.9}, 60.0, 0.6),
     ]
-    draw_curves(history, 256, tmp_path / "curves.png")
+    draw_curves(history, 256, BYOLConfig(), tmp_path / "curves.png")
     with Image.open(tmp_path / "curves.png") as curves:
         assert curves.width > curves.height

@@ -1,20 +1,43 @@
+import dataclasses
+import re
+from collections.abc import Mapping
+from typing import ClassVar
+
 import pytest
-from byol_edge.train.monitor import Metrics
-from byol_edge.train.recipe import TrainConfig, resolve
+from byol_edge.models.byol import BYOLConfig
+from byol_edge.models.objective import Diagnostic
+from byol_edge.runtime.errors import in_python, name_arguments
+from byol_edge.runtime.interval import Interval
+from byol_edge.runtime.run import Metrics
+from byol_edge.train.config import TrainConfig
+from byol_edge.train.settings import Settings, resolve
 from byol_edge.train.verdict import is_collapsing, judge, likely_cause
 
 SETTINGS = resolve(TrainConfig(image_size=32, batch_size=64), 1000)
 
 
-def line(epoch: int, rank: float = 140, std: float = 0.65, spread: float = 0.8, knn: float | None = None) -> Metrics:
-    return Metrics(epoch, epoch * 10, 1.0, 0.9, 0.1, spread, rank, std, knn, 50.0, 0.0, 1.0, 0)
+def line(
+    epoch: int,
+    rank: float = 140,
+    std: float = 0.65,
+    spread: float = 0.8,
+    knn: float | None = None,
+    gain: tuple[float, float] = (0.02, 0.08),
+) -> Metrics:
+    gains = None if knn is None else Interval(sum(gain) / 2, *gain)
+    diagnostics = {"projection_std": spread, "tau": 0.9}
+    return Metrics(epoch, epoch * 10, 1.0, 0.1, diagnostics, rank, std, knn, gains)
 
 
 UNTRAINED = line(0, rank=100, std=0.33, knn=0.41)
 
 
+def settings(warmup_epochs: float) -> Settings:
+    return dataclasses.replace(SETTINGS, plan=dataclasses.replace(SETTINGS.plan, warmup_epochs=warmup_epochs))
+
+
 def verdict(*history: Metrics) -> str:
-    return str(judge(history, SETTINGS, 512, queries=300))
+    return str(judge(history, SETTINGS, 512))
 
 
 def test_a_healthy_run():
@@ -26,16 +49,15 @@ def test_a_healthy_run():
 
 def test_a_run_without_labels_is_judged_by_its_rank():
     untrained = line(0, rank=100, std=0.33)
-    assert verdict(untrained, line(1)).startswith(
-        "healthy: rank 140 of 512, untrained 100; no class folders or --labels"
-    )
+    assert verdict(untrained, line(1)).startswith("healthy: rank 140 of 512, untrained 100; no class folders or labels")
     assert verdict(untrained, line(1, rank=60)).startswith("doubtful: rank 60")
 
 
 def test_a_gain_within_the_interval_is_doubtful():
-    assert verdict(UNTRAINED, line(1, knn=0.44)).startswith("doubtful: ")
-    assert "more epochs or images" in verdict(UNTRAINED, line(1, knn=0.44))
-    assert verdict(UNTRAINED, line(1, knn=0.55)).startswith("healthy: ")
+    doubtful = verdict(UNTRAINED, line(1, knn=0.44, gain=(-0.01, 0.07)))
+    assert doubtful.startswith("doubtful: ")
+    assert "(95 % interval of the gain: -0.010 to +0.070); more epochs or images may help" in doubtful
+    assert verdict(UNTRAINED, line(1, knn=0.44, gain=(0.001, 0.06))).startswith("healthy: ")
 
 
 def test_the_last_measured_knn_counts():
@@ -52,18 +74,18 @@ def test_the_last_measured_knn_counts():
 )
 def test_a_collapse_is_seen_and_stays_seen(epochs: list[tuple[float, float, float]]):
     history = [UNTRAINED, *(line(number, *each) for number, each in enumerate(epochs, start=1))]
-    assert is_collapsing(history, warmup_epochs=0)
-    assert not is_collapsing(history[:-1], warmup_epochs=0)
-    assert not is_collapsing(history, warmup_epochs=len(epochs) - 1)
+    assert is_collapsing(history, settings(0))
+    assert not is_collapsing(history[:-1], settings(0))
+    assert not is_collapsing(history, settings(len(epochs) - 1))
     assert verdict(*history).startswith("collapsed: ")
 
 
 def test_what_is_no_collapse():
     # A low rank of well spread embeddings: few kinds of image.
-    assert not is_collapsing([UNTRAINED, *(line(epoch, rank=40) for epoch in (1, 2, 3, 4))], 0)
+    assert not is_collapsing([UNTRAINED, *(line(epoch, rank=40) for epoch in (1, 2, 3, 4))], settings(0))
     # A dip that it recovers from.
-    assert not is_collapsing([UNTRAINED, line(1, 70, 0.2), line(2, 80, 0.25), line(3, 90, 0.3)], 0)
-    assert not is_collapsing([UNTRAINED], 0)
+    assert not is_collapsing([UNTRAINED, line(1, 70, 0.2), line(2, 80, 0.25), line(3, 90, 0.3)], settings(0))
+    assert not is_collapsing([UNTRAINED], settings(0))
 
 
 @pytest.mark.parametrize(
@@ -71,13 +93,26 @@ def test_what_is_no_collapse():
     [
         (
             TrainConfig(batch_size=64, learning_rate=0.5),
-            r"1000\.0 times the usual one of adamw: --learning-rate 0\.0005",
+            r"1000\.0 times the usual one of adamw: learning_rate=0\.0005",
         ),
-        (TrainConfig(batch_size=64, accumulate=4), "batch norm sees 16 images at a time.*--batch-size 64"),
-        (TrainConfig(batch_size=64), r"too high for resnet18.*--learning-rate 0\.00017, or --warmup-epochs 20"),
+        (TrainConfig(batch_size=64, accumulate=4), "batch norm sees 16 images at a time.*batch_size=64"),
+        (TrainConfig(batch_size=64), r"too high for resnet18.*learning_rate=0\.00017, or warmup_epochs=20"),
     ],
 )
 def test_the_likely_cause(config: TrainConfig, cause: str):
-    import re
+    message, arguments = likely_cause(resolve(config, 1000))
+    assert re.search(cause, name_arguments(message, arguments, in_python))
 
-    assert re.search(cause, likely_cause(resolve(config, 1000)))
+
+def test_the_verdict_names_no_objective():
+    """Any diagnostic with a least tells a collapse: here one of an objective of the test's."""
+
+    @dataclasses.dataclass(frozen=True)
+    class Other(BYOLConfig):
+        diagnostics: ClassVar[Mapping[str, Diagnostic]] = {"contrast": Diagnostic("contrast", least=0.5)}
+
+    other = dataclasses.replace(SETTINGS, objective=Other())
+    low, high = (Metrics(1, 10, 1.0, 0.1, {"contrast": value}, 140, 0.65) for value in (0.4, 0.6))
+    collapsed = "collapsed: rank 140 of 512, untrained 100, contrast 0.40"
+    assert str(judge([UNTRAINED, low], other, 512)).startswith(collapsed)
+    assert judge([UNTRAINED, high], other, 512).kind == "healthy"

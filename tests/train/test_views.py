@@ -1,7 +1,10 @@
+import dataclasses
+
 import numpy as np
 import pytest
 from byol_edge.runtime import Preprocessing, UsageError
-from byol_edge.train.views import ColorJitter, RandomAffine, RandomCrop, View, change_view, draw_view
+from byol_edge.train.rendering import render
+from byol_edge.train.views import ColorJitter, RandomAffine, RandomCrop, View, change_view, sample
 from PIL import Image
 
 SIDE = 24
@@ -15,6 +18,10 @@ def still(**changes: object) -> View:
 @pytest.fixture
 def image(random: np.random.Generator) -> Image.Image:
     return Image.fromarray(random.integers(0, 256, (SIDE, SIDE, 3), dtype=np.uint8))
+
+
+def draw_view(image: Image.Image, view: View, preprocessing: Preprocessing, rng: np.random.Generator) -> np.ndarray:
+    return render(image, sample(view, image.size, preprocessing.fit, rng), preprocessing)
 
 
 def draw(image: Image.Image, view: View, seed: int = 0) -> np.ndarray:
@@ -153,3 +160,48 @@ def test_a_view_is_changed_by_the_names_of_its_parts():
 def test_changes_that_make_no_view_are_named(changes: dict[str, object], message: str):
     with pytest.raises(UsageError, match=message):
         change_view(View(), changes)
+
+
+def test_the_numbers_of_a_view_depend_on_the_generator_and_the_size_alone():
+    view = View(blur=0.5, solarize=0.5)
+    first, again, other = (sample(view, (90, 40), "crop", np.random.default_rng(seed)) for seed in (3, 3, 4))
+    assert first == again
+    assert first != other
+
+
+@pytest.mark.parametrize("fit", ["crop", "squash", "pad"])
+def test_the_numbers_are_in_range(fit: str):
+    rng = np.random.default_rng(0)
+    width, height = 90, 41
+    outer = {"pad": (0, -24.5, 90, 65.5)}.get(fit, (0, 0, width, height))
+    for _ in range(300):
+        drawn = sample(View(RandomCrop((0.2, 1.0)), blur=0.5, solarize=0.5), (width, height), fit, rng)
+        left, top, right, bottom = drawn.box
+        assert outer[0] <= left < right <= outer[2]
+        assert outer[1] <= top < bottom <= outer[3]
+        assert sorted(drawn.order) == [0, 1, 2, 3]
+        assert all(0.6 <= factor <= 1.4 for factor in drawn.colors[:2])
+        assert 0.8 <= drawn.colors[2] <= 1.2
+        assert -0.1 <= drawn.colors[3] <= 0.1
+        assert drawn.blur_sigma == 0 or 0.1 <= drawn.blur_sigma <= 2
+        assert drawn.matrix is None
+
+
+def test_a_crop_and_an_affine_of_the_whole_are_one_geometry():
+    """The same box, and a matrix that is none or the identity: the same pixels, whichever the geometry."""
+    image = Image.fromarray(np.random.default_rng(0).integers(0, 256, (40, 60, 3), dtype=np.uint8))
+    crop = sample(still(geometry=RandomAffine(0, (1, 1), 0, 0)), image.size, "crop", np.random.default_rng(0))
+    assert crop.box == (10, 0, 50, 40)
+    assert crop.matrix == pytest.approx((1, 0, 0, 0, 1, 0))
+    whole = dataclasses.replace(crop, matrix=None)
+    assert np.array_equal(render(image, crop, Preprocessing(SIDE)), render(image, whole, Preprocessing(SIDE)))
+
+
+def test_a_matrix_is_counted_from_the_middle_in_sides():
+    pixels = np.zeros((SIDE, SIDE, 3), np.uint8)
+    pixels[4:8, 10:14] = 255
+    still_view = sample(still(), (SIDE, SIDE), "crop", np.random.default_rng(0))
+    moved = dataclasses.replace(still_view, matrix=(1, 0, 0.25, 0, 1, 0))  # looks a quarter of a side to the right
+    drawn = render(Image.fromarray(pixels), moved, Preprocessing(SIDE))
+    assert np.array_equal(drawn[4:8, 4:8], np.full((4, 4, 3), 255))
+    assert drawn.sum() == pixels.sum()

@@ -1,0 +1,29 @@
+import numpy as np
+from byol_edge.evaluate.knn import knn_classes, vote
+
+
+def unit(rows: np.ndarray) -> np.ndarray:
+    return (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
+
+
+def test_neighbors_vote_by_likeness():
+    bank = unit(np.array([[1, 0], [0.9, 0.1], [0, 1], [0.1, 0.9]]))
+    labels = np.array([0, 0, 1, 1])
+    assert knn_classes(bank, labels, unit(np.array([[1, 0.2], [0.2, 1]]))).tolist() == [0, 1]
+
+
+def test_a_large_class_does_not_win_by_its_size(random: np.random.Generator):
+    # 30 of one class, 300 of another: with all 200 voting, the smaller could never have a majority.
+    rare, common = (
+        unit(np.array(center) + 0.3 * random.normal(size=(count, 3)))
+        for center, count in (((1, 0, 0), 30), ((0, 1, 0), 300))
+    )
+    bank, labels = np.concatenate([rare, common]), np.repeat([0, 1], [30, 300])
+    assert (knn_classes(bank, labels, rare) == 0).mean() > 0.9
+    assert (knn_classes(bank, labels, common) == 1).mean() > 0.9
+
+
+def test_weights_add_up_and_a_tie_goes_to_the_nearest():
+    classes = np.array([[1, 0, 0], [2, 1, 0], [0, 1, 1]])
+    assert vote(classes, np.ones((3, 3))).tolist() == [0, 2, 1]
+    assert vote(classes, np.array([[5.0, 1, 1], [1, 2, 1], [2, 1, 1]])).tolist() == [1, 1, 0]

@@ -1,0 +1,35 @@
+from pathlib import Path
+
+import pytest
+import safetensors.torch
+import torch
+from byol_edge.models.checkpoint import load_checkpoint, read_projector, read_target
+from byol_edge.runtime import RunError
+from byol_edge.runtime.run import Run
+
+
+def test_a_damaged_checkpoint_is_named(tmp_path: Path):
+    assert load_checkpoint(Run(tmp_path)) is None
+    (tmp_path / "last.pt").write_bytes(b"junk")
+    with pytest.raises(RunError, match=r"last\.pt: damaged"):
+        load_checkpoint(Run(tmp_path))
+    torch.save({"epoch": 1}, tmp_path / "last.pt")
+    with pytest.raises(RunError, match=r"last\.pt: not of this run"):
+        load_checkpoint(Run(tmp_path))
+
+
+def test_the_target_and_the_projector_are_read_from_it(finished_run: Path):
+    state = torch.load(finished_run / "last.pt", weights_only=True)["objective"]
+    target = safetensors.torch.load(read_target(Run(finished_run)))
+    assert torch.equal(target["conv1.weight"], state["target_backbone.conv1.weight"])
+    online, moving = (read_projector(Run(finished_run), network) for network in ("online", "target"))
+    assert torch.equal(online["3.weight"], state["projector.3.weight"])
+    assert torch.equal(moving["3.weight"], state["target_projector.3.weight"])
+
+
+def test_what_only_a_checkpoint_holds_cannot_be_had_without_it(run: Path):
+    (run / "last.pt").unlink()
+    with pytest.raises(RunError, match=r"it alone holds what network=target asks for"):
+        read_target(Run(run))
+    with pytest.raises(RunError, match=r"it alone holds what with_projector=True asks for"):
+        read_projector(Run(run), "online")

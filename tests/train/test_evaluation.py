@@ -1,0 +1,64 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from byol_edge.models.backbones import build_backbone
+from byol_edge.models.network import InferenceNetwork
+from byol_edge.runtime import Preprocessing
+from byol_edge.runtime.interval import Interval
+from byol_edge.train.dataset import find_dataset
+from byol_edge.train.evaluation import EmbeddingEvaluation, prepare_evaluation
+
+ZEROS = np.zeros((4, 32, 32, 3), np.uint8)
+
+
+def prepare(photos: Path) -> EmbeddingEvaluation:
+    return prepare_evaluation(ZEROS, find_dataset(photos, None, None, 0), Preprocessing(32), 0)
+
+
+def test_measuring_changes_nothing_in_the_network(photos: Path):
+    backbone = build_backbone("conv4", 32).train()
+    network = InferenceNetwork(backbone, Preprocessing(32))
+    backbone.train()
+    before = {name: tensor.clone() for name, tensor in backbone.state_dict().items()}
+    evaluation = prepare(photos)
+    figures = evaluation.measure(network, with_knn=True)
+    assert figures.knn is not None
+    assert evaluation.measure(network, with_knn=False).knn is None
+    assert backbone.training
+    assert all(torch.equal(tensor, before[name]) for name, tensor in backbone.state_dict().items())
+    assert evaluation.measure(network, with_knn=True) == figures
+
+
+def test_later_networks_are_compared_with_the_first_query_by_query(photos: Path):
+    first, second = (InferenceNetwork(build_backbone("conv4", 32), Preprocessing(32)) for _ in range(2))
+    evaluation = prepare(photos)
+    start = evaluation.measure(first, with_knn=True)
+    assert start.knn_gain == Interval(0, 0, 0)
+    later = evaluation.measure(second, with_knn=True)
+    assert later.knn is not None and start.knn is not None and later.knn_gain is not None
+    assert later.knn_gain.mean == pytest.approx(later.knn - start.knn)
+    assert later.knn_gain.lower <= later.knn_gain.mean <= later.knn_gain.upper
+    # A run that was resumed goes on comparing with the same start.
+    resumed = prepare(photos)
+    resumed.load_state_dict(evaluation.state_dict())
+    assert resumed.measure(second, with_knn=True) == later
+
+
+def test_without_classes_rank_and_deviation_are_measured_alone():
+    network = InferenceNetwork(build_backbone("conv4", 32), Preprocessing(32))
+    evaluation = EmbeddingEvaluation(np.random.default_rng(0).integers(0, 256, (8, 32, 32, 3), dtype=np.uint8))
+    figures = evaluation.measure(network, with_knn=True)
+    assert (figures.knn, figures.knn_gain) == (None, None)
+    assert figures.rank > 1
+    assert evaluation.state_dict() == {}
+
+
+def test_unreadable_images_are_left_out(photos: Path):
+    dataset = find_dataset(photos, None, None, 0)
+    assert dataset.bank is not None
+    dataset.bank.paths[0] = photos / "nowhere.png"
+    bank = prepare_evaluation(ZEROS, dataset, Preprocessing(32), 0).bank
+    assert bank is not None
+    assert len(bank.images) == len(bank.labels) == 107
