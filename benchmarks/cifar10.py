@@ -1,4 +1,4 @@
-"""CIFAR-10 on disk, train/<class>/ and test/<class>/, and what the benchmarks of training have in common."""
+"""CIFAR-10 on disk, train/<class>/ and test/<class>/, and what the benchmarks of training share."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Labeled:
 
 
 def link_images(source: Path, folder: Path, count: int) -> Path:
-    """Links to `count` images, drawn evenly from the classes, in one folder: nobody trains with labels."""
+    """Links in one folder to `count` images, drawn evenly from the classes: training sees no labels."""
     paths = find_images(source)
     folder.mkdir(parents=True, exist_ok=True)
     for path in paths[:: len(paths) // count][:count]:
@@ -59,7 +59,7 @@ def find_neighbors(
 
 def train_by_command(images: Path, run: Path, *options: object) -> float:
     """`byol-edge train`, as anybody would call it; returns its seconds. A run that collapses is left as it stopped."""
-    command = [sys.executable, "-m", "byol_edge.cli.main", "train", images, "--out", run, "--overwrite", *options]
+    command = [sys.executable, "-m", "byol_edge", "train", images, "--out", run, "--overwrite", *options]
     start = time.monotonic()
     done = subprocess.run([str(part) for part in command], stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
     if done.returncode and not (run / ENCODER).exists():
@@ -68,13 +68,13 @@ def train_by_command(images: Path, run: Path, *options: object) -> float:
 
 
 def read_results(out: Path) -> list[dict[str, Any]]:
-    """The lines of DIR/results.jsonl, none if it is not there: what need not be done again."""
+    """The lines of results.jsonl in `out`, none if it is not there: what need not be done again."""
     file = out / "results.jsonl"
     return [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
 
 
 def add_result(out: Path, line: dict[str, Any]) -> list[dict[str, Any]]:
-    """Prints a line, adds it to DIR/results.jsonl, and returns all lines."""
+    """Prints a line, adds it to results.jsonl in `out`, and returns all lines."""
     print(json.dumps(line), flush=True)
     with (out / "results.jsonl").open("a") as file:
         file.write(json.dumps(line) + "\n")

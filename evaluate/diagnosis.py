@@ -1,4 +1,4 @@
-"""Why a variant is not what PyTorch computes: the mistake which, made in PyTorch too, gives the same embeddings."""
+"""Why a variant is not what PyTorch computes: the mistake that gives the same embeddings when PyTorch makes it too."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from ..runtime.fidelity import Vectors, cosines
 from ..runtime.preprocessing import Pixels, Preprocessing
 from .layers import FILE_IS_RIGHT, compare_layers, locate_departure
 
-# A mistake explains a difference if it takes away this share of it; INT8 leaves the rest.
+# A mistake explains a difference if making it removes this share of it; INT8 leaves the rest.
 SHARE_EXPLAINED = 0.75
-# Images that tell which layer is wrong.
+# Images to find the layer that is wrong with.
 FEW = 8
-# Without so many, every image has other neighbors in its batch, however an engine cuts it.
+# Without this many, every image has other neighbors in its batch, however an engine splits it.
 OTHERS = 3
 
 
@@ -32,9 +32,10 @@ def find_cause(
     pixels: Pixels,
     moved: bool,
 ) -> str:
-    """The likeliest cause, in words, of `run`, a variant on an engine, giving other embeddings than `network`.
+    """The likeliest cause, in words, why `run`, a variant on an engine, gives other embeddings than `network`.
 
-    `pixels`: uint8 `[N, H, W, 3]`, one batch, the N images not alike. `moved`: nor does it give what it gave at export.
+    `pixels`: one batch of images that differ, uint8 `[N, H, W, 3]`. `moved`: whether it also gives other embeddings
+    than it gave at export.
     """
     found = run(pixels)
     expected = embed_pixels(network, pixels)
@@ -69,7 +70,7 @@ def find_cause(
 
 
 def _mistakes(network: InferenceNetwork, preprocessing: Preprocessing, pixels: Pixels) -> Iterator[tuple[str, Vectors]]:
-    """What PyTorch gives with each mistake made."""
+    """What PyTorch gives when it makes each mistake."""
     mean, std = preprocessing.mean, preprocessing.std
     yield "red and blue are swapped", embed_pixels(network, pixels[..., ::-1])
     yield "images are mirrored", embed_pixels(network, pixels[:, :, ::-1])
@@ -96,7 +97,7 @@ def _reverse(preprocessing: Preprocessing) -> Preprocessing:
 def _is_as_far_as_bf16(
     network: InferenceNetwork, pixels: Pixels, expected: Vectors, apart: NDArray[np.float64]
 ) -> bool:
-    """Whether a difference is small, and of the size that bf16 makes; its sign depends on the engine."""
+    """Whether a difference is small and of the size that bf16 causes; its sign depends on the engine."""
     with torch.autocast("cpu", torch.bfloat16):
         in_bf16 = embed_pixels(network, pixels)
     usual = (1 - cosines(expected, in_bf16)).mean()

@@ -16,7 +16,7 @@ from ..runtime.bundle import Bundle
 from ..runtime.preprocessing import Pixels
 from ..runtime.reading import draw_images
 from .reference import load_own_network
-from .taps import END, tap
+from .taps import END, TAPS, tap
 
 # Enough images: each ratio is a mean over all of a layer's activations, and moves little with more.
 IMAGES = 32
@@ -54,15 +54,18 @@ def measure_layers(path: str | Path, data: str | Path, *, variant: str | None = 
     bundle = Bundle.open(path)
     pixels = draw_images(Path(data), bundle.preprocessing, IMAGES)
     model = trace(load_own_network(bundle)).model
-    return {each.name: compare_layers(model, bundle.model(each).bytes, pixels) for each in bundle.choose(variant)}
+    measured = {each.name: compare_layers(model, bundle.model(each).bytes, pixels) for each in bundle.choose(variant)}
+    return {name: layers for name, layers in measured.items() if layers}
 
 
 def compare_layers(model: onnx.ModelProto, source: ModelBytes, pixels: Pixels) -> list[Layer]:
     """A variant's layers beside those of the network as it was traced, on `pixels` uint8 `[N, H, W, 3]`.
 
     Layers are known by their names: one that the variant lacks, or has in another shape, is left out. The embeddings
-    are the last.
+    are the last. Empty for a file format that has no tap (see taps.py).
     """
+    if source.format not in TAPS:
+        return []
     following = {node.input[0]: node.name for node in model.graph.node if node.op_type in MERGED}
     weighted = {node.name: following.get(node.output[0]) for node in model.graph.node if node.op_type in WEIGHTED}
     found = tap(source, {*weighted, *filter(None, weighted.values())})
@@ -86,6 +89,8 @@ def compare_layers(model: onnx.ModelProto, source: ModelBytes, pixels: Pixels) -
 
 def locate_departure(layers: Sequence[Layer], quantized: bool) -> str:
     """In words, where a variant that is wrong goes wrong: by its layers with weights, and its embeddings."""
+    if not layers:
+        return "unknown: the layers of this file format cannot be read"
     *inside, end = layers
     if not inside:
         return "its layers have other names than encoder.safetensors: another network, or exported by other means"

@@ -13,7 +13,7 @@ from .layers import RIGHT, Layer
 
 
 def draw_layers(measured: Mapping[str, Sequence[Layer]], title: str, file: Path) -> None:
-    """A line a variant: signal to noise after each layer.
+    """One line per variant: signal to noise after each layer.
 
     Variants that are right after every layer would press the others together; they are named in the title instead.
     """

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import onnx
-from byol_edge.export import onnx_format
+from byol_edge.export.onnx_format import OnnxFormat
 from byol_edge.models.tracing import trace
 from byol_edge.models.weights import serialize_weights
 from byol_edge.runtime.files import sha256
@@ -23,7 +23,7 @@ def write_model(bundle: Path, variant: str, model: onnx.ModelProto) -> None:
     file = bundle / variant
     before = onnx.load(file)
     essentials = next(json.loads(entry.value) for entry in before.metadata_props if entry.key == METADATA_KEY)
-    file.write_bytes(onnx_format.serialize(model, essentials))
+    file.write_bytes(OnnxFormat().serialize(OnnxFormat().label(model, essentials)).parts[0])
     renew_hash(bundle, variant)
 
 

@@ -11,7 +11,7 @@ from byol_edge.runtime import Encoder
 
 @pytest.mark.slow
 def test_the_demo_holds_what_it_promises(tmp_path: Path):
-    command = [sys.executable, "-m", "byol_edge.cli.main", "demo", "--json"]
+    command = [sys.executable, "-m", "byol_edge", "demo", "--json"]
     result = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
     assert result.returncode == 0, result.stderr
     printed = json.loads(result.stdout)

@@ -3,6 +3,7 @@ from pathlib import Path
 import pytest
 from byol_edge.evaluate.layers import FILE_IS_RIGHT, Layer, locate_departure, measure_layers
 from byol_edge.evaluate.plots import draw_layers
+from byol_edge.evaluate.taps import TAPS
 from byol_edge.runtime import ImageError
 from commands import call, fails
 from PIL import Image
@@ -46,6 +47,12 @@ def test_where_a_variant_goes_wrong_in_words():
     # A fall back to where the network has been before is none: squeeze-excitation's own layers are above the others.
     assert "at layer bn4" in locate(30, 60, 28, 20, 22, quantized=True)
     assert "other names" in locate(10)
+    assert "cannot be read" in locate_departure([], quantized=True)
+
+
+def test_a_format_without_a_tap_is_left_out(finished_bundle: Path, photos: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.delitem(TAPS, "xml")
+    assert measure_layers(finished_bundle, photos).keys() == {"fp32.onnx", "int8.onnx"}
 
 
 def test_the_command_prints_and_draws_them(bundle: Path, photos: Path):
