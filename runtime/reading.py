@@ -96,23 +96,24 @@ def read_images(sources: Iterable[Any], preprocessing: Preprocessing, most: int 
     )
 
 
-def draw_images(folder: Path, preprocessing: Preprocessing, most: int, seed: int = 0) -> Pixels:
-    """Up to `most` images from all over a folder, the same for equal seeds, uint8 `[N, image_size, image_size, 3]`.
+def draw_images(folder: Path, preprocessing: Preprocessing, most: int) -> Pixels:
+    """Up to `most` images from all over a folder, always the same ones, uint8 `[N, image_size, image_size, 3]`.
 
     Warns of those that cannot be read. Raises ImageError if none can.
     """
-    return draw_from(find_images(folder), preprocessing, most, seed)
-
-
-def draw_from(paths: Sequence[Path], preprocessing: Preprocessing, most: int, seed: int = 0) -> Pixels:
-    """The same from a list of files."""
-    drawn = [paths[place] for place in np.random.default_rng(seed).permutation(len(paths))]
-    read = read_images(drawn, preprocessing, most)
+    read = draw_from(find_images(folder), preprocessing, most)
     for each in read.unreadable:
         log.warning("left out: %s", each.error)
+    return read.pixels
+
+
+def draw_from(paths: Sequence[Path], preprocessing: Preprocessing, most: int, seed: int = 0) -> ReadImages:
+    """Up to `most` images drawn with the seed from a list of files. Raises ImageError if none can be read."""
+    drawn = [paths[place] for place in np.random.default_rng(seed).permutation(len(paths))]
+    read = read_images(drawn, preprocessing, most)
     if not read.rows:
         raise ImageError(f"none of the {len(paths)} images can be read; the first: {read.unreadable[0].error}")
-    return read.pixels
+    return read
 
 
 def batched(sources: Iterable[Any], size: int) -> Iterator[tuple[Any, ...]]:

@@ -32,7 +32,7 @@ def started(path: Path, config: dict[str, object] | None = None) -> Run:
 
 
 def test_calibration_is_drawn_from_the_whole_set_and_comes_back(photos: Path, tmp_path: Path):
-    images = draw_from(find_images(photos), SPEC.preprocessing, 512)
+    images = draw_from(find_images(photos), SPEC.preprocessing, 512).pixels
     assert (images.shape, images.dtype) == ((120, 32, 32, 3), np.uint8)
     run = started(tmp_path / "run")
     run.save_calibration(images)
@@ -43,7 +43,7 @@ def test_calibration_is_drawn_from_the_whole_set_and_comes_back(photos: Path, tm
 
 def test_calibration_is_at_most_so_many_and_the_seeds(photos: Path):
     paths = find_images(photos) * 5
-    first, again, other = (draw_from(paths, SPEC.preprocessing, 512, seed) for seed in (0, 0, 1))
+    first, again, other = (draw_from(paths, SPEC.preprocessing, 512, seed).pixels for seed in (0, 0, 1))
     assert len(first) == 512
     assert np.array_equal(first, again)
     assert not np.array_equal(first, other)
@@ -52,7 +52,7 @@ def test_calibration_is_at_most_so_many_and_the_seeds(photos: Path):
 def test_calibration_passes_over_what_it_cannot_read(photos: Path, tmp_path: Path):
     (tmp_path / "broken.png").write_bytes(b"x")
     paths = [tmp_path / "broken.png", *find_images(photos)[:3]]
-    assert len(draw_from(paths, SPEC.preprocessing, 512)) == 3
+    assert len(draw_from(paths, SPEC.preprocessing, 512).pixels) == 3
     with pytest.raises(ImageError, match="none of the 1 images can be read"):
         draw_from(paths[:1], SPEC.preprocessing, 512)
 
