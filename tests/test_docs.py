@@ -133,7 +133,9 @@ def anchors(page: Path) -> set[str]:
 
 @pytest.mark.parametrize("block", PYTHON, ids=lambda block: block.place)
 def test_every_python_block_imports_what_there_is(block: Block):
-    imports = [each for each in ast.parse(block.text).body if isinstance(each, (ast.Import, ast.ImportFrom))]
+    imports: list[ast.stmt] = [
+        each for each in ast.parse(block.text).body if isinstance(each, (ast.Import, ast.ImportFrom))
+    ]
     assert any("byol_edge" in ast.unparse(each) for each in imports)
     exec(compile(ast.Module(imports, []), block.place, "exec"), {})
 

@@ -1,5 +1,6 @@
 """`import byol_edge`: what it offers, and that it loads nothing before it is asked for."""
 
+import ast
 import importlib
 import subprocess
 import sys
@@ -48,6 +49,19 @@ def test_all_names_are_offered_and_no_others():
         byol_edge.pretrained  # noqa: B018
     with pytest.raises(ImportError, match="cannot import name 'Bundle'"):
         from byol_edge import Bundle  # noqa: F401 # type: ignore[attr-defined]
+
+
+def test_an_editor_is_told_the_same_names():
+    """What stands under TYPE_CHECKING is where each name is found."""
+    tree = ast.parse(Path(byol_edge.__file__).read_text(encoding="utf-8"))
+    told = {
+        (name.name, f"byol_edge.{node.module}")
+        for node in ast.walk(tree)
+        if isinstance(node, ast.ImportFrom) and node.level == 1
+        for name in node.names
+    }
+    found = {(name, getattr(byol_edge, name).__module__) for name in byol_edge.__all__ if name != "__version__"}
+    assert told == found
 
 
 def test_no_name_hides_a_sub_package():
