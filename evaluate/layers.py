@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 from ..models.tracing import WEIGHTED, trace
 from ..runtime.backend import ModelBytes
 from ..runtime.bundle import Bundle
+from ..runtime.images import find_images
 from ..runtime.preprocessing import Pixels
-from ..runtime.reading import draw_images
+from ..runtime.reading import draw_from
 from .reference import load_own_network
 from .taps import END, TAPS, tap
 
@@ -49,10 +50,10 @@ class Layer:
 def measure_layers(path: str | Path, data: str | Path, *, variant: str | None = None) -> dict[str, list[Layer]]:
     """The layers, in the network's order, of each variant of a bundle that is here, or of those meant by `variant`.
 
-    Measured on 32 of the images under `data`. Raises BundleError, EngineError, ImageError, UsageError.
+    Measured on 32 of the images under `data` that can be read. Raises BundleError, EngineError, ImageError, UsageError.
     """
     bundle = Bundle.open(path)
-    pixels = draw_images(Path(data), bundle.preprocessing, IMAGES)
+    pixels = draw_from(find_images(data), bundle.preprocessing, IMAGES).pixels
     model = trace(load_own_network(bundle)).model
     measured = {each.name: compare_layers(model, bundle.model(each).bytes, pixels) for each in bundle.choose(variant)}
     return {name: layers for name, layers in measured.items() if layers}

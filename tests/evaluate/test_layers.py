@@ -82,3 +82,5 @@ def test_images_that_cannot_be_read_are_passed_over(finished_bundle: Path, photo
     (tmp_path / "b.png").write_bytes((photos / "disc" / "00.png").read_bytes())
     assert len(measure_layers(finished_bundle, tmp_path, variant="fp32.onnx")["fp32.onnx"]) == len(NAMES)
     assert "no such" in fails(1, "validate", finished_bundle, "--data", tmp_path / "none", "--layers")
+    result = call("validate", finished_bundle, "--data", tmp_path, "--layers", "--variant", "fp32.onnx")
+    assert result.stderr.count("left out") == 1
