@@ -1,5 +1,6 @@
 """Files and folders that are written completely or not at all."""
 
+import ctypes
 import errno
 import fcntl
 import glob
@@ -7,6 +8,7 @@ import hashlib
 import io
 import json
 import os
+import re
 import shutil
 import threading
 import zipfile
@@ -21,6 +23,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .errors import ByolEdgeError, OutputExistsError
+
+# What follows _prefix in the name of a temporary file or folder. The whole name has to fit: "b.20261124" is another
+# output than "b", and its process may be alive.
+_LEFT_OVER = re.compile(r"(?P<process>\d+)(-\d+)?\.(?P<kind>part|old)(\.[^.]*)?")
+# Of renameat2(2): relative to the working directory; the two change places.
+_HERE, _RENAME_EXCHANGE = -100, 2
 
 
 def sha256(content: bytes) -> str:
@@ -120,13 +128,13 @@ def whole_folder(path: Path, overwrite: bool, kind: FolderKind) -> Iterator[Path
     check_output(path, overwrite, kind)
     path.parent.mkdir(parents=True, exist_ok=True)
     _clear_left_over(path)
-    part = path.with_name(f"{_prefix(path)}{os.getpid()}.part")
+    part = path.with_name(f"{_prefix(path)}{os.getpid()}-{threading.get_ident()}.part")
     part.mkdir()
     try:
         yield part
         for file in part.rglob("*"):
             _flush(file)
-        _replace_folder(part, path)
+        _put_in_place(part, path, overwrite, kind)
     finally:
         shutil.rmtree(part, ignore_errors=True)
 
@@ -159,18 +167,39 @@ def check_output(path: Path, overwrite: bool, kind: FolderKind) -> None:
         )
 
 
-def _replace_folder(part: Path, path: Path) -> None:
-    """Renames `part` to `path`; what was there is moved aside first and deleted last."""
-    aside = path.with_name(f"{_prefix(path)}{os.getpid()}.old")
-    if path.exists():
-        path.rename(aside)
+def _put_in_place(part: Path, path: Path, overwrite: bool, kind: FolderKind) -> None:
+    """Renames `part` to `path`, or lets them change places, so that there is a whole folder at every moment."""
+    try:
+        part.rename(path)  # the system refuses where a folder with something in it is
+    except OSError as error:
+        if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+            raise
+        check_output(path, overwrite, kind)  # it may have appeared meanwhile
+        if not _exchange(part, path):
+            _replace_in_two_steps(part, path)
+    _flush(path.parent)
+
+
+def _exchange(one: Path, other: Path) -> bool:
+    """Lets two folders change places in one step; False where the system or the file system cannot."""
+    rename = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
+    if rename is None:
+        return False
+    done = rename(_HERE, os.fsencode(one), _HERE, os.fsencode(other), _RENAME_EXCHANGE) == 0
+    if not done and ctypes.get_errno() not in (errno.EINVAL, errno.ENOSYS, errno.ENOTSUP):
+        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()), str(other))
+    return done
+
+
+def _replace_in_two_steps(part: Path, path: Path) -> None:
+    """What was there is moved aside first; _clear_left_over puts it back if the process is killed in between."""
+    aside = part.with_suffix(".old")
+    path.rename(aside)
     try:
         part.rename(path)
     except OSError:
-        if aside.exists():
-            aside.rename(path)
+        aside.rename(path)
         raise
-    _flush(path.parent)
     shutil.rmtree(aside, ignore_errors=True)
 
 
@@ -180,17 +209,24 @@ def _prefix(path: Path) -> str:
 
 
 def _clear_left_over(path: Path) -> None:
-    """Deletes what a killed process left beside `path`: parts whose process is gone."""
-    for part in path.parent.glob(f"{glob.escape(_prefix(path))}*.part*"):
-        process = part.name.removeprefix(_prefix(path)).split(".")[0].split("-")[0]
-        if process.isdigit() and not _is_alive(int(process)):
-            shutil.rmtree(part) if part.is_dir() else part.unlink(missing_ok=True)
+    """Deletes what a killed process left beside `path`, or puts it back if it is what was at `path`."""
+    prefix = _prefix(path)
+    for left in path.parent.glob(f"{glob.escape(prefix)}*"):
+        name = _LEFT_OVER.fullmatch(left.name.removeprefix(prefix))
+        if name is None or _is_alive(int(name["process"])):
+            continue
+        if name["kind"] == "old" and not path.exists():
+            left.rename(path)
+        elif left.is_dir():
+            shutil.rmtree(left)
+        else:
+            left.unlink(missing_ok=True)
 
 
 def _is_alive(process: int) -> bool:
     try:
         os.kill(process, 0)
-    except ProcessLookupError:
+    except (ProcessLookupError, OverflowError):  # no process has a number as large as that
         return False
     except PermissionError:  # somebody else's, so alive
         pass

@@ -10,7 +10,7 @@ from typing import IO
 
 import numpy as np
 import pytest
-from byol_edge.runtime import OutputExistsError, RunError
+from byol_edge.runtime import OutputExistsError, RunError, files
 from byol_edge.runtime.files import (
     FolderKind,
     check_output,
@@ -221,3 +221,79 @@ def test_where_a_file_system_has_no_locks_the_work_goes_on(tmp_path: Path, monke
 
 def test_json_of_equal_values_is_equal():
     assert to_json({"b": 1, "a": [1.5, "é"]}) == to_json({"a": [1.5, "é"], "b": 1})
+
+
+def stale(folder: Path, name: str) -> Path:
+    left = folder / name
+    left.mkdir()
+    (left / "x").touch()
+    return left
+
+
+def write(path: Path, content: str, overwrite: bool = False) -> None:
+    with whole_folder(path, overwrite, KIND) as part:
+        (part / "manifest.json").write_text(content)
+
+
+def test_the_parts_of_another_output_whose_name_goes_on_with_digits_are_left_alone(tmp_path: Path):
+    other = stale(tmp_path, ".b.20261124.77.part")
+    write(tmp_path / "b", "1")
+    assert other.exists()
+    file = tmp_path / ".v.npz.4000001.npz.77-1.part.npz"
+    file.touch()
+    with whole_file(tmp_path / "v.npz") as part:
+        part.touch()
+    assert file.exists()
+
+
+def test_a_left_over_with_a_number_that_no_process_has_is_cleared(tmp_path: Path):
+    left = stale(tmp_path, ".b.20261124083000.part")
+    other = stale(tmp_path, ".b.20261124083000.77.part")
+    write(tmp_path / "b", "1")
+    assert not left.exists()
+    assert other.exists()
+
+
+def test_what_appeared_meanwhile_is_not_replaced(tmp_path: Path):
+    with pytest.raises(OutputExistsError, match="exists already"), whole_folder(tmp_path / "b", False, KIND) as part:
+        (part / "manifest.json").write_text("mine")
+        (tmp_path / "b").mkdir()
+        (tmp_path / "b" / "manifest.json").write_text("theirs")
+    assert (tmp_path / "b" / "manifest.json").read_text() == "theirs"
+    assert [entry.name for entry in tmp_path.iterdir()] == ["b"]
+
+
+def test_what_appeared_meanwhile_and_is_no_bundle_is_not_replaced_either(tmp_path: Path):
+    with pytest.raises(OutputExistsError, match="not a bundle"), whole_folder(tmp_path / "b", True, KIND) as part:
+        (part / "manifest.json").write_text("mine")
+        (tmp_path / "b").mkdir()
+        (tmp_path / "b" / "photo.jpg").touch()
+    assert [entry.name for entry in (tmp_path / "b").iterdir()] == ["photo.jpg"]
+
+
+def test_a_folder_is_replaced_in_one_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    write(tmp_path / "b", "1")
+    renamed: list[Path] = []
+    rename = Path.rename
+
+    def watch(self: Path, target: Path) -> Path:
+        renamed.append(self)
+        return rename(self, target)
+
+    monkeypatch.setattr(Path, "rename", watch)
+    write(tmp_path / "b", "2", overwrite=True)
+    assert tmp_path / "b" not in renamed  # never moved away: there was a bundle at every moment
+    assert (tmp_path / "b" / "manifest.json").read_text() == "2"
+    assert [entry.name for entry in tmp_path.iterdir()] == ["b"]
+
+
+def test_a_kill_between_two_renames_is_mended_by_the_next_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """On a file system whose folders cannot change places."""
+    write(tmp_path / "b", "1")
+    monkeypatch.setattr(files, "_exchange", lambda *_: False)
+    write(tmp_path / "b", "2", overwrite=True)
+    assert (tmp_path / "b" / "manifest.json").read_text() == "2"
+    (tmp_path / "b").rename(tmp_path / ".b.20261124083000.old")  # as a kill leaves it, of a process that is gone
+    with pytest.raises(OutputExistsError), whole_folder(tmp_path / "b", False, KIND):
+        pass
+    assert (tmp_path / "b" / "manifest.json").read_text() == "2"
