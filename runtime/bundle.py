@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .backend import ModelBytes
 from .errors import BundleError, UsageError
@@ -13,7 +13,9 @@ from .fidelity import GATES
 from .files import FolderKind, sha256
 from .model_file import FORMATS, ModelFile, check_version, digest, find_format, read_essentials
 from .preprocessing import Preprocessing
-from .run import EncoderSpec, Provenance
+
+if TYPE_CHECKING:
+    from .run import EncoderSpec, Provenance
 
 MANIFEST = "manifest.json"
 GOLDEN = "golden.npz"
@@ -76,12 +78,16 @@ class Bundle:
     @property
     def encoder_spec(self) -> EncoderSpec:
         """The architecture of the encoder that was exported."""
+        from .run import EncoderSpec  # a device that embeds needs neither this nor the next
+
         network = self.manifest["network"]
         return EncoderSpec(network["backbone"], network["stem"], self.embedding_size, self.preprocessing)
 
     @property
     def provenance(self) -> Provenance:
         """Where the encoder comes from, as far as the manifest says."""
+        from .run import Provenance
+
         try:
             return Provenance.from_json(dict(self.manifest["provenance"]["training"]))
         except (KeyError, TypeError, ValueError):
