@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import sys
 import threading
 from functools import cache
@@ -97,16 +98,30 @@ def _compile(source: ModelBytes, size: int, threads: int, device: str) -> Any:
         raise EngineError(f"OpenVINO {openvino.__version__} refuses the model: {error}") from error
 
 
-@cache
 def shared_core() -> Any:
     """The one Core of this process, its CPU plug-in loaded.
 
     It is never let go. On CPUs with AMX the plug-in gives the process a signal stack and unmaps it when the last Core
     goes, and the next signal (a data loader's worker that ends, say) is a segmentation fault.
+
+    Raises EngineError in a process that was forked from one with a Core: about one in five of such processes waits for
+    ever for threads that stayed in the parent, with a Core of its own, too.
     """
+    core, process = _start_core()
+    if process != os.getpid():
+        raise EngineError(
+            "OpenVINO ran before this process was forked, and its threads stayed behind: start processes by "
+            "multiprocessing's 'spawn', or take backend='onnxruntime'"
+        )
+    return core
+
+
+@cache
+def _start_core() -> tuple[Any, int]:
+    """A Core, and the process that it belongs to."""
     core = import_openvino().Core()
     core.get_versions("CPU")
-    return core
+    return core, os.getpid()
 
 
 def import_openvino() -> Any:
