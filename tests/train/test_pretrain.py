@@ -37,7 +37,7 @@ def stop_at(step: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Ends the training after a step, counted from 1."""
 
     def report(progress: Progress) -> None:
-        if progress.done == step * CONFIG.batch_size:
+        if progress.done == step * (CONFIG.batch_size or 0):
             raise Stop
 
     monkeypatch.setattr(loop, "report_progress", report)
