@@ -16,8 +16,10 @@ from .output import count, note_unread, say
 
 
 def engine_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Adds the options that choose the variant, the engine and its threads."""
+    """Adds the options that choose the variant, the engine, and what it runs on."""
     for option in (
+        click.option("--low-power", is_flag=True, help="Let threads sleep between calls: slower, saves power."),
+        click.option("--device", default="cpu", show_default=True, help="cpu, or what the engine offers: cuda, gpu."),
         click.option(
             "--threads",
             type=click.IntRange(1, MOST_THREADS),
@@ -48,6 +50,8 @@ def embed(
     variant: str,
     backend: str,
     threads: int | None,
+    device: str,
+    low_power: bool,
     batch_size: int,
     resume: bool,
     strict: bool,
@@ -60,7 +64,7 @@ def embed(
     if resume and overwrite:
         raise UsageError("--resume goes on with what is there, --overwrite begins again: give one of them")
     check_free(out, resume, overwrite)
-    with Encoder(bundle, variant, backend, threads) as encoder:
+    with Encoder(bundle, variant, backend, threads, device, low_power) as encoder:
         paths = find_images(images)
         note_unread(images)
         if resume and is_finished(out):

@@ -14,7 +14,7 @@ from ..runtime.bundle import GOLDEN, MANIFEST, Bundle, Variant
 from ..runtime.encoder import Encoder
 from ..runtime.errors import ByolEdgeError, UsageError
 from ..runtime.run import ENCODER, Run
-from ..runtime.vectors import load_vectors
+from ..runtime.vectors import SINKS, load_vectors
 from .output import megabytes, print_json, print_table, say, share
 
 MISSING = "–"
@@ -37,7 +37,7 @@ def inspect(path: Path, as_json: bool) -> None:
             _inspect_run(Run(path), as_json)
         elif path.suffix == ".onnx":
             _inspect_model(path, as_json)
-        elif path.suffix in (".npz", ".parquet"):
+        elif path.suffix in SINKS:
             _inspect_vectors(path, as_json)
         else:
             raise UsageError(f"{path} is not a run, a bundle, an .onnx file or a file of vectors")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import math
+import os
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -174,11 +175,22 @@ def reporting() -> Iterator[None]:
 @contextmanager
 def needs(extra: str) -> Iterator[None]:
     """Turns a failing import inside the block into a line that says what to install."""
+    _keep_openmp_from_spinning()
     try:
         yield
     except ImportError as error:
         what = f"needs {error.name}, which is not installed" if error.name else f"cannot start ({error})"
         raise ByolEdgeError(f"this command {what}: pip install 'byol-edge[{extra}]'") from error
+
+
+def _keep_openmp_from_spinning() -> None:
+    """Says to OpenMP, before PyTorch loads it, how long its threads may spin at a barrier, unless the user has said so.
+
+    Beside other work on the machine, spinning threads wait for those that have no core: MobileNetV3-small at 64 px
+    trained at 10 images/s beside two busy loops, and at 76 with this; alone at 236 with and without.
+    """
+    if not {"OMP_WAIT_POLICY", "GOMP_SPINCOUNT"} & set(os.environ):
+        os.environ["GOMP_SPINCOUNT"] = "3000"
 
 
 def megabytes(size: int) -> str:

@@ -17,12 +17,14 @@ from .output import print_json, say
 @click.argument("bundle", type=click.Path(path_type=Path))
 @engine_options
 @click.option("--json", "as_json", is_flag=True, help="Print the result for a program.")
-def self_test(bundle: Path, variant: str, backend: str, threads: int | None, as_json: bool) -> None:
+def self_test(
+    bundle: Path, variant: str, backend: str, threads: int | None, device: str, low_power: bool, as_json: bool
+) -> None:
     """Embed the reference images of BUNDLE and compare with PyTorch's embeddings; exit 1 if they are too far apart.
 
     Example: byol-edge self-test bundles/photos
     """
-    encoder = Encoder(bundle, variant, backend, threads)
+    encoder = Encoder(bundle, variant, backend, threads, device, low_power)
     result = encoder.self_test()
     if as_json:
         print_json({**asdict(result), "failures": result.failures, "passed": result.passed, "model": encoder.id})

@@ -9,7 +9,6 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
 from ..models.network import embed_pixels
 from ..runtime.bundle import Bundle
@@ -20,12 +19,10 @@ from ..runtime.images import find_images, folder_labels, read_labels
 from ..runtime.preprocessing import Pixels, Preprocessing
 from ..runtime.progress import Progress, report_progress
 from ..runtime.reading import read_batches
+from .raw import embed_raw
 from .reference import Reference, load_reference, load_untrained
 
 log = logging.getLogger(__name__)
-
-# Side of the images that stand for "raw pixels": larger ones are no better a floor, and slow to compare.
-RAW_SIDE = 16
 
 Embed = Callable[[Pixels], Vectors]
 
@@ -107,10 +104,4 @@ def _embed(
 
 def _floors(bundle: Bundle) -> dict[str, Embed]:
     """Embeddings that nothing was learned for."""
-    return {"untrained": partial(embed_pixels, load_untrained(bundle)), "raw pixels": _shrink}
-
-
-def _shrink(pixels: Pixels) -> Vectors:
-    """Images as vectors of 16 × 16 pixels, centered on gray: `[N, 768]`."""
-    small = [Image.fromarray(each).resize((RAW_SIDE, RAW_SIDE), Image.Resampling.BOX) for each in pixels]
-    return np.stack([np.asarray(each, np.float32).ravel() - 127.5 for each in small])
+    return {"untrained": partial(embed_pixels, load_untrained(bundle)), "raw pixels": embed_raw}

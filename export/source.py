@@ -9,11 +9,12 @@ from pathlib import Path
 
 from torch import nn
 
+from ..models.backbones import embedding_size
 from ..models.checkpoint import read_projector, read_target
 from ..models.network import InferenceNetwork, embed_pixels
 from ..models.tail import Linear, build_tail, find_components, fold_projector, shorten
 from ..models.weights import load_encoder, serialize_weights
-from ..runtime.errors import ImageError, UsageError
+from ..runtime.errors import ImageError, RunError, UsageError
 from ..runtime.fidelity import LEAST_FOR_OVERLAP, Vectors, neighbor_overlap
 from ..runtime.preprocessing import Pixels
 from ..runtime.reading import draw_images
@@ -54,6 +55,11 @@ def load_source(path: Path, config: ExportConfig) -> Source:
     spec = trained.spec
     weights = trained.weights if config.network == "online" else read_target(run)
     backbone = load_encoder(weights, spec, str(path / ENCODER))
+    size = embedding_size(backbone, spec.preprocessing.image_size)
+    if size != spec.embedding_size:
+        raise RunError(
+            f"{path / ENCODER}: says embedding_size {spec.embedding_size}, where {spec.backbone} gives {size}"
+        )
     if config.calibration is None:
         images = run.read_calibration(spec.preprocessing.image_size)
     else:

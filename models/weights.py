@@ -66,6 +66,11 @@ def _match(state: dict[str, Tensor], spec: EncoderSpec, name: str) -> nn.Module:
             for key in expected.keys() & state.keys()
             if state[key].shape != expected[key].shape
         ),
+        *(
+            f"{key} is {state[key].dtype}, not {expected[key].dtype}"
+            for key in expected.keys() & state.keys()
+            if state[key].dtype != expected[key].dtype
+        ),
     ]
     if differences:
         raise RunError(f"{name}: {len(differences)} tensors differ from {spec.backbone}: {sorted(differences)[0]}, …")

@@ -26,6 +26,8 @@ from .stream import Chunk, stream_chunks
 
 BACKENDS: tuple[type[Backend], ...] = (OnnxRuntimeBackend, OpenVinoBackend)
 MOST_THREADS = 512
+# As the gate on unit length (fidelity.py).
+LENGTH_TOLERANCE = 1e-3
 
 _OPEN: WeakSet[Encoder] = WeakSet()
 _KEPT: list[Backend | None] = []
@@ -109,12 +111,15 @@ class Encoder:
         its vector a little (docs/runtime.md). Raises ImageError at the first unreadable one; `stream` goes on instead.
         """
         if not isinstance(images, (list, tuple)):
-            return self.run(prepare(images, self.preprocessing)[None])[0]
+            return self._embed(prepare(images, self.preprocessing)[None])[0]
         vectors = [chunk.vectors for chunk in self.stream(images, errors="raise")]
         return np.concatenate(vectors) if vectors else np.zeros((0, self.embedding_size), np.float32)
 
     def run(self, pixels: Pixels) -> Vectors:
-        """Embeddings `[N, D]` of images that are already prepared: uint8 `[N, image_size, image_size, 3]`."""
+        """What the model gives, `[N, D]`, for images that are already prepared: uint8 `[N, image_size, image_size, 3]`.
+
+        Unlike `embed` and `stream`, it hands on vectors that are not finite or not of unit length.
+        """
         side = self.preprocessing.image_size
         if pixels.dtype != np.uint8 or pixels.shape[1:] != (side, side, 3):
             raise ImageError(
@@ -156,7 +161,13 @@ class Encoder:
                 index.add(chunk.sources, chunk.vectors)
         """
         workers = available_cpus() if workers is None else workers
-        return stream_chunks(self.run, self.preprocessing, sources, batch_size, workers, errors)
+        return stream_chunks(self._embed, self.preprocessing, sources, batch_size, workers, errors)
+
+    def _embed(self, pixels: Pixels) -> Vectors:
+        vectors = self.run(pixels)
+        if problem := _find_problem(vectors):
+            raise EngineError(f"{self.variant} on {self.engine} gives {problem}; run its self-test")
+        return vectors
 
     def close(self) -> None:
         """Gives the engine's memory back; embedding is over then."""
@@ -176,6 +187,17 @@ class Encoder:
         if self.bundle is None:
             raise UsageError("a self-test needs the whole bundle: its reference images lie beside the model")
         return run_self_test(self.bundle, self.bundle.variants[self.variant], self.run)
+
+
+def _find_problem(vectors: Vectors) -> str:
+    """What is wrong with a model's vectors `[N, D]`; empty if nothing is."""
+    if vectors.dtype != np.float32:
+        return f"vectors of {vectors.dtype}, not float32"
+    if not np.isfinite(vectors).all():
+        return "vectors with numbers that are not finite"
+    lengths = np.linalg.norm(vectors, axis=1)
+    wrong = lengths[np.abs(lengths - 1) > LENGTH_TOLERANCE]
+    return f"vectors of length {wrong[0]:.4g}, not 1" if len(wrong) else ""
 
 
 def choose(bundle: Bundle, variant: str, backend: str) -> tuple[Variant, type[Backend]]:

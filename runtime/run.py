@@ -87,9 +87,9 @@ class Metrics:
     """Figures of one epoch. `epoch` counts from 1; 0 is the network before the first step, without training's figures.
 
     `diagnostics`: what the objective reports, by its names. `rank`: RankMe, 1 to D. `embedding_std`: standard deviation
-    of the embeddings times √D, 0 to 1. `knn`: accuracy, None where it was not measured; `knn_gain`: its difference to
-    epoch 0's, query by query. `waiting`: share of the time in which
-    no batch was ready.
+    of the embeddings times √D, 0 to 1. `moved`: how far the embeddings are from epoch 0's, 1 less their mean cosine.
+    `knn`: accuracy, None where it was not measured; `knn_gain`: its difference to epoch 0's, query by query; `knn_raw`:
+    that of raw pixels; `knn_lead`: the difference to it. `waiting`: share of the time in which no batch was ready.
     """
 
     epoch: int
@@ -101,6 +101,9 @@ class Metrics:
     embedding_std: float = float("nan")
     knn: float | None = None
     knn_gain: Interval | None = None
+    knn_raw: float | None = None
+    knn_lead: Interval | None = None
+    moved: float | None = None
     images_per_s: float | None = None
     waiting: float | None = None
     seconds: float = 0.0
@@ -108,8 +111,9 @@ class Metrics:
 
     @staticmethod
     def from_json(value: dict[str, Any]) -> Metrics:
-        gain = value.get("knn_gain")
-        return _read_fields(Metrics, {**value, "knn_gain": None if gain is None else _read_fields(Interval, gain)})
+        intervals = {name: value.get(name) for name in ("knn_gain", "knn_lead")}
+        read = {name: None if each is None else _read_fields(Interval, each) for name, each in intervals.items()}
+        return _read_fields(Metrics, {**value, **read})
 
 
 @dataclass(frozen=True)

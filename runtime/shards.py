@@ -21,7 +21,7 @@ from .fidelity import Vectors
 from .files import FolderKind, check_output, load_arrays, locked, to_json, whole_file
 from .progress import Progress, report_progress
 from .stream import Chunk
-from .vectors import VectorFile, check_format, load_names, write_vectors
+from .vectors import VectorFile, check_format, load_names, to_text, write_vectors
 
 log = logging.getLogger(__name__)
 
@@ -80,7 +80,7 @@ def count_missing(out: Path, model: str, paths: list[Path]) -> int:
     """How many images a finished file does not hold. Raises ByolEdgeError if its vectors are of another model."""
     sources, made_by = load_names(out)
     _check_model(out, made_by, model)
-    return len({str(path) for path in paths} - set(sources))
+    return len({to_text(str(path)) for path in paths} - {to_text(source) for source in sources})
 
 
 def discard_shards(out: Path) -> None:

@@ -39,9 +39,15 @@ Names = tuple[list[str], str]
 
 @dataclass(frozen=True)
 class Sink:
-    """A way to write vectors. `check` raises UsageError where something that it takes is not installed."""
+    """A file format for vectors, known by its suffix.
+
+    `read` and `read_names`, which leaves the vectors on the disk, raise KeyError or ValueError for anything else.
+    `check` raises UsageError where something that the format takes is not installed.
+    """
 
     write: Write
+    read: Callable[[Path], VectorFile]
+    read_names: Callable[[Path], Names]
     check: Callable[[Path], object] = lambda path: None
 
 
@@ -74,13 +80,22 @@ def check_format(path: Path) -> Sink:
 def load_vectors(path: str | Path) -> VectorFile:
     """Reads a file of vectors. Raises ByolEdgeError, naming the file."""
     with _reading(path):
-        return _read_parquet(Path(path)) if Path(path).suffix == ".parquet" else _read_npz(Path(path))
+        return _find_sink(Path(path)).read(Path(path))
 
 
 def load_names(path: str | Path) -> Names:
     """The sources and the model of a file of vectors; the vectors stay on the disk. Raises ByolEdgeError."""
     with _reading(path):
-        return _read_parquet_names(Path(path)) if Path(path).suffix == ".parquet" else _read_npz_names(Path(path))
+        return _find_sink(Path(path)).read_names(Path(path))
+
+
+def to_text(name: str) -> str:
+    """A file's name as text: Linux allows bytes that are none, which are written as their numbers."""
+    return name.encode(errors="backslashreplace").decode()
+
+
+def _find_sink(path: Path) -> Sink:
+    return SINKS.get(path.suffix, SINKS[".npz"])
 
 
 @contextmanager
@@ -135,8 +150,7 @@ def _write_parquet(part: Path, shards: Iterable[VectorFile], shape: tuple[int, .
         for shard in _regroup(shards):
             values = arrow.array(shard.vectors.ravel(), arrow.float32())
             vectors = arrow.FixedSizeListArray.from_arrays(values, shape[1])
-            # Linux allows names that are not text; these get question marks for their odd bytes.
-            names = [source.encode(errors="replace").decode() for source in shard.sources]
+            names = [to_text(source) for source in shard.sources]
             writer.write_table(arrow.table([arrow.array(names, arrow.string()), vectors], schema=schema))
 
 
@@ -159,14 +173,25 @@ def _regroup(shards: Iterable[VectorFile]) -> Iterator[VectorFile]:
 
 def _read_parquet_names(path: Path) -> Names:
     table = _read_table(path, ["source"])
-    return table.column("source").to_pylist(), _model_of(table)
+    return _read_sources(table), _model_of(table)
 
 
 def _read_parquet(path: Path) -> VectorFile:
     table = _read_table(path, None)
     size = table.schema.field("vector").type.list_size
-    values = table.column("vector").combine_chunks().flatten().to_numpy(zero_copy_only=False)
-    return VectorFile(values.astype(np.float32).reshape(-1, size), table.column("source").to_pylist(), _model_of(table))
+    column = table.column("vector").combine_chunks()
+    values = column.flatten()
+    if column.null_count or values.null_count:  # a missing one would move all that follow it up
+        raise ValueError("some of its vectors, or of their numbers, are missing")
+    vectors = values.to_numpy(zero_copy_only=False).astype(np.float32).reshape(-1, size)
+    return VectorFile(vectors, _read_sources(table), _model_of(table))
+
+
+def _read_sources(table: Any) -> list[str]:
+    column = table.column("source")
+    if column.null_count:
+        raise ValueError("some of its sources are missing")
+    return [str(source) for source in column.to_pylist()]
 
 
 def _read_table(path: Path, columns: list[str] | None) -> Any:
@@ -191,7 +216,10 @@ def _import_parquet(path: Path) -> tuple[Any, Any]:
     return pyarrow, pyarrow.parquet
 
 
-SINKS = {".npz": Sink(_write_npz), ".parquet": Sink(_write_parquet, _import_parquet)}
+SINKS = {
+    ".npz": Sink(_write_npz, _read_npz, _read_npz_names),
+    ".parquet": Sink(_write_parquet, _read_parquet, _read_parquet_names, _import_parquet),
+}
 
 
 @dataclass(frozen=True)

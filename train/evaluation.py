@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, Protocol
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from ..evaluate.intervals import bootstrap_interval
 from ..evaluate.knn import Hits, Labels, knn_classes
 from ..evaluate.rank import embedding_std, rank_me
+from ..evaluate.raw import embed_raw
 from ..models.network import InferenceNetwork, embed_pixels
+from ..runtime.fidelity import Vectors, cosines, unit_rows
 from ..runtime.interval import Interval
 from ..runtime.preprocessing import Pixels, Preprocessing
 from ..runtime.reading import read_images
@@ -29,6 +34,9 @@ class Figures:
     embedding_std: float
     knn: float | None = None
     knn_gain: Interval | None = None
+    knn_raw: float | None = None
+    knn_lead: Interval | None = None
+    moved: float | None = None
 
 
 class Evaluation(Protocol):
@@ -56,36 +64,50 @@ class LabeledPixels:
 class EmbeddingEvaluation:
     """Rank and deviation on `images`; kNN accuracy of `queries` by `bank` where classes are known.
 
-    The accuracy that is measured first, before training, is what later ones are compared with, query by query.
+    What is measured first, before training, is what later networks are compared with: image by image, query by query.
     """
 
     def __init__(self, images: Pixels, bank: LabeledPixels | None = None, queries: LabeledPixels | None = None) -> None:
         self.images, self.bank, self.queries = images, bank, queries
-        self._start: Hits | None = None
+        self._start: dict[str, NDArray[Any]] = {}
 
     def measure(self, network: InferenceNetwork, with_knn: bool) -> Figures:
         training = network.backbone.training
         network.backbone.eval()
         embeddings = embed_pixels(network, self.images)
-        hits = self._measure_hits(network) if with_knn else None
+        start = self._start.setdefault("embeddings", embeddings)
+        figures = Figures(
+            rank_me(embeddings), embedding_std(embeddings), moved=float(1 - np.nanmean(cosines(start, embeddings)))
+        )
+        if with_knn and self.bank is not None and self.queries is not None:
+            hits = _measure_hits(partial(embed_pixels, network), self.bank, self.queries)
+            figures = self._compare(figures, hits, self.bank, self.queries)
         network.backbone.train(training)
-        rank, spread = rank_me(embeddings), embedding_std(embeddings)
-        if hits is None:
-            return Figures(rank, spread)
-        self._start = hits if self._start is None else self._start
-        return Figures(rank, spread, float(hits.mean()), bootstrap_interval(hits - self._start))
+        return figures
+
+    def _compare(self, figures: Figures, hits: Hits, bank: LabeledPixels, queries: LabeledPixels) -> Figures:
+        start = self._start.setdefault("hits", hits)
+        if "raw" not in self._start:
+            self._start["raw"] = _measure_hits(embed_raw, bank, queries)
+        raw = self._start["raw"]
+        return replace(
+            figures,
+            knn=float(hits.mean()),
+            knn_gain=bootstrap_interval(hits - start),
+            knn_raw=float(raw.mean()),
+            knn_lead=bootstrap_interval(hits - raw),
+        )
 
     def state_dict(self) -> dict[str, Any]:
-        return {} if self._start is None else {"start": torch.from_numpy(self._start)}
+        return {name: torch.from_numpy(values) for name, values in self._start.items()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        self._start = state["start"].numpy() if "start" in state else None
+        self._start = {name: values.numpy() for name, values in state.items()}
 
-    def _measure_hits(self, network: InferenceNetwork) -> Hits | None:
-        if self.bank is None or self.queries is None:
-            return None
-        bank, queries = (embed_pixels(network, part.images) for part in (self.bank, self.queries))
-        return (knn_classes(bank, self.bank.labels, queries) == self.queries.labels).astype(np.float64)
+
+def _measure_hits(embed: Callable[[Pixels], Vectors], bank: LabeledPixels, queries: LabeledPixels) -> Hits:
+    vectors = [unit_rows(embed(part.images)) for part in (bank, queries)]
+    return (knn_classes(vectors[0], bank.labels, vectors[1]) == queries.labels).astype(np.float64)
 
 
 def prepare_evaluation(

@@ -68,6 +68,7 @@ def run_epochs(training: Training, batches: Iterable[Batch], first_epoch: int, b
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
             monitor.add_moment(dict(objective.after_step(plan.progress(step))))
+            monitor.tell_duration(step + 1, plan.steps)
             report_progress(Progress("training", (step + 1) * plan.batch_size, plan.steps * plan.batch_size))
             if (step + 1) % CHECK_EVERY == 0:
                 check_finite(monitor, training.settings, training.run)

@@ -18,12 +18,17 @@ from .evaluation import Figures
 log = logging.getLogger(__name__)
 T = TypeVar("T")
 
+# Seconds of training after which it is said how long the rest will take.
+SECONDS_TO_TELL = 10
+
 
 class Monitor:
     """Gathers figures on the device: nothing is read back before it is asked for. An epoch's end starts the next."""
 
     def __init__(self) -> None:
         self._unreadable: set[str] = set()
+        self._first_step: tuple[int, float] | None = None
+        self._told = False
         self.start_epoch()
 
     def start_epoch(self) -> None:
@@ -44,6 +49,16 @@ class Monitor:
                 return
             self._waited += time.perf_counter() - asked
             yield batch
+
+    def tell_duration(self, done: int, steps: int) -> None:
+        """Says, once that can be known, how long the steps that are left will take."""
+        now = time.perf_counter()
+        if self._first_step is None:  # what comes before it, such as starting the workers, is not its speed
+            self._first_step = done, now
+        elif not self._told and now - self._first_step[1] >= SECONDS_TO_TELL:
+            self._told = True
+            left = (now - self._first_step[1]) / (done - self._first_step[0]) * (steps - done)
+            log.info("training will take about %s more", describe_duration(left))
 
     def warn(self, errors: Iterable[str]) -> None:
         """Names each image that cannot be read, once."""
@@ -95,6 +110,9 @@ class Monitor:
             embedding_std=figures.embedding_std,
             knn=figures.knn,
             knn_gain=figures.knn_gain,
+            knn_raw=figures.knn_raw,
+            knn_lead=figures.knn_lead,
+            moved=figures.moved,
             images_per_s=self._images / seconds,
             waiting=self._waited / seconds,
             seconds=seconds,
@@ -104,23 +122,26 @@ class Monitor:
 
 def start_metrics(figures: Figures) -> Metrics:
     """The line of epoch 0."""
-    return Metrics(
-        epoch=0,
-        rank=figures.rank,
-        embedding_std=figures.embedding_std,
-        knn=figures.knn,
-        knn_gain=figures.knn_gain,
-    )
+    return Metrics(epoch=0, **vars(figures))
 
 
 def describe_epoch(metrics: Metrics) -> str:
     """One line for a person."""
     figures = f"rank {metrics.rank:.0f}" + ("" if metrics.knn is None else f", kNN {metrics.knn:.3f}")
     if metrics.epoch == 0:
-        return f"before training: {figures}"
+        return f"before training: {figures}" + (
+            "" if metrics.knn_raw is None else f" (raw pixels {metrics.knn_raw:.3f})"
+        )
     line = f"epoch {metrics.epoch}: loss {metrics.loss:.3f}, {figures}, {metrics.images_per_s:.0f} images/s"
     waiting = metrics.waiting or 0.0
     return line + (f", {waiting:.0%} waiting for images" if waiting > 0.1 else "")
+
+
+def describe_duration(seconds: float) -> str:
+    """ "40 s", "12 min", "3.5 h"."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 90 * 60 else f"{seconds / 3600:.1f} h"
 
 
 def _mean(values: list[Tensor]) -> float:

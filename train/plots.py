@@ -9,32 +9,38 @@ from typing import Any
 
 import matplotlib
 import matplotlib.figure
+import torch
 
 from ..models.objective import ObjectiveConfig
 from ..runtime.files import whole_file
 from ..runtime.preprocessing import Pixels, Preprocessing, prepare
 from ..runtime.run import Metrics
-from .data import BatchSampler, ViewDataset
-from .rendering import PillowRenderer
+from .data import BatchSampler, Item, ViewDataset
+from .rendering import Renderer
 from .settings import Settings
 
 SHOWN = 12
 STYLE: dict[Any, Any] = {"font.size": 9, "axes.spines.top": False, "axes.spines.right": False}
 
 
-def draw_views(paths: list[Path], settings: Settings, preprocessing: Preprocessing, file: Path) -> None:
+def draw_views(
+    paths: list[Path], settings: Settings, preprocessing: Preprocessing, renderer: Renderer, file: Path
+) -> None:
     """A contact sheet of the first batch: each image as the exported encoder will see it, above its two views."""
-    views = ViewDataset(paths, settings, PillowRenderer(preprocessing))
-    rows: tuple[list[Pixels], ...] = ([], [], [])
+    views = ViewDataset(paths, settings, renderer)
+    images: list[Pixels] = []
+    items: list[Item] = []
     for draw in next(iter(BatchSampler(settings.plan, settings.seed, 0))):
         item = views[draw]
         if item.error is None:
-            for row, pixels in zip(rows, (prepare(paths[draw.index], preprocessing), *item.loaded), strict=True):
-                row.append(pixels)
-        if len(rows[0]) == SHOWN:
+            images.append(prepare(paths[draw.index], preprocessing))
+            items.append(item)
+        if len(items) == SHOWN:
             break
-    if not rows[0]:
+    if not items:
         return
+    rendered = renderer.finish(views.collate(items).views, torch.device("cpu"))
+    rows = (images, *([*each.float().round().byte().numpy()] for each in rendered))
     with matplotlib.rc_context(STYLE):
         figure = matplotlib.figure.Figure(figsize=(len(rows[0]) + 0.6, 3.3), layout="constrained")
         grid = figure.subplots(3, len(rows[0]), squeeze=False)

@@ -90,7 +90,7 @@ def _train(run: Run, dataset: ImageDataset, settings: Settings, device: torch.de
         run.start(record)
     if not settings.no_images:
         run.save_calibration(calibration)
-        draw_views(dataset.paths, settings, preprocessing, run.path / VIEWS)
+        draw_views(dataset.paths, settings, preprocessing, training.renderer, run.path / VIEWS)
     if state is None:
         start = start_metrics(evaluation.measure(training.network, with_knn=True))
         run.append_metrics(start)
@@ -189,8 +189,10 @@ def _check_same_run(run: Run, settings: Settings, record: dict[str, Any]) -> Non
         raise RunError(f"{run.path / CONFIG}: holds no settings; start again with {{overwrite}}", overwrite=True)
     changes = find_changes(before["settings"], settings)
     was, now = before["images"], record["images"]
-    if any(was.get(name, value) != value for name, value in now.items()):
-        changes.append(f"other images (were {was.get('count')}, now {now['count']})")
+    if was.get("queries", now["queries"]) != now["queries"]:
+        changes.append(f"other images to measure kNN on (were {was['queries']}, now {now['queries']})")
+    elif was.get("names_sha256", now["names_sha256"]) != now["names_sha256"]:
+        changes.append(f"other images (were {was.get('count')}, now {now['count']}, with other names)")
     if changes:
         raise UsageError(f"{run.path} cannot be resumed, since it was started otherwise: {', '.join(changes)}")
 

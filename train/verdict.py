@@ -14,6 +14,8 @@ from .settings import Settings
 
 # A dip right after warm-up is common; this many epochs in a row are not.
 COLLAPSING_EPOCHS = 3
+# Below this rank, there is one embedding for all images; below this distance to the start, nothing was learned.
+ALL_ALIKE, UNMOVED = 1.5, 1e-4
 # In smaller batches, batch norm's statistics are noise.
 SMALL_PART = 32
 
@@ -37,28 +39,43 @@ class Verdict:
 def judge(history: Sequence[Metrics], settings: Settings, embedding_size: int) -> Verdict:
     """The verdict after the last of `history`, whose first line is the network before training (epoch 0).
 
-    Collapsed: see has_collapsed. Healthy: the rank is not below the start's, and kNN, where it was measured, above it
-    by an interval that is wholly above 0. Doubtful: anything else.
+    Collapsed: see has_collapsed. Healthy: the embeddings have moved, their rank is not below the start's, and kNN,
+    where it was measured, is above the start's and above raw pixels' by intervals that are wholly above 0. Doubtful:
+    anything else.
     """
-    start, last = history[0], history[-1]
-    rank = f"rank {last.rank:.0f} of {embedding_size}, untrained {start.rank:.0f}"
-    if last.epoch and has_collapsed(last, start, settings):
+    first, last = history[0], history[-1]
+    start = "untrained" if settings.init is None else "start"
+    rank = f"rank {last.rank:.0f} of {embedding_size}, {start} {first.rank:.0f}"
+    if last.epoch and has_collapsed(last, first, settings):
         low = [f"{each.title} {last.diagnostics[name]:.2f}" for name, each in _telling(last, settings)]
         cause, arguments = likely_cause(settings)
         return Verdict("collapsed", f"{', '.join([rank, *low])}; {cause}", arguments)
-    measured = [each for each in history[1:] if each.knn is not None]
-    if start.knn is None or not measured:
-        accuracy, learned = "no class folders or labels, so accuracy was not measured", True
-    else:
-        gain = measured[-1].knn_gain or Interval(0.0, 0.0, 0.0)
-        accuracy = f"kNN {measured[-1].knn:.3f}, untrained {start.knn:.3f}"
-        learned = gain.lower > 0
-        if not learned:
-            accuracy += f" (95 % interval of the gain: {gain.lower:+.3f} to {gain.upper:+.3f})"
-            accuracy += "; more epochs or images may help"
-    if last.rank < start.rank:
+    accuracy, is_better = _judge_accuracy(history, start)
+    if last.rank < ALL_ALIKE:
+        return Verdict("doubtful", f"{rank}: all images look alike to it, or are; {accuracy}")
+    if last.epoch and last.moved is not None and last.moved < UNMOVED:
+        higher = {"learning_rate": f"{3 * settings.plan.learning_rate:.2g}"}
+        return Verdict("doubtful", f"{rank}: it is where it started; try {{learning_rate}}; {accuracy}", higher)
+    if last.rank < first.rank:
         return Verdict("doubtful", f"{rank}: some dimensions have died; {accuracy}")
-    return Verdict("healthy" if learned else "doubtful", f"{rank}; {accuracy}")
+    return Verdict("healthy" if is_better else "doubtful", f"{rank}; {accuracy}")
+
+
+def _judge_accuracy(history: Sequence[Metrics], start: str) -> tuple[str, bool]:
+    """The last accuracy that was measured, beside what it has to beat, and whether it does."""
+    first, measured = history[0], [each for each in history[1:] if each.knn is not None]
+    if first.knn is None or not measured:
+        return "no class folders or labels, so accuracy was not measured", True
+    last = measured[-1]
+    beside = [(start, first.knn, last.knn_gain or Interval(0.0, 0.0, 0.0))]
+    if last.knn_raw is not None and last.knn_lead is not None:
+        beside.append(("raw pixels", last.knn_raw, last.knn_lead))
+    text = ", ".join([f"kNN {last.knn:.3f}", *(f"{name} {value:.3f}" for name, value, _ in beside)])
+    missed = [(name, gain) for name, _, gain in beside if gain.lower <= 0]
+    if not missed:
+        return text, True
+    gains = "; ".join(f"to {name} {gain.lower:+.3f} to {gain.upper:+.3f}" for name, gain in missed)
+    return f"{text} (95 % interval of the gain {gains}); more epochs or images may help", False
 
 
 def has_collapsed(epoch: Metrics, start: Metrics, settings: Settings) -> bool:

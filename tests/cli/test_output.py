@@ -1,4 +1,5 @@
 import logging
+import os
 
 import pytest
 from byol_edge.cli import output
@@ -79,3 +80,20 @@ def test_figures():
     assert megabytes(11_238_014) == "11.24 MB"
     assert share(0.98217) == "0.982"
     assert share(None) == "–"
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [({}, ("3000", None)), ({"GOMP_SPINCOUNT": "7"}, ("7", None)), ({"OMP_WAIT_POLICY": "ACTIVE"}, (None, "ACTIVE"))],
+)
+def test_openmp_is_told_not_to_spin_for_long_unless_the_user_said_otherwise(
+    monkeypatch: pytest.MonkeyPatch, given: dict[str, str], expected: tuple[str | None, str | None]
+):
+    for name in ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY"):
+        monkeypatch.setenv(name, "")  # so that what follows is undone
+        monkeypatch.delenv(name)
+    for name, value in given.items():
+        monkeypatch.setenv(name, value)
+    with needs("train"):
+        pass
+    assert (os.environ.get("GOMP_SPINCOUNT"), os.environ.get("OMP_WAIT_POLICY")) == expected

@@ -40,6 +40,12 @@ def test_weights_of_another_network_are_refused_with_the_difference():
         load_encoder(serialize_weights(other), SPEC, "w")
 
 
+def test_weights_of_another_kind_of_number_are_refused():
+    backbone = build_backbone("conv4", 32).half()
+    with pytest.raises(RunError, match=r"conv1\.weight is torch\.float16, not torch\.float32|bn1.* is torch\.float16"):
+        load_encoder(serialize_weights(backbone), SPEC, "w")
+
+
 def test_damaged_weights_are_refused():
     with pytest.raises(RunError, match=r"w\.safetensors: not a safetensors file"):
         load_encoder(b"\x00" * 100, SPEC, "w.safetensors")

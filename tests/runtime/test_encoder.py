@@ -1,11 +1,14 @@
 import subprocess
 import sys
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from byol_edge.runtime import Bundle, BundleError, Encoder, EngineError, ImageError, UsageError, find_images
+from byol_edge.runtime.onnxruntime_backend import OnnxRuntimeBackend
 from PIL import Image
 
 VARIANTS = ["fp32.onnx", "fp32.xml", "int8.onnx", "int8.xml"]
@@ -207,3 +210,25 @@ def test_a_device_that_is_not_there_is_named_with_those_that_are(finished_bundle
         Encoder(finished_bundle, "fp32", backend, device="toaster")
     assert raised.value.arguments == {"device": "toaster"}
     assert Encoder(finished_bundle, "fp32", backend, device="CPU").id.count(":") == 2
+
+
+@pytest.mark.parametrize(
+    ("spoil", "problem"),
+    [
+        (lambda vectors: vectors * np.float32(np.nan), "vectors with numbers that are not finite"),
+        (lambda vectors: vectors.astype(np.float64), "vectors of float64, not float32"),
+        (lambda vectors: vectors * 11088, "vectors of length 1.109e[+]04, not 1"),
+    ],
+)
+def test_vectors_that_are_no_embeddings_are_not_handed_on(
+    finished_bundle: Path, photos: Path, monkeypatch: pytest.MonkeyPatch, spoil: Callable[..., Any], problem: str
+):
+    run = OnnxRuntimeBackend.run
+    monkeypatch.setattr(OnnxRuntimeBackend, "run", lambda self, images: spoil(run(self, images)))
+    encoder = Encoder(finished_bundle, "fp32", "onnxruntime")
+    paths = find_images(photos)[:3]
+    for images in (paths[0], paths):
+        with pytest.raises(EngineError, match=rf"fp32\.onnx on onnxruntime gives {problem}"):
+            encoder.embed(images)
+    # What validates a model gets what it gives, to say what is wrong with it.
+    assert encoder.run(np.zeros((1, 32, 32, 3), np.uint8)).shape == (1, 256)

@@ -19,8 +19,9 @@ SPEC = EncoderSpec("conv4", "standard", 256, Preprocessing(32))
 
 
 def metrics(epoch: int, loss: float = 1.0) -> Metrics:
+    gain, lead = Interval(0.1, 0.05, 0.15), Interval(-0.1, -0.2, 0.0)
     return Metrics(
-        epoch, epoch * 10, loss, 0.1, {"tau": 0.99}, 50.0, 0.5, 0.3, Interval(0.1, 0.05, 0.15), 100.0, 0.1, 1.0, 0
+        epoch, epoch * 10, loss, 0.1, {"tau": 0.99}, 50.0, 0.5, 0.3, gain, 0.4, lead, 0.01, 100.0, 0.1, 1.0, 2
     )
 
 

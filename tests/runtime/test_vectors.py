@@ -1,3 +1,4 @@
+import os
 import sys
 from collections.abc import Iterable
 from itertools import pairwise
@@ -8,7 +9,7 @@ import pyarrow
 import pyarrow.parquet
 import pytest
 from byol_edge.runtime import ByolEdgeError, UsageError, VectorFile, load_vectors, save_vectors, vectors
-from byol_edge.runtime.vectors import Sink, compare_vector_files, write_vectors
+from byol_edge.runtime.vectors import Sink, compare_vector_files, load_names, to_text, write_vectors
 
 CONTENT = VectorFile(np.eye(3, dtype=np.float32), ["a.jpg", "mit Ümlaut.jpg", "c.jpg"], "abc:int8.onnx:onnxruntime")
 
@@ -36,11 +37,6 @@ def test_parquet_is_a_column_of_lists_of_one_size(tmp_path: Path):
     schema = pyarrow.parquet.read_schema(tmp_path / "v.parquet")
     assert schema.field("vector").type == pyarrow.list_(pyarrow.float32(), 3)
     assert schema.metadata[b"byol_edge.model"].decode() == CONTENT.model
-
-
-def test_parquet_takes_names_that_are_no_text(tmp_path: Path):
-    save_vectors(tmp_path / "v.parquet", VectorFile(CONTENT.vectors[:1], ["a\udcff.jpg"], "m"))
-    assert load_vectors(tmp_path / "v.parquet").sources == ["a?.jpg"]
 
 
 def test_without_pyarrow_parquet_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
@@ -76,9 +72,17 @@ def test_a_sink_is_a_function_and_a_line(tmp_path: Path, monkeypatch: pytest.Mon
     def write_lines(part: Path, shards: Iterable[VectorFile], shape: tuple[int, ...], model: str) -> None:
         part.write_text("".join(f"{source}\n" for shard in shards for source in shard.sources))
 
-    monkeypatch.setitem(vectors.SINKS, ".txt", Sink(write_lines))
+    def read_names(path: Path) -> tuple[list[str], str]:
+        return path.read_text().splitlines(), "m"
+
+    def read(path: Path) -> VectorFile:
+        sources, model = read_names(path)
+        return VectorFile(np.zeros((len(sources), 2), np.float32), sources, model)
+
+    monkeypatch.setitem(vectors.SINKS, ".txt", Sink(write_lines, read, read_names))
     save_vectors(tmp_path / "v.txt", CONTENT)
-    assert (tmp_path / "v.txt").read_text().splitlines() == CONTENT.sources
+    assert load_names(tmp_path / "v.txt") == (CONTENT.sources, "m")
+    assert load_vectors(tmp_path / "v.txt").sources == CONTENT.sources
     with pytest.raises(UsageError, match=r"written as \.npz or \.parquet or \.txt"):
         save_vectors(tmp_path / "v.csv", CONTENT)
 
@@ -130,3 +134,29 @@ def test_how_close_two_files_have_to_be_depends_on_the_precision(
     found = compare_vector_files(tmp_path / "a.npz", tmp_path / "b.npz", min_cosine)
     assert (found.failures == ()) == passes
     assert found.worst == "1.jpg"
+
+
+@pytest.mark.parametrize("missing", ["vector", "number", "source"])
+def test_a_parquet_file_with_something_missing_is_refused(tmp_path: Path, missing: str):
+    """A vector that is not there would give its row to the next."""
+    path = tmp_path / "v.parquet"
+    save_vectors(path, CONTENT)
+    table = pyarrow.parquet.read_table(path)
+    columns = {name: table.column(name).to_pylist() for name in ("source", "vector")}
+    if missing == "number":
+        columns["vector"][1][1] = None
+    else:
+        columns[missing][1] = None
+    pyarrow.parquet.write_table(pyarrow.table(columns, schema=table.schema), path)
+    with pytest.raises(ByolEdgeError, match=r"v\.parquet: not a file of vectors .*are missing"):
+        load_vectors(path)
+
+
+def test_names_that_are_no_text_stay_apart(tmp_path: Path):
+    sources = [os.fsdecode(name) for name in (b"\xff.png", b"\xfe.png", "ü.png".encode())]
+    content = VectorFile(np.eye(3, dtype=np.float32), sources, "m")
+    save_vectors(tmp_path / "v.parquet", content)
+    read = load_vectors(tmp_path / "v.parquet").sources
+    assert len(set(read)) == 3
+    assert read == [to_text(source) for source in sources]
+    assert read[2] == "ü.png"

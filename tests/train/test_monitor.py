@@ -8,7 +8,7 @@ from byol_edge.models.objective import Outcome
 from byol_edge.runtime.run import Metrics
 from byol_edge.train import monitor as monitor_module
 from byol_edge.train.evaluation import Figures
-from byol_edge.train.monitor import Monitor, describe_epoch, start_metrics
+from byol_edge.train.monitor import Monitor, describe_duration, describe_epoch, start_metrics
 
 FIGURES = Figures(7.0, 0.5)
 
@@ -71,3 +71,22 @@ def test_an_epoch_is_a_line_for_a_person():
     assert describe_epoch(start_metrics(Figures(43.2, 0.3, 0.25))) == "before training: rank 43, kNN 0.250"
     epoch = Metrics(2, 20, 1.5, 0.1, {}, 50.0, 0.4, images_per_s=99.6, waiting=0.25)
     assert describe_epoch(epoch) == "epoch 2: loss 1.500, rank 50, 100 images/s, 25% waiting for images"
+
+
+def test_how_long_it_will_take_is_said_once_when_it_can_be_known(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+):
+    now = [0.0]
+    monkeypatch.setattr(monitor_module.time, "perf_counter", lambda: now[0])
+    monitor = Monitor()
+    now[0] = 60  # starting the workers took a minute
+    with caplog.at_level(logging.INFO):
+        for step in range(1, 51):
+            monitor.tell_duration(step, 1000)
+            now[0] += 2
+    assert caplog.messages == ["training will take about 33 min more"]
+
+
+@pytest.mark.parametrize(("seconds", "text"), [(12.4, "12 s"), (100, "2 min"), (7200, "2.0 h")])
+def test_a_duration_in_words(seconds: float, text: str):
+    assert describe_duration(seconds) == text

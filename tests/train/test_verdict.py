@@ -56,7 +56,7 @@ def test_a_run_without_labels_is_judged_by_its_rank():
 def test_a_gain_within_the_interval_is_doubtful():
     doubtful = verdict(UNTRAINED, line(1, knn=0.44, gain=(-0.01, 0.07)))
     assert doubtful.startswith("doubtful: ")
-    assert "(95 % interval of the gain: -0.010 to +0.070); more epochs or images may help" in doubtful
+    assert "(95 % interval of the gain to untrained -0.010 to +0.070); more epochs or images may help" in doubtful
     assert verdict(UNTRAINED, line(1, knn=0.44, gain=(0.001, 0.06))).startswith("healthy: ")
 
 
@@ -116,3 +116,29 @@ def test_the_verdict_names_no_objective():
     collapsed = "collapsed: rank 140 of 512, untrained 100, contrast 0.40"
     assert str(judge([UNTRAINED, low], other, 512)).startswith(collapsed)
     assert judge([UNTRAINED, high], other, 512).kind == "healthy"
+
+
+def test_what_is_no_better_than_raw_pixels_is_doubtful():
+    better = dataclasses.replace(line(1, knn=0.86), knn_raw=0.8, knn_lead=Interval(0.06, 0.02, 0.1))
+    assert verdict(UNTRAINED, better) == (
+        "healthy: rank 140 of 512, untrained 100; kNN 0.860, untrained 0.410, raw pixels 0.800"
+    )
+    level = dataclasses.replace(better, knn_lead=Interval(0.02, -0.01, 0.05))
+    assert verdict(UNTRAINED, level) == (
+        "doubtful: rank 140 of 512, untrained 100; kNN 0.860, untrained 0.410, raw pixels 0.800 "
+        "(95 % interval of the gain to raw pixels -0.010 to +0.050); more epochs or images may help"
+    )
+
+
+def test_what_did_not_move_from_its_start_is_doubtful():
+    pretrained = dataclasses.replace(SETTINGS, init="timm")
+    still = dataclasses.replace(line(1), moved=1e-6)
+    assert str(judge([line(0), still], pretrained, 512)).startswith(
+        "doubtful: rank 140 of 512, start 140: it is where it started; try learning_rate=0.0015"
+    )
+    assert judge([line(0), dataclasses.replace(line(1), moved=0.01)], pretrained, 512).kind == "healthy"
+
+
+def test_identical_images_are_doubtful():
+    alike = str(judge([line(0, rank=1), line(1, rank=1)], SETTINGS, 512))
+    assert alike.startswith("doubtful: rank 1 of 512, untrained 1: all images look alike to it, or are")
