@@ -64,10 +64,9 @@ def whole_file(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def locked(file: Path, busy: ByolEdgeError) -> Iterator[None]:
-    """Keeps other processes out while the block runs, with a lock on `file`, which is made if need be.
+    """Keeps other processes off while the block runs, by a lock on `file`, which is made if need be; else `busy`.
 
-    Raises `busy` if another process holds it. The system releases the lock when the process ends, however that happens.
-    On a file system without locks, there is none.
+    The system releases the lock when the process ends, however it ends. On a file system without locks, there is none.
     """
     with file.open("a") as handle:
         try:
@@ -77,8 +76,26 @@ def locked(file: Path, busy: ByolEdgeError) -> Iterator[None]:
         except OSError:
             pass
         if not file.exists() or not os.path.samestat(file.stat(), os.fstat(handle.fileno())):
-            raise busy  # its holder has just finished, and deleted the file
-        yield
+            raise busy  # its holder has just finished, and deleted it
+        _HELD.add(handle.fileno())
+        try:
+            yield
+        finally:
+            _HELD.discard(handle.fileno())
+
+
+def _let_go_of_locks() -> None:
+    """A forked child, such as a data loader's worker, would hold its parent's locks for as long as it lives."""
+    if _HELD:
+        nothing = os.open(os.devnull, os.O_RDONLY)
+        for held in _HELD:
+            os.dup2(nothing, held)
+        os.close(nothing)
+
+
+# The file descriptors of the locks that this process holds.
+_HELD: set[int] = set()
+os.register_at_fork(after_in_child=_let_go_of_locks)
 
 
 def load_arrays(source: Path | bytes, names: Collection[str] = ()) -> dict[str, NDArray[Any]]:

@@ -128,6 +128,31 @@ with Run(Path({str(run.path)!r})).locked():
         pass
 
 
+def test_the_workers_of_a_killed_process_hold_no_lock(tmp_path: Path):
+    run = started(tmp_path / "run")
+    code = f"""
+from byol_edge.runtime.run import Run
+from pathlib import Path
+import os, sys, time
+with Run(Path({str(run.path)!r})).locked():
+    if not os.fork():  # as a data loader does
+        time.sleep(20)
+        os._exit(0)
+    print("held", flush=True)
+    time.sleep(20)
+"""
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "held\n"
+        with pytest.raises(RunError, match="another `byol-edge train` is at work"), run.locked():
+            pass
+        process.kill()
+        process.wait()
+        with run.locked():
+            pass
+        process.stdout.close()
+
+
 def test_a_lock_on_what_was_never_begun_leaves_nothing(tmp_path: Path):
     with pytest.raises(ZeroDivisionError), Run(tmp_path / "run").locked():
         _ = 1 / 0
