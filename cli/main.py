@@ -19,7 +19,7 @@ from .demo import demo
 from .embed import embed
 from .export import export
 from .inspect import inspect
-from .output import reporting
+from .output import printable, reporting
 from .self_test import self_test
 from .train import train
 from .validate import validate
@@ -63,7 +63,7 @@ class EdgeGroup(click.Group):
 
 def _say(message: object) -> None:
     """One line on standard error, whatever the message holds."""
-    click.echo(f"byol-edge: {' '.join(str(message).split())}", err=True)
+    click.echo(f"byol-edge: {printable(' '.join(str(message).split()))}", err=True)
 
 
 def _as_flag(parameters: Sequence[click.Parameter], name: str, value: object) -> str:

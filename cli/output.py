@@ -6,6 +6,7 @@ import json
 import logging
 import math
 import os
+import re
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -23,6 +24,9 @@ from rich.table import Table
 from ..runtime.errors import ByolEdgeError
 from ..runtime.images import count_unread
 from ..runtime.progress import PROGRESS, Progress
+
+# All but tab and line feed; the last two turn the direction of writing.
+_CONTROLS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 
 PLAIN_LINE_EVERY = 10.0  # seconds, where standard error is no terminal
 
@@ -44,7 +48,7 @@ def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]
     for number, column in enumerate(columns):
         table.add_column(column, justify="left" if number < left else "right", overflow="fold")
     for row in rows:
-        table.add_row(*row)
+        table.add_row(*map(printable, row))
     if title:
         say(title)
     standard_output().print(table)
@@ -58,8 +62,8 @@ def note_unread(folder: Path) -> None:
 
 
 def say(line: str) -> None:
-    """A line on standard output."""
-    standard_output().print(line, soft_wrap=True)
+    """Text on standard output."""
+    standard_output().print(printable(line), soft_wrap=True)
 
 
 def print_json(value: dict[str, Any]) -> None:
@@ -77,7 +81,12 @@ def _finite(value: Any) -> Any:
 
 def note(line: str) -> None:
     """A line about progress, on standard error."""
-    standard_error().print(line.replace("\n", "\\n"), soft_wrap=True)
+    standard_error().print(printable(line.replace("\n", "\\n")), soft_wrap=True)
+
+
+def printable(text: str) -> str:
+    """Text with its control characters spelled out: a file's name may hold what moves the cursor or hides text."""
+    return _CONTROLS.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
 
 
 class Bar:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import tomllib
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
@@ -13,6 +12,8 @@ from ..models.byol import BYOLConfig
 from ..models.objective import ObjectiveConfig
 from ..models.objectives import find_objective
 from ..runtime.errors import UsageError
+from .spelling import suggest
+from .views import check_names
 
 IN_WORDS = {dict: "a table", str: "text in quotes", float: "a number", int: "a whole number", bool: "true or false"}
 
@@ -85,6 +86,8 @@ def change_config(config: TrainConfig, changes: dict[str, Any]) -> TrainConfig:
     if not isinstance(objective, dict):
         raise UsageError(f'objective = {objective!r} is not a table; its name stands in it: name = "byol"')
     _check(changes, {**kinds, "objective": (dict,)}, "")
+    for views in ("views", "view_1", "view_2"):
+        check_names(changes.get(views, {}))
     return replace(config, **{**changes, "objective": change_objective(config.objective, objective)})
 
 
@@ -106,9 +109,7 @@ def _own_fields(config: ObjectiveConfig) -> dict[str, Any]:
 def _check(changes: dict[str, Any], kinds: dict[str, tuple[type, ...]], whose: str) -> None:
     for name, value in changes.items():
         if name not in kinds:
-            near = difflib.get_close_matches(name, kinds, n=1)
-            hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(kinds)}"
-            raise UsageError(f"no setting {name!r}{whose}; {hint}")
+            raise UsageError(f"no setting {name!r}{whose}; {suggest(name, kinds)}")
         if type(value) not in kinds[name]:
             raise UsageError(f"{name} = {value!r} is not {IN_WORDS[kinds[name][0]]}")
 

@@ -8,6 +8,7 @@ pixels of them (rendering.py).
 from __future__ import annotations
 
 import math
+from collections.abc import Collection
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
@@ -16,9 +17,12 @@ from numpy.random import Generator
 
 from ..runtime.errors import UsageError
 from ..runtime.preprocessing import Box
+from .spelling import suggest
 
 Matrix = tuple[float, float, float, float, float, float]
 
+# Fields of View that have fields of their own.
+PARTS = ("geometry", "color_jitter")
 # A crop is drawn so many times before a very long image gets its middle.
 TRIES = 10
 
@@ -174,14 +178,24 @@ def _sample_colors(jitter: ColorJitter, rng: Generator) -> tuple[tuple[float, fl
     return (brightness, contrast, saturation, hue), tuple(rng.permutation(4).tolist())
 
 
+def check_names(changes: Collection[str]) -> None:
+    """Raises UsageError for a name that no view has, whatever its geometry."""
+    parts = (View, RandomCrop, RandomAffine, ColorJitter)
+    known = dict.fromkeys(each.name for part in parts for each in fields(part) if each.name not in PARTS)
+    for name in changes:
+        if name not in known:
+            raise UsageError(f"a view has no {name!r}; {suggest(name, known)}")
+
+
 def change_view(view: View, changes: dict[str, Any]) -> View:
     """The same view with other values, by their names in View, in its geometry and in ColorJitter.
 
     `change_view(View(), {"blur": 0.5, "area": (0.2, 1.0), "hue": 0})`. Raises UsageError for a name that is none of
     them or a value of another kind.
     """
+    check_names(changes)
     parts = (view, view.geometry, view.color_jitter)
-    known = [field.name for part in parts for field in fields(part) if field.name not in ("geometry", "color_jitter")]
+    known = [field.name for part in parts for field in fields(part) if field.name not in PARTS]
     for name in changes:
         if name not in known:
             raise UsageError(f"a view has no {name!r}; there are {', '.join(known)}")

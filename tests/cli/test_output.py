@@ -1,11 +1,13 @@
 import logging
 import os
+from pathlib import Path
 
 import pytest
 from byol_edge.cli import output
-from byol_edge.cli.output import Bar, megabytes, needs, note, print_table, reporting, share
+from byol_edge.cli.output import Bar, megabytes, needs, note, print_table, reporting, say, share
 from byol_edge.runtime import ByolEdgeError
 from byol_edge.runtime.progress import Progress, report_progress
+from commands import fails
 
 
 def test_a_bar_gives_plain_lines_where_there_is_no_terminal(
@@ -97,3 +99,17 @@ def test_openmp_is_told_not_to_spin_for_long_unless_the_user_said_otherwise(
     with needs("train"):
         pass
     assert (os.environ.get("GOMP_SPINCOUNT"), os.environ.get("OMP_WAIT_POLICY")) == expected
+
+
+def test_what_moves_the_cursor_is_spelled_out(capsys: pytest.CaptureFixture[str]):
+    name = "a\x1b[31mb\x07\u202egpj.exe"
+    say(f"{name}: ü – 5 °")
+    print_table(name, ("file",), [(name,)])
+    note(name)
+    printed = capsys.readouterr()
+    assert printed.out.splitlines()[0] == "a\\x1b[31mb\\x07\\u202egpj.exe: ü – 5 °"
+    assert not {"\x1b", "\x07", "\u202e"} & set(printed.out + printed.err)
+
+
+def test_an_error_about_an_odd_name_is_a_line_that_hides_nothing(tmp_path: Path):
+    assert "\\x1b[2Jx: no such folder" in fails(1, "train", tmp_path / "\x1b[2Jx", "--out", tmp_path / "run")
