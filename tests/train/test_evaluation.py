@@ -43,7 +43,8 @@ def test_later_networks_are_compared_with_the_first_query_by_query(photos: Path)
     assert later.knn_gain.lower <= later.knn_gain.mean <= later.knn_gain.upper
     assert later.moved is not None and later.moved > 0.001
     # Raw pixels are the same, whatever the network.
-    assert later.knn_raw == start.knn_raw is not None
+    assert later.knn_raw is not None
+    assert later.knn_raw == start.knn_raw
     assert later.knn_lead is not None
     assert later.knn_lead.mean == pytest.approx(later.knn - later.knn_raw)
     # A run that was resumed goes on comparing with the same start.
