@@ -13,10 +13,11 @@ from typing import Any
 from ..models.network import embed_pixels
 from ..runtime.bundle import BUNDLE, MANIFEST
 from ..runtime.cpus import available_cpus
-from ..runtime.errors import FidelityError
+from ..runtime.encoder import BACKENDS
+from ..runtime.errors import EngineError, FidelityError
 from ..runtime.fidelity import GATES, OWN_COSINE, Fidelity, Vectors, compare, failed_gates
 from ..runtime.files import check_output, sha256, to_json, whole_folder
-from ..runtime.golden import PYTORCH
+from ..runtime.golden import PYTORCH, name_of
 from ..runtime.model_file import FORMAT_READER, FORMAT_VERSION
 from ..runtime.onnx_file import ONNX
 from ..runtime.preprocessing import Pixels
@@ -138,7 +139,19 @@ def _judge(
             ExportedVariant(each.name, each.precision, each.model.format, engine.name, size, fidelity, failures, timing)
         )
     embeddings = {each.name: engine.run(golden) for each, engine in zip(written, engines, strict=True)}
+    embeddings |= _embed_by_others(written, golden)
     return tuple(variants), {PYTORCH: embed_pixels(run.network, golden), **embeddings}
+
+
+def _embed_by_others(written: Sequence[WrittenVariant], golden: Pixels) -> dict[str, Vectors]:
+    """What engines give that a variant was not judged on: INT8 is rounded otherwise by each of them."""
+    found = {}
+    for each in written:
+        for backend in BACKENDS:
+            if backend is not each.format.backend and each.model.format in backend.formats:
+                with contextlib.suppress(EngineError):  # not installed here, or it does not run this network
+                    found[name_of(each.name, backend.name)] = backend.load(each.model, available_cpus()).run(golden)
+    return found
 
 
 def _describe_speed(variants: Sequence[ExportedVariant], searches: dict[str, Search]) -> dict[str, Any]:

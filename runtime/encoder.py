@@ -186,7 +186,7 @@ class Encoder:
         """Embeds the bundle's reference images, and compares with PyTorch and with the export."""
         if self.bundle is None:
             raise UsageError("a self-test needs the whole bundle: its reference images lie beside the model")
-        return run_self_test(self.bundle, self.bundle.variants[self.variant], self.run)
+        return run_self_test(self.bundle, self.bundle.variants[self.variant], self.engine, self.run)
 
 
 def _find_problem(vectors: Vectors) -> str:

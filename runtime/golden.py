@@ -20,7 +20,8 @@ _PIXELS = "pixels:"
 
 @dataclass(frozen=True)
 class Golden:
-    """`images`: uint8 `[N, H, W, 3]`. `embeddings`: float32 `[N, D]`, under "pytorch" and under each variant's name.
+    """`images`: uint8 `[N, H, W, 3]`. `embeddings`: float32 `[N, D]`, under "pytorch" and under each variant's name, by
+    the engine that it was judged on; for other engines that ran it at export, under "int8.onnx:openvino".
 
     `files`: the pixels, uint8 `[H, W, 3]`, of each encoded file, under its name in the bundle.
     """
@@ -29,10 +30,19 @@ class Golden:
     embeddings: dict[str, Vectors]
     files: dict[str, Pixels]
 
+    def of(self, variant: str, engine: str) -> Vectors:
+        """What a variant gave at export on this engine, or else on the one that it was judged on."""
+        return self.embeddings.get(name_of(variant, engine), self.embeddings[variant])
+
     def to_arrays(self) -> dict[str, Any]:
         """The arrays of golden.npz."""
         files = {f"{_PIXELS}{name}": pixels for name, pixels in self.files.items()}
         return {"images": self.images, **self.embeddings, **files}
+
+
+def name_of(variant: str, engine: str) -> str:
+    """Under which name a variant's embeddings by another engine are kept."""
+    return f"{variant}:{engine}"
 
 
 def read_golden(bundle: Bundle) -> Golden:
@@ -43,6 +53,7 @@ def read_golden(bundle: Bundle) -> Golden:
         images = arrays.pop("images")
         files = {name.removeprefix(_PIXELS): arrays.pop(name) for name in list(arrays) if name.startswith(_PIXELS)}
         wanted = {name: arrays[name] for name in (PYTORCH, *bundle.variants)}
+        wanted |= {name: each for name, each in arrays.items() if name.partition(":")[0] in bundle.variants}
     except (ValueError, KeyError) as error:
         raise BundleError(f"{file}: lacks reference images or embeddings ({error})") from error
     side = bundle.preprocessing.image_size

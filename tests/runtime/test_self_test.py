@@ -8,6 +8,7 @@ from byol_edge.runtime import Bundle, BundleError, Encoder
 from byol_edge.runtime.fidelity import Vectors
 from byol_edge.runtime.self_test import run_self_test
 from PIL import Image
+from sabotage import change_golden
 
 
 @pytest.mark.parametrize("variant", ["fp32.onnx", "fp32.xml", "int8.onnx", "int8.xml"])
@@ -22,7 +23,9 @@ def test_a_good_bundle_passes(finished_bundle: Path, variant: str):
 def tampered(bundle: Path, change: Callable[[Vectors], Vectors]) -> tuple[str, ...]:
     encoder = Encoder(bundle, "fp32.onnx")
     opened = Bundle.open(bundle)
-    return run_self_test(opened, opened.variants["fp32.onnx"], lambda pixels: change(encoder.run(pixels))).failures
+    return run_self_test(
+        opened, opened.variants["fp32.onnx"], "onnxruntime", lambda pixels: change(encoder.run(pixels))
+    ).failures
 
 
 def test_what_an_engine_can_do_wrong_is_seen(finished_bundle: Path):
@@ -59,3 +62,17 @@ def test_a_changed_reference_is_refused(bundle: Path):
     file.write_bytes(file.read_bytes()[:-1] + b"x")
     with pytest.raises(BundleError, match=r"golden\.npz: changed"):
         Encoder(bundle).self_test()
+
+
+def test_an_engine_is_held_to_what_it_gave_itself_at_export(bundle: Path):
+    """Where one rounds INT8 otherwise than the other does, neither has moved."""
+
+    def turn(arrays: dict[str, Any]) -> None:
+        arrays["int8.onnx"] = np.roll(arrays["int8.onnx"], 1, axis=1)
+
+    change_golden(bundle, turn)
+    assert Encoder(bundle, "int8.onnx", "openvino").self_test().moved == ()
+    assert Encoder(bundle, "int8.onnx", "onnxruntime").self_test().moved
+    # A bundle that was exported without that engine has the variant's own.
+    change_golden(bundle, lambda arrays: arrays.pop("int8.onnx:openvino"))
+    assert Encoder(bundle, "int8.onnx", "openvino").self_test().moved
