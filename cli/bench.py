@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
@@ -10,8 +11,11 @@ import click
 from ..runtime.bundle import Bundle
 from ..runtime.encoder import MOST_THREADS, Encoder, find_pairs
 from ..runtime.errors import EngineError
-from ..runtime.timing import time_in_turn
+from ..runtime.timing import Timing, time_in_turn
 from .output import note, print_json, print_table, say
+
+# A variant this much faster is worth naming; less is noise.
+LEAD = 1.10
 
 
 @click.command(short_help="Time every variant and engine of a bundle, side by side, on this machine.")
@@ -57,4 +61,29 @@ def bench(bundle: Path, batch_size: int, seconds: float, threads: int | None, as
     ]
     columns = ("variant", "engine", "ms/image", "quartiles", "gates")
     print_table(f"{bundle}: batch {batch_size}, {side} px, decoding not counted", columns, rows, left=2)
-    say(f"The default is {opened.default.name}.")
+    for line in judge_default(opened, results):
+        say(line)
+
+
+def judge_default(bundle: Bundle, results: Sequence[tuple[Encoder, Timing]]) -> list[str]:
+    """Whether the default is the best choice here, in lines; it is changed by a new export alone."""
+    default = bundle.default
+    lines = [f"The default is {default.name}."]
+    if any(timing.spreads for _, timing in results):
+        lines.append(
+            "Times vary widely: other work on this machine, or a CPU that slows down. Try again when it is idle."
+        )
+    own = [timing.least for each, timing in results if each.variant == default.name]
+    others = [
+        (timing.least, each)
+        for each, timing in results
+        if each.variant != default.name and bundle.variants[each.variant].passes
+    ]
+    if own and others:
+        least, best = min(others, key=lambda pair: pair[0])
+        if LEAD * least < min(own):
+            times = f"{min(own) / least:.1f} times as fast"
+            lines.append(
+                f"{best.variant} on {best.engine} is {times} here; name it to use it. Vectors of two do not mix."
+            )
+    return lines

@@ -124,6 +124,8 @@ def print_export(result: Export, out: Path) -> None:
     for name, search in result.searches.items():
         left = f", {search.kept.float_share:.0%} of the multiply-adds" if search.kept.float_share else ""
         say(f"{name}: {search.kept.name}{left}; {count(len(search.tried), 'trial')}.")
+    if any(each.timing.spreads for each in result.variants):
+        say("Times vary widely: other work on this machine. The default may be another when it is idle; see `bench`.")
     for line in _slower(result.variants):
         say(line)
     if result.golden_images:

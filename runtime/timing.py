@@ -11,18 +11,26 @@ import numpy as np
 
 from .preprocessing import Pixels
 
-ROUNDS = 5
+ROUNDS = 10
 # ONNX Runtime's threads spin for a while after a call, and would slow down whatever runs next.
 REST = 0.05  # seconds
+# With nothing else to do, medians were 1.02 to 1.23 times the least (conv4, MobileNetV3, ResNet-18; two cores).
+SPREAD = 1.5
 
 
 @dataclass(frozen=True)
 class Timing:
-    """Milliseconds per image: the median of all calls, with the quartiles as their spread."""
+    """Milliseconds per image: the median of all calls, with the quartiles as their spread, and the least."""
 
     median: float
     lower: float
     upper: float
+    least: float
+
+    @property
+    def spreads(self) -> bool:
+        """Whether other work on the machine took so much of the time that the median says little."""
+        return self.median > SPREAD * self.least
 
 
 def time_in_turn(
@@ -30,7 +38,7 @@ def time_in_turn(
 ) -> list[Timing]:
     """Times functions from pixels `[batch_size, H, W, 3]` to embeddings, in turn, for about `seconds` each.
 
-    Each gets five turns, so that a machine that slows down slows all of them; the first calls of a turn do not count.
+    Each gets ten turns, so that a machine that slows down slows all of them; the first calls of a turn do not count.
     """
     side = image_size
     pixels = np.random.default_rng(0).integers(0, 256, (batch_size, side, side, 3), dtype=np.uint8)
@@ -44,7 +52,12 @@ def time_in_turn(
             taken += [_time(run, pixels) / batch_size]
             while time.perf_counter() < end:
                 taken += [_time(run, pixels) / batch_size]
-    return [Timing(median(taken), *quantiles(taken, n=4)[::2]) for taken in samples]
+    return [_summarize(taken) for taken in samples]
+
+
+def _summarize(taken: Sequence[float]) -> Timing:
+    lower, _, upper = quantiles(taken, n=4)
+    return Timing(median(taken), lower, upper, min(taken))
 
 
 def _time(run: Callable[[Pixels], object], pixels: Pixels) -> float:

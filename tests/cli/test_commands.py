@@ -8,9 +8,11 @@ from xml.etree import ElementTree
 
 import numpy as np
 import pytest
+from byol_edge.cli.bench import judge_default
 from byol_edge.cli.main import COMMANDS
-from byol_edge.runtime import Encoder, load_vectors
+from byol_edge.runtime import Bundle, Encoder, load_vectors
 from byol_edge.runtime.run import Run
+from byol_edge.runtime.timing import Timing
 from byol_edge.runtime.vectors import VectorFile, save_vectors
 from commands import call, fails
 from PIL import Image
@@ -122,6 +124,21 @@ def test_json_is_json_and_nothing_else(
     result = call(command, *arguments, "--json")
     assert result.exit_code == 0
     assert isinstance(json.loads(result.stdout), dict)
+
+
+def test_bench_says_when_another_variant_would_be_faster_and_when_times_say_little(finished_bundle: Path):
+    bundle = Bundle.open(finished_bundle)
+    encoders = {each: Encoder(finished_bundle, each) for each in (bundle.default.name, "fp32.xml")}
+
+    def judged(default: float, other: float, median: float = 0.0) -> list[str]:
+        timings = (Timing(median or least, least, least, least) for least in (default, other))
+        return judge_default(bundle, list(zip(encoders.values(), timings, strict=True)))
+
+    assert judged(1.0, 0.95) == [f"The default is {bundle.default.name}."]
+    assert judged(1.0, 0.5)[1:] == [
+        "fp32.xml on openvino is 2.0 times as fast here; name it to use it. Vectors of two do not mix."
+    ]
+    assert judged(1.0, 1.0, median=9.0)[1].startswith("Times vary widely")
 
 
 def test_bench_times_every_variant_on_every_engine(finished_bundle: Path):
