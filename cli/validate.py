@@ -128,6 +128,12 @@ def print_validation(result: Validation, bundle: Path) -> None:
     if 0 < result.labeled < result.images:
         what += f" (of {result.labeled} images)"
     print_table(f"{bundle}, to PyTorch on {count(result.images, 'image')}, {what}:", columns, rows, left=2)
+    say(
+        "cosine: to PyTorch's vectors, mean, 1st percentile and lowest; angle: mean. overlap: share of the ten\n"
+        "nearest images that both agree on. order: rank correlation of the cosines of all pairs."
+    )
+    for unmeasured in dict.fromkeys(text for each in result.variants for text in each.unmeasured):
+        say(f"Not measured, and so not judged: {unmeasured}.")
     if result.accuracy:
         _print_accuracy(result)
     for failure in result.failures:
@@ -148,6 +154,11 @@ def _print_accuracy(result: Validation) -> None:
     say("")
     columns = ("", "", *titles, "same/other", "false", "missed")
     print_table("Accuracy, and its change to PyTorch with a 95 % interval:", columns, rows, left=2)
+    say(
+        "change: less than 0 is worse than PyTorch; for raw pixels and untrained it is good news. same/other: chance\n"
+        "that two images of one class are the closer ones. false, missed: pairs told wrongly at PyTorch's threshold."
+    )
+    say(result.worth)
 
 
 def _score_cells(accuracy: Accuracy) -> tuple[str, ...]:

@@ -1,4 +1,4 @@
-"""The picture of a validation: where along the network each variant departs from FP32."""
+"""The plot of a validation: where along the network each variant departs from FP32."""
 
 from __future__ import annotations
 

@@ -22,6 +22,7 @@ from ..runtime.fidelity import (
     compare,
     cosines,
     failed_gates,
+    unmeasured_gates,
 )
 from ..runtime.golden import PYTORCH, read_golden
 from ..runtime.preprocessing import Pixels
@@ -43,7 +44,10 @@ class Limits:
 
 @dataclass(frozen=True)
 class ValidatedVariant:
-    """A variant on an engine. `failures`: gates missed, on the images or the golden files; `cause`: the likeliest."""
+    """A variant on an engine. `failures`: gates missed, on the images or the golden files; `cause`: the likeliest.
+
+    `unmeasured`: gates that nothing was measured for, and that it therefore passes.
+    """
 
     name: str
     engine: str
@@ -51,6 +55,7 @@ class ValidatedVariant:
     accuracy: Accuracy | None
     failures: tuple[str, ...]
     cause: str | None
+    unmeasured: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -82,9 +87,26 @@ class Validation:
                 alike.setdefault(text, []).append(f"{each.name} ({each.engine})")
         return [*self.around, *(f"{', '.join(names)}: {text}" for text, names in alike.items())]
 
+    @property
+    def worth(self) -> str:
+        """In a sentence, whether 5-NN accuracy by PyTorch's embeddings beats the floors'; empty without classes."""
+        own = self.accuracy.scores.get("knn") if self.accuracy else None
+        changes = {name: each.scores["knn"].change for name, each in self.floors.items() if "knn" in each.scores}
+        if own is None or not changes:
+            return ""
+        beaten = [name for name, change in changes.items() if change and change.upper < 0]
+        others = [name for name in changes if name not in beaten]
+        if not others:
+            return f"5-NN accuracy is {own.value.mean:.3f}: this encoder is better here than {' and '.join(beaten)}."
+        return (
+            f"5-NN accuracy is {own.value.mean:.3f}: this encoder is not clearly better here than "
+            f"{' and '.join(others)}, so it is not worth shipping for these classes yet."
+        )
+
     def to_json(self) -> dict[str, Any]:
         return {
             **asdict(self),
+            "worth": self.worth,
             "accuracy": _to_json(self.accuracy),
             "floors": {name: each.to_json() for name, each in self.floors.items()},
             "variants": [{**asdict(each), "accuracy": _to_json(each.accuracy)} for each in self.variants],
@@ -144,7 +166,8 @@ def _judge_variant(
     bundle, reference = embedded.bundle, embedded.reference
     variant = bundle.variants[encoder.variant]
     fidelity = compare(embedded.of_pytorch, vectors)
-    failures = failed_gates(fidelity, choose_gates(variant.precision, limits.min_cosine, limits.min_overlap))
+    gates = choose_gates(variant.precision, limits.min_cosine, limits.min_overlap)
+    failures = failed_gates(fidelity, gates)
     cause = None
     if reference.difference and failures:
         cause = f"{reference.against} holds other weights than the bundle"
@@ -155,7 +178,15 @@ def _judge_variant(
     failures += _missed_accuracy(accuracy, limits)
     if not failures:
         failures += [f"on the golden images, {failure}" for failure in test.missed_gates]
-    return ValidatedVariant(encoder.variant, encoder.engine, fidelity, accuracy, (*failures, *test.moved), cause)
+    return ValidatedVariant(
+        name=encoder.variant,
+        engine=encoder.engine,
+        fidelity=fidelity,
+        accuracy=accuracy,
+        failures=(*failures, *test.moved),
+        cause=cause,
+        unmeasured=tuple(unmeasured_gates(fidelity, gates)),
+    )
 
 
 def _missed_accuracy(accuracy: Accuracy | None, limits: Limits) -> list[str]:

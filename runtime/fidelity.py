@@ -174,6 +174,12 @@ def failed_gates(fidelity: Fidelity, gates: Sequence[Gate]) -> list[str]:
     ]
 
 
+def unmeasured_gates(fidelity: Fidelity, gates: Sequence[Gate]) -> list[str]:
+    """What could not be measured, and so was not judged: one phrase per gate."""
+    unmeasured = [gate.figure for gate in gates if getattr(fidelity, gate.figure) is None]
+    return [f"{_NAMES[figure]} (it takes {LEAST_FOR_OVERLAP} images, not {fidelity.images})" for figure in unmeasured]
+
+
 def _format_missed(value: float, gate: Gate) -> str:
     """With enough digits to show that it misses."""
     text = f"{value:.6f}" if gate.at_least else f"{value:.3g}"

@@ -1,4 +1,4 @@
-"""The pictures of a run: what the network sees, and how the training went."""
+"""The plots of a run: what the network sees, and how the training went."""
 
 from __future__ import annotations
 

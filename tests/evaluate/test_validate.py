@@ -7,10 +7,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+from byol_edge.evaluate.scorer import Accuracy
 from byol_edge.evaluate.validate import Limits, validate
 from byol_edge.models.backbones import build_backbone
 from byol_edge.models.weights import serialize_encoder
-from byol_edge.runtime import BundleError, ImageError, UsageError
+from byol_edge.runtime import BundleError, ImageError, UsageError, find_images
+from byol_edge.runtime.interval import Interval
 from byol_edge.runtime.run import Run
 from PIL import Image
 from sabotage import change_golden, change_manifest, replace_weights
@@ -202,3 +204,39 @@ def test_changed_weights_are_refused(bundle: Path, photos: Path):
         file.write(b"\x01\x02")
     with pytest.raises(BundleError, match=r"encoder\.safetensors: changed"):
         validate(bundle, photos)
+
+
+def test_a_gate_that_nothing_was_measured_for_is_told(finished_bundle: Path, photos: Path, tmp_path: Path):
+    for path in find_images(photos)[:20]:
+        shutil.copy(path, tmp_path)
+    result = validate(finished_bundle, tmp_path, variant="int8.onnx")
+    assert result.variants[0].fidelity.overlap is None
+    assert result.variants[0].unmeasured == ("overlap of the 10 nearest (it takes 50 images, not 20)",)
+    assert result.to_json()["variants"][0]["unmeasured"] == result.variants[0].unmeasured
+    assert validate(finished_bundle, photos, variant="int8.onnx").variants[0].unmeasured == ()
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"untrained": -0.2, "raw pixels": -0.1}, "better here than untrained and raw pixels."),
+        (
+            {"untrained": -0.2, "raw pixels": 0.0},
+            "not clearly better here than raw pixels, so it is not worth shipping",
+        ),
+    ],
+)
+def test_what_an_encoder_is_worth_is_a_sentence(
+    finished_bundle: Path, photos: Path, changes: dict[str, float], told: str
+):
+    result = validate(finished_bundle, photos, variant="fp32.onnx")
+    assert result.accuracy is not None
+
+    def floor(change: float) -> Accuracy:
+        interval = Interval(change, change - 0.05, change + 0.05)
+        knn = replace(result.accuracy.scores["knn"], change=interval)  # type: ignore[union-attr]
+        return replace(result.accuracy, scores={"knn": knn})  # type: ignore[type-var]
+
+    floors = {name: floor(change) for name, change in changes.items()}
+    assert told in replace(result, floors=floors).worth
+    assert replace(result, accuracy=None, floors={}).worth == ""
