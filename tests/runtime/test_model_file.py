@@ -123,6 +123,6 @@ def test_an_engine_and_a_format_take_a_line_each(tmp_path: Path, monkeypatch: py
     (tmp_path / "a.sum").write_text(json.dumps({**told, "preprocessing": Preprocessing(2).to_json()}))
     opened = Encoder(tmp_path / "a.sum")
     assert opened.id.endswith(":fp32.sum:sum")
-    assert opened.embed([np.ones((2, 2, 3), np.uint8), np.zeros((2, 2, 3), np.uint8)]).tolist() == [[12], [0]]
+    assert opened.run(np.stack([np.ones((2, 2, 3), np.uint8), np.zeros((2, 2, 3), np.uint8)])).tolist() == [[12], [0]]
     with pytest.raises(UsageError, match=r"backend=onnxruntime does not run fp32\.sum"):
         Encoder(tmp_path / "a.sum", backend="onnxruntime")

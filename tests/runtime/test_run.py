@@ -136,9 +136,9 @@ from pathlib import Path
 import os, sys, time
 with Run(Path({str(run.path)!r})).locked():
     if not os.fork():  # as a data loader does
+        print("held", flush=True)
         time.sleep(20)
         os._exit(0)
-    print("held", flush=True)
     time.sleep(20)
 """
     with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) as process:
