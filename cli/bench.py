@@ -11,11 +11,8 @@ import click
 from ..runtime.bundle import Bundle
 from ..runtime.encoder import MOST_THREADS, Encoder, find_pairs
 from ..runtime.errors import EngineError
-from ..runtime.timing import Timing, time_in_turn
+from ..runtime.timing import LEAD, Timing, time_in_turn
 from .output import note, print_json, print_table, say
-
-# A variant this much faster is worth naming; less is noise.
-LEAD = 1.10
 
 
 @click.command(short_help="Time every variant and engine of a bundle, side by side, on this machine.")

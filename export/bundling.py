@@ -22,7 +22,7 @@ from ..runtime.model_file import FORMAT_READER, FORMAT_VERSION
 from ..runtime.onnx_file import ONNX
 from ..runtime.preprocessing import Pixels
 from ..runtime.run import ENCODER
-from ..runtime.timing import Timing, time_in_turn
+from ..runtime.timing import LEAD, Timing, time_in_turn
 from .config import ExportConfig
 from .golden import GOLDEN_IMAGES, synthetic_images, write_golden
 from .search import Search
@@ -32,8 +32,6 @@ from .variants import WrittenVariant, write_variants
 log = logging.getLogger(__name__)
 
 MEASURED = "measured.json"
-# A variant this much faster than a more faithful one is worth taking; less is noise.
-LEAD = 1.10
 
 
 @dataclass(frozen=True)

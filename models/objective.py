@@ -13,9 +13,9 @@ from typing import Any, ClassVar, Protocol, TypeVar
 
 from torch import Tensor, nn
 
-# What the tensors of an objective's parts begin with, so that export finds them in a checkpoint: the backbone that is
-# shipped, its moving average and its projector, as far as there are such.
-BACKBONE, TARGET, PROJECTOR = "backbone.", "target_backbone.", "projector."
+# What the tensors of an objective's parts begin with, so that export finds them in a checkpoint: the moving average of
+# the backbone, and the projector, as far as there are such.
+TARGET, PROJECTOR = "target_backbone.", "projector."
 
 C = TypeVar("C", bound="ObjectiveConfig")
 

@@ -15,7 +15,7 @@ from .backend import Backend
 from .bundle import Bundle, Variant
 from .cpus import available_cpus
 from .errors import BundleError, EngineError, ImageError, UsageError
-from .fidelity import Vectors
+from .fidelity import UNIT_LENGTH, Vectors
 from .model_file import ModelFile, is_model_file, read_alone
 from .onnxruntime_backend import OnnxRuntimeBackend
 from .openvino_backend import OpenVinoBackend
@@ -26,8 +26,6 @@ from .stream import Chunk, stream_chunks
 
 BACKENDS: tuple[type[Backend], ...] = (OnnxRuntimeBackend, OpenVinoBackend)
 MOST_THREADS = 512
-# As the gate on unit length (fidelity.py).
-LENGTH_TOLERANCE = 1e-3
 
 _OPEN: WeakSet[Encoder] = WeakSet()
 _KEPT: list[Backend | None] = []
@@ -196,7 +194,7 @@ def _find_problem(vectors: Vectors) -> str:
     if not np.isfinite(vectors).all():
         return "vectors with numbers that are not finite"
     lengths = np.linalg.norm(vectors, axis=1)
-    wrong = lengths[np.abs(lengths - 1) > LENGTH_TOLERANCE]
+    wrong = lengths[np.abs(lengths - 1) > UNIT_LENGTH.limit]
     return f"vectors of length {wrong[0]:.4g}, not 1" if len(wrong) else ""
 
 

@@ -132,12 +132,12 @@ class Gate:
         return value >= self.limit if self.at_least else value <= self.limit
 
 
-_UNIT_LENGTH = Gate("norm_error", 1e-3, at_least=False)
+UNIT_LENGTH = Gate("norm_error", 1e-3, at_least=False)
 
 GATES: dict[str, tuple[Gate, ...]] = {
-    "fp32": (Gate("cosine_min", 0.99999, True), Gate("max_error", 1e-4, False), _UNIT_LENGTH),
-    "fp16": (Gate("cosine_min", 0.999, True), _UNIT_LENGTH),
-    "int8": (Gate("cosine_mean", 0.99, True), Gate("overlap", 0.90, True), _UNIT_LENGTH),
+    "fp32": (Gate("cosine_min", 0.99999, True), Gate("max_error", 1e-4, False), UNIT_LENGTH),
+    "fp16": (Gate("cosine_min", 0.999, True), UNIT_LENGTH),
+    "int8": (Gate("cosine_mean", 0.99, True), Gate("overlap", 0.90, True), UNIT_LENGTH),
 }
 
 

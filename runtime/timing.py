@@ -16,6 +16,8 @@ ROUNDS = 10
 REST = 0.05  # seconds
 # With nothing else to do, medians were 1.02 to 1.23 times the least (conv4, MobileNetV3, ResNet-18; two cores).
 SPREAD = 1.5
+# A network this many times as fast as another is the faster one; less is noise.
+LEAD = 1.10
 
 
 @dataclass(frozen=True)

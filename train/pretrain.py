@@ -81,8 +81,7 @@ def _train(run: Run, dataset: ImageDataset, settings: Settings, device: torch.de
     preprocessing = initial_preprocessing(settings.init, settings.backbone, settings.image_size, settings.fit)
     for line in describe(settings, dataset):
         log.info(line)
-    # All that can fail comes before the first change to the run.
-    # What cannot be read is named when it is trained on.
+    # All that can fail comes before the first change to the run. What cannot be read is named when it is trained on.
     calibration = draw_from(dataset.paths, preprocessing, CALIBRATION_IMAGES, settings.seed).pixels
     evaluation = prepare_evaluation(calibration, dataset, preprocessing, settings.seed)
     training = set_up(run, settings, preprocessing, evaluation, device, from_scratch=state is None)
@@ -112,8 +111,8 @@ def _run_all(training: Training, dataset: ImageDataset, first_epoch: int) -> Non
             history = run.read_metrics()
             if len(history) > 1:
                 draw_curves(history, training.spec.embedding_size, settings.objective, run.path / CURVES)
-            if count := history[-1].unreadable:
-                log.warning("left out: %d unreadable image%s", count, "" if count == 1 else "s")
+                if count := history[-1].unreadable:
+                    log.warning("left out: %d unreadable image%s", count, "" if count == 1 else "s")
 
 
 def set_up(
