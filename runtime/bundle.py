@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,8 +10,9 @@ from .backend import ModelBytes
 from .errors import BundleError, UsageError
 from .fidelity import GATES
 from .files import FolderKind, sha256
-from .model_file import FORMATS, ModelFile, check_version, digest, find_format, read_essentials
+from .model_file import FORMATS, ModelFile, check_version, digest, find_format, is_safe_name, read_essentials, read_size
 from .preprocessing import Preprocessing
+from .untrusted import MOST_MODEL, read_bytes, read_json
 
 if TYPE_CHECKING:
     from .run import EncoderSpec, Provenance
@@ -53,7 +53,7 @@ class Bundle:
         """Reads the manifest; model files are read and hashed when they are asked for. Raises BundleError."""
         folder = Path(path)
         try:
-            manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+            manifest = read_json(folder / MANIFEST)
         except FileNotFoundError:
             what = "no such folder" if not folder.exists() else f"not a bundle: it holds no {MANIFEST}"
             raise BundleError(f"{folder}: {what}; `byol-edge export RUN --out BUNDLE` makes one") from None
@@ -62,8 +62,8 @@ class Bundle:
             raise BundleError(
                 f"{folder}: a bundle is a folder; of its files, embed and inspect take an {alone} file, this does not"
             ) from None
-        except (OSError, ValueError, RecursionError) as error:
-            raise BundleError(f"{folder / MANIFEST}: unreadable ({error}); export the bundle again") from error
+        except (OSError, ValueError) as error:
+            raise BundleError(f"{folder / MANIFEST}: unreadable ({_reason(error)}); export the bundle again") from error
         _check_manifest(manifest, folder / MANIFEST)
         return Bundle(folder, manifest)
 
@@ -148,7 +148,7 @@ class Bundle:
         if entry is None:
             raise BundleError(f"{file}: not listed in {MANIFEST}")
         try:
-            content = file.read_bytes()
+            content = read_bytes(file, int(entry["size"]))
         except OSError as error:
             raise BundleError(f"{file}: cannot be read ({error.strerror}); copy it from the original bundle") from error
         if sha256(content) != entry["sha256"]:
@@ -205,10 +205,12 @@ def _check_manifest(manifest: Any, file: Path) -> None:
     try:
         check_version(file, manifest)
         Preprocessing.from_json(manifest["preprocessing"])
-        int(manifest["embedding_size"])
+        read_size(manifest)
         _ = manifest["network"]["backbone"].strip(), manifest["network"]["stem"].strip()
         for entry in manifest["files"].values():
-            _ = entry["sha256"].strip(), int(entry["size"])
+            _ = entry["sha256"].strip()
+            if not 0 <= int(entry["size"]) <= MOST_MODEL:
+                raise KeyError("size")
         names = set()
         for entry in manifest["variants"].values():
             names.update(entry["files"])
@@ -219,12 +221,15 @@ def _check_manifest(manifest: Any, file: Path) -> None:
                 raise KeyError("variants")
         if manifest["default"] not in manifest["variants"] or not names <= manifest["files"].keys():
             raise KeyError("default or files")
-        unsafe = [name for name in (*manifest["files"], *names) if _leaves_folder(name)]
+        unsafe = [name for name in (*manifest["files"], *manifest["variants"], *names) if not is_safe_name(name)]
     except (KeyError, TypeError, ValueError, OverflowError, AttributeError) as error:
         raise BundleError(f"{file}: not a manifest of this project ({error}); export the bundle again") from error
     if unsafe:
-        raise BundleError(f"{file}: {unsafe[0]!r} points out of the bundle; do not trust this bundle")
+        name = unsafe[0] if len(unsafe[0]) <= 80 else f"{unsafe[0][:79]}…"
+        raise BundleError(
+            f"{file}: {name!r} points out of the bundle, or cannot be the name of a file; do not trust this bundle"
+        )
 
 
-def _leaves_folder(name: str) -> bool:
-    return Path(name).is_absolute() or ".." in Path(name).parts or "\\" in name
+def _reason(error: OSError | ValueError) -> str:
+    return (error.strerror if isinstance(error, OSError) else None) or str(error)

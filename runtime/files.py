@@ -5,22 +5,17 @@ import errno
 import fcntl
 import glob
 import hashlib
-import io
 import json
 import os
 import re
 import shutil
 import threading
-import zipfile
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
-
-import numpy as np
-from numpy.typing import NDArray
 
 from .errors import ByolEdgeError, OutputExistsError
 
@@ -96,23 +91,6 @@ def _let_go_of_locks() -> None:
 # The file descriptors of the locks that this process holds.
 _HELD: set[int] = set()
 os.register_at_fork(after_in_child=_let_go_of_locks)
-
-
-def load_arrays(source: Path | bytes, names: Collection[str] = ()) -> dict[str, NDArray[Any]]:
-    """The arrays of an .npz file, or of its bytes: all of them, or those with the given names.
-
-    Raises ValueError, with a reason, for anything that is not an .npz file.
-    """
-    try:
-        with source.open("rb") if isinstance(source, Path) else io.BytesIO(source) as file:
-            if not zipfile.is_zipfile(file):
-                raise ValueError("no .npz file")
-            file.seek(0)
-            with np.load(file, allow_pickle=False) as arrays:
-                return {name: arrays[name] for name in names or arrays.files}
-    except Exception as error:  # a damaged file makes zipfile, zlib and numpy raise almost anything
-        strerror = error.strerror if isinstance(error, OSError) else None
-        raise ValueError(strerror or str(error) or type(error).__name__) from error
 
 
 def write_text(path: Path, text: str) -> None:

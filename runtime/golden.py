@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from .bundle import GOLDEN, Bundle
 from .errors import BundleError
 from .fidelity import Vectors
-from .files import load_arrays
 from .preprocessing import Pixels
+from .untrusted import load_arrays
 
 PYTORCH = "pytorch"
 _PIXELS = "pixels:"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from .model_format import ModelFormat
 from .onnx_file import ONNX
 from .openvino_file import OPENVINO_IR
 from .preprocessing import Preprocessing
+from .untrusted import MOST_MODEL, parse_json, read_bytes
 
 FORMATS: tuple[ModelFormat, ...] = (ONNX, OPENVINO_IR)
 
@@ -23,6 +23,8 @@ FORMAT_VERSION = 1
 FORMAT_READER = "byol-edge>=0.1.0"
 # The key, in a model file's metadata, of what the manifest says about it.
 METADATA_KEY = "byol_edge"
+# The longest embedding.
+MOST_DIMENSIONS = 2**16
 
 
 @dataclass(frozen=True)
@@ -79,16 +81,18 @@ def read_alone(path: Path) -> ModelFile:
     if kind is None:
         raise BundleError(f"{path}: not a model file that can be used without its bundle")
     try:
-        content = path.read_bytes()
+        content = read_bytes(path, MOST_MODEL)
     except OSError as error:
         raise BundleError(f"{path}: cannot be read ({error.strerror})") from error
     essentials = read_essentials(path, kind, content)
     try:
         check_version(path, essentials)
         preprocessing = Preprocessing.from_json(essentials["preprocessing"])
-        name, precision, size = essentials["variant"], essentials["precision"], int(essentials["embedding_size"])
+        name, precision, size = str(essentials["variant"]), essentials["precision"], read_size(essentials)
         if precision not in GATES:
             raise ValueError(f"precision {precision!r}")
+        if not is_safe_name(name):
+            raise ValueError(f"variant {name!r}")
     except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise BundleError(f"{path}: its metadata is not byol-edge's ({error}); export it again") from error
     return ModelFile(name, precision, ModelBytes(kind.name, (content,)), (sha256(content),), preprocessing, size)
@@ -104,12 +108,27 @@ def read_essentials(file: Path, kind: ModelFormat, content: bytes) -> dict[str, 
     except ValueError as error:
         raise BundleError(f"{file}: {error}") from error
     try:
-        essentials = json.loads(kind.read_metadata(content, METADATA_KEY) or "null")
-    except (ValueError, RecursionError):
+        essentials = parse_json(kind.read_metadata(content, METADATA_KEY) or "null")
+    except ValueError:
         essentials = None
     if not isinstance(essentials, dict):
         raise BundleError(f"{file}: not exported by byol-edge: its metadata does not say how to feed it")
     return essentials
+
+
+def read_size(content: dict[str, Any]) -> int:
+    """The length of an embedding. Raises KeyError, TypeError or ValueError where it is missing, or out of range."""
+    size = int(content["embedding_size"])
+    if not 1 <= size <= MOST_DIMENSIONS:
+        raise ValueError(f"embedding_size {size}")
+    return size
+
+
+def is_safe_name(name: str) -> bool:
+    """Whether a file's name stays in its folder, can be the name of a file, and can be printed."""
+    parts = name.split("/")
+    fits = all(part not in ("", ".", "..") and len(part.encode(errors="replace")) <= 255 for part in parts)
+    return fits and len(parts) <= 8 and "\\" not in name and name.isprintable()
 
 
 def check_version(file: Path, content: dict[str, Any]) -> None:

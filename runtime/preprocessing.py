@@ -34,6 +34,9 @@ FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF")
 # average, which is less than INT8 costs. With a margin of 1, these are 0.939 and 0.996 (docs/runtime.md).
 REDUCED_MARGIN = 2
 
+# The largest side of a network's input, in pixels.
+MOST_SIDE = 4096
+
 # How an image that is not square is made so.
 FITS = ("crop", "squash", "pad")
 
@@ -70,11 +73,11 @@ class Preprocessing:
     def from_json(value: dict[str, Any]) -> Preprocessing:
         """Raises KeyError, TypeError or ValueError for anything else."""
         mean, std = (tuple(float(each) for each in value[name]) for name in ("mean", "std"))
-        if value["image_size"] < 1 or len(mean) != 3 or len(std) != 3 or 0 in std or value["fit"] not in FITS:
+        side = int(value["image_size"])
+        numbers = np.isfinite([*mean, *std]).all() and min(std, default=0) > 0
+        if not 1 <= side <= MOST_SIDE or len(mean) != 3 or len(std) != 3 or not numbers or value["fit"] not in FITS:
             raise ValueError("preprocessing out of range")
-        return Preprocessing(
-            int(value["image_size"]), (mean[0], mean[1], mean[2]), (std[0], std[1], std[2]), value["fit"]
-        )
+        return Preprocessing(side, (mean[0], mean[1], mean[2]), (std[0], std[1], std[2]), value["fit"])
 
 
 def prepare(source: Source, preprocessing: Preprocessing) -> Pixels:

@@ -10,19 +10,24 @@ import json
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from types import UnionType
+from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
 import numpy as np
 
 from .errors import OutputExistsError, RunError
-from .files import FolderKind, check_output, load_arrays, locked, to_json, whole_file, write_text
+from .files import FolderKind, check_output, locked, to_json, whole_file, write_text
 from .interval import Interval
+from .model_file import MOST_DIMENSIONS
 from .preprocessing import Pixels, Preprocessing
+from .untrusted import MOST_MODEL, MOST_STATE, load_arrays, parse_json, read_bytes, read_json
 
 # Raised when a reader of today could no longer read what is written; a new field with a default is no such change.
 FORMAT_VERSION = 1
+# Bytes of metrics.jsonl: a million epochs.
+MOST_METRICS = 2**29
 # The one key of the weights file's metadata; of several, safetensors does not keep the order.
 DESCRIPTION = "byol_edge"
 
@@ -51,7 +56,10 @@ class EncoderSpec:
     def from_json(value: dict[str, Any]) -> EncoderSpec:
         """Raises KeyError, TypeError or ValueError for anything else."""
         preprocessing = Preprocessing.from_json(value["preprocessing"])
-        return EncoderSpec(value["backbone"], value["stem"], int(value["embedding_size"]), preprocessing)
+        spec = _read_fields(EncoderSpec, {**value, "preprocessing": preprocessing})
+        if not 1 <= spec.embedding_size <= MOST_DIMENSIONS:
+            raise ValueError(f"an embedding of {spec.embedding_size} numbers")
+        return spec
 
 
 @dataclass(frozen=True)
@@ -113,7 +121,10 @@ class Metrics:
     def from_json(value: dict[str, Any]) -> Metrics:
         intervals = {name: value.get(name) for name in ("knn_gain", "knn_lead")}
         read = {name: None if each is None else _read_fields(Interval, each) for name, each in intervals.items()}
-        return _read_fields(Metrics, {**value, **read})
+        metrics = _read_fields(Metrics, {**value, **read})
+        if not all(isinstance(each, (int, float)) for each in metrics.diagnostics.values()):
+            raise TypeError("diagnostics are no numbers")
+        return metrics
 
 
 @dataclass(frozen=True)
@@ -178,10 +189,10 @@ class Run:
         """What `start` wrote: "settings", "images" and "versions", each a dict; empty where it is missing."""
         file = self.path / CONFIG
         try:
-            content = json.loads(file.read_text(encoding="utf-8"))
+            content = read_json(file)
             _check_version(file, content)
             return {**content, **{name: dict(content.get(name) or {}) for name in ("settings", "images", "versions")}}
-        except (OSError, ValueError, TypeError, AttributeError, RecursionError) as error:
+        except (OSError, ValueError, TypeError, AttributeError) as error:
             raise RunError(f"{file}: unreadable ({error}); start again with {{overwrite}}", overwrite=True) from error
 
     def save_encoder(self, content: bytes) -> None:
@@ -192,7 +203,7 @@ class Run:
     def read_encoder(self) -> TrainedEncoder:
         file = self.path / ENCODER
         try:
-            content = file.read_bytes()
+            content = read_bytes(file, MOST_MODEL)
         except FileNotFoundError:
             raise RunError(f"{self.path}: {self._what_is_missing()}") from None
         except OSError as error:
@@ -203,7 +214,7 @@ class Run:
             return TrainedEncoder(
                 EncoderSpec.from_json(description), Provenance.from_json(description["provenance"]), content
             )
-        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise RunError(f"{file}: does not say what it is ({error}); train again, or resume the run") from error
 
     def save_checkpoint(self, content: bytes) -> None:
@@ -215,7 +226,7 @@ class Run:
         """What save_checkpoint wrote, None where no epoch was finished."""
         file = self.path / CHECKPOINT
         try:
-            return file.read_bytes()
+            return read_bytes(file, MOST_STATE)
         except FileNotFoundError:
             return None
         except OSError as error:
@@ -231,9 +242,9 @@ class Run:
         """All lines, in order; none where the file is missing."""
         file = self.path / METRICS
         try:
-            lines = file.read_text(encoding="utf-8").splitlines() if file.exists() else []
-            return [Metrics.from_json(json.loads(line)) for line in lines]
-        except (OSError, ValueError, TypeError, AttributeError, RecursionError) as error:
+            lines = read_bytes(file, MOST_METRICS).splitlines() if file.exists() else []
+            return [Metrics.from_json(parse_json(line)) for line in lines]
+        except (OSError, ValueError, TypeError, AttributeError) as error:
             raise RunError(f"{file}: damaged ({error}); take the broken line out, or start again") from error
 
     def save_calibration(self, images: Pixels) -> None:
@@ -271,16 +282,29 @@ def read_description(weights: bytes) -> dict[str, Any]:
     length = int.from_bytes(weights[:8], "little")
     if length > len(weights) - 8:
         raise ValueError("cut off, or not a safetensors file")
-    description = json.loads(json.loads(weights[8 : 8 + length])["__metadata__"][DESCRIPTION])
+    description = parse_json(parse_json(weights[8 : 8 + length])["__metadata__"][DESCRIPTION])
     if not isinstance(description, dict):
         raise ValueError("not the description of an encoder")
     return description
 
 
 def _read_fields(kind: type[T], value: dict[str, Any]) -> T:
-    """A dataclass from JSON: what is missing is its default, what is unknown is passed over."""
-    known = {each.name for each in fields(kind)}  # type: ignore[arg-type]
-    return kind(**{name: each for name, each in value.items() if name in known})
+    """A dataclass from JSON: what is missing is its default, what is unknown is passed over.
+
+    Raises TypeError for a value of another type than the field's.
+    """
+    hints = get_type_hints(kind)
+    known = {name: each for name, each in value.items() if name in hints}
+    for name, each in known.items():
+        if not isinstance(each, _types(hints[name])):
+            raise TypeError(f"{name} is {str(each)[:40]}")
+    return kind(**known)
+
+
+def _types(hint: Any) -> tuple[type, ...]:
+    """The types that a value of this annotation has when it was read from JSON; a whole number is a number, too."""
+    types = tuple(get_origin(each) or each for each in (get_args(hint) if isinstance(hint, UnionType) else (hint,)))
+    return (*types, int) if float in types else types
 
 
 def _check_version(file: Path, content: dict[str, Any]) -> None:

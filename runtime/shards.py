@@ -5,7 +5,6 @@ The shards of the file F lie in the folder F.parts, each renamed into place when
 
 from __future__ import annotations
 
-import json
 import logging
 import time
 from collections.abc import Iterator
@@ -18,9 +17,10 @@ import numpy as np
 from .encoder import Encoder
 from .errors import ByolEdgeError, ImageError, OutputExistsError
 from .fidelity import Vectors
-from .files import FolderKind, check_output, load_arrays, locked, to_json, whole_file
+from .files import FolderKind, check_output, locked, to_json, whole_file
 from .progress import Progress, report_progress
 from .stream import Chunk
+from .untrusted import MOST_JSON, load_arrays, parse_json, read_bytes
 from .vectors import VectorFile, check_format, load_names, to_text, write_vectors
 
 log = logging.getLogger(__name__)
@@ -198,12 +198,12 @@ def _stamp(path: Path) -> str:
 
 def _claim(marker: Path, model: str) -> None:
     """Writes down which model the shards are of, or checks that those already here are of this one."""
-    text = marker.read_text(encoding="utf-8")
+    text = read_bytes(marker, MOST_JSON)
     if not text:
         marker.write_text(to_json({"model": model}), encoding="utf-8")
         return
     try:
-        made_by = json.loads(text)["model"]
+        made_by = parse_json(text)["model"]
     except (ValueError, KeyError, TypeError) as error:
         raise ByolEdgeError(f"{marker}: damaged ({error}); begin again: {{overwrite}}", overwrite=True) from error
     _check_model(marker.parent, made_by, model)

@@ -14,8 +14,9 @@ import numpy as np
 
 from .errors import ByolEdgeError, UsageError
 from .fidelity import OWN_COSINE, Fidelity, Vectors, compare, cosines
-from .files import load_arrays, whole_file
+from .files import whole_file
 from .model_file import precision_of
+from .untrusted import load_arrays
 
 # The key, in a Parquet file's metadata, of the `Encoder.id` that made the vectors.
 MODEL_KEY = "byol_edge.model"

@@ -1,6 +1,5 @@
 import errno
 import fcntl
-import io
 import os
 import subprocess
 import sys
@@ -8,13 +7,11 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import IO
 
-import numpy as np
 import pytest
 from byol_edge.runtime import OutputExistsError, RunError, files
 from byol_edge.runtime.files import (
     FolderKind,
     check_output,
-    load_arrays,
     locked,
     to_json,
     whole_file,
@@ -94,37 +91,6 @@ def test_overwrite_never_deletes_what_lies_beside_its_own(tmp_path: Path):
     with pytest.raises(OutputExistsError, match=r"also holds photo\.png"), whole_folder(tmp_path, True, KIND):
         pass
     assert (tmp_path / "photo.png").exists()
-
-
-def test_what_is_no_npz_is_a_value_error_with_a_reason(tmp_path: Path):
-    file = tmp_path / "a.npz"
-    with file.open("wb") as handle:
-        np.savez(handle, x=np.arange(1000))
-    assert load_arrays(file)["x"][999] == 999
-    whole = file.read_bytes()
-    np.save(tmp_path / "b.npy", np.zeros(3))
-    for content in (b"", b"junk", whole[: len(whole) // 2], whole[:-30], (tmp_path / "b.npy").read_bytes()):
-        with pytest.raises(ValueError, match=r"\w"):
-            load_arrays(content)
-
-
-def test_a_damaged_npz_is_a_value_error_with_a_reason_or_its_arrays_are_unharmed():
-    arrays = {"x": np.arange(300), "names": np.array(["a", "b"])}
-    content = io.BytesIO()
-    np.savez_compressed(content, **arrays)  # type: ignore[arg-type]
-    whole = content.getvalue()
-    refused = 0
-    for bit in range(0, 8 * len(whole), 5):
-        damaged = bytearray(whole)
-        damaged[bit // 8] ^= 1 << bit % 8
-        try:
-            loaded = load_arrays(bytes(damaged))
-        except ValueError as error:
-            assert str(error)
-            refused += 1
-        else:  # the bit was in a field that nothing reads, or in the list of names
-            assert all(np.array_equal(array, arrays[name]) for name, array in loaded.items())
-    assert refused > 0.8 * 8 * len(whole) / 5
 
 
 def test_two_threads_may_write_one_file(tmp_path: Path):
