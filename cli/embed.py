@@ -18,6 +18,11 @@ from .output import count, note_unread, say
 def engine_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Adds the options that choose the variant, the engine, and what it runs on."""
     for option in (
+        click.option(
+            "--public-key",
+            type=click.Path(path_type=Path),
+            help="Refuse a bundle that was not signed with this key's private part: a PEM file.",
+        ),
         click.option("--low-power", is_flag=True, help="Let threads sleep between calls: slower, saves power."),
         click.option("--device", default="cpu", show_default=True, help="cpu, or what the engine offers: cuda, gpu."),
         click.option(
@@ -52,6 +57,7 @@ def embed(
     threads: int | None,
     device: str,
     low_power: bool,
+    public_key: Path | None,
     batch_size: int,
     resume: bool,
     strict: bool,
@@ -64,7 +70,7 @@ def embed(
     if resume and overwrite:
         raise UsageError("--resume goes on with what is there, --overwrite begins again: give one of them")
     check_free(out, resume, overwrite)
-    with Encoder(bundle, variant, backend, threads, device, low_power) as encoder:
+    with Encoder(bundle, variant, backend, threads, device, low_power, public_key) as encoder:
         paths = find_images(images)
         note_unread(images)
         if resume and is_finished(out):

@@ -50,6 +50,7 @@ if TYPE_CHECKING:
 )
 @click.option("--no-finetune", is_flag=True, help="Where nothing else keeps INT8 good, do not fine-tune for it.")
 @click.option("--no-images", is_flag=True, help="Put synthetic images into the bundle, none of yours.")
+@click.option("--sign", type=click.Path(path_type=Path), help="Sign the bundle with this private key, a PEM file.")
 @click.option("--strict", is_flag=True, help="Exit 1 if an INT8 variant misses its gates.")
 @click.option("--overwrite", is_flag=True, help="Replace the bundle at --out.")
 @click.option("--json", "as_json", is_flag=True, help="Print the result for a program.")
@@ -66,6 +67,7 @@ def export(
     calibration: Path | None,
     no_finetune: bool,
     no_images: bool,
+    sign: Path | None,
     strict: bool,
     overwrite: bool,
     as_json: bool,
@@ -88,6 +90,7 @@ def export(
         no_images=no_images,
         with_projector=with_projector,
         dimensions=dimensions,
+        sign=sign,
     )
     result = export_bundle(source, out, config, overwrite=overwrite)
     if as_json:

@@ -64,6 +64,7 @@ def _inspect_bundle(bundle: Bundle, as_json: bool) -> None:
             "made with": _list_versions(exported),
             "default": bundle.default.name,
             **{name: f"quantized with {_show(_table(searches, name).get('kept'))}" for name in searches},
+            "signed": "yes; embed and self-test check it with --public-key" if bundle.is_signed else "no",
             "holds": _whose_images(bundle),
         },
     )

@@ -18,13 +18,20 @@ from .output import print_json, say
 @engine_options
 @click.option("--json", "as_json", is_flag=True, help="Print the result for a program.")
 def self_test(
-    bundle: Path, variant: str, backend: str, threads: int | None, device: str, low_power: bool, as_json: bool
+    bundle: Path,
+    variant: str,
+    backend: str,
+    threads: int | None,
+    device: str,
+    low_power: bool,
+    public_key: Path | None,
+    as_json: bool,
 ) -> None:
     """Embed the reference images of BUNDLE and compare with PyTorch's embeddings; exit 1 if they are too far apart.
 
     Example: byol-edge self-test bundles/photos
     """
-    encoder = Encoder(bundle, variant, backend, threads, device, low_power)
+    encoder = Encoder(bundle, variant, backend, threads, device, low_power, public_key)
     result = encoder.self_test()
     if as_json:
         print_json({**asdict(result), "failures": result.failures, "passed": result.passed, "model": encoder.id})

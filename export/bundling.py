@@ -22,6 +22,7 @@ from ..runtime.model_file import FORMAT_READER, FORMAT_VERSION
 from ..runtime.onnx_file import ONNX
 from ..runtime.preprocessing import Pixels
 from ..runtime.run import ENCODER
+from ..runtime.signature import SIGNATURE, check_private_key, sign
 from ..runtime.timing import LEAD, Timing, time_in_turn
 from .config import ExportConfig
 from .golden import GOLDEN_IMAGES, synthetic_images, write_golden
@@ -77,6 +78,8 @@ def export_bundle(
     """
     out, config = Path(out), config or ExportConfig()
     check_output(out, overwrite, BUNDLE)
+    if config.sign is not None:
+        check_private_key(Path(config.sign))
     run = load_source(Path(source), config)
     side = run.spec.preprocessing.image_size
     reference = synthetic_images(GOLDEN_IMAGES, side) if config.no_images else run.judge[:GOLDEN_IMAGES]
@@ -96,7 +99,10 @@ def export_bundle(
                 "export": _describe_export(run, config, searches),
             },
         }
-        (folder / MANIFEST).write_text(to_json(manifest))
+        content = to_json(manifest).encode()
+        (folder / MANIFEST).write_bytes(content)
+        if config.sign is not None:
+            (folder / SIGNATURE).write_bytes(sign(content, Path(config.sign)))
     return Export(
         variants=variants,
         default=manifest["default"],

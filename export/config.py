@@ -21,8 +21,8 @@ class ExportConfig:
     its moving average. `target`: the CPU that INT8's numbers are chosen for. `calibration`: a folder, whose images
     calibrate and judge in place of the run's. `finetune`: where nothing else keeps INT8 good, fine-tune the network for
     it. `no_images`: synthetic images in the bundle, none of a user's. `with_projector`: projections in place of
-    embeddings. `dimensions`: shorter vectors, by the directions that keep most of the calibration images. Raises
-    UsageError.
+    embeddings. `dimensions`: shorter vectors, by the directions that keep most of the calibration images. `sign`: a PEM
+    file with the private key that the bundle is signed with. Raises UsageError.
     """
 
     int8: bool = False
@@ -35,6 +35,7 @@ class ExportConfig:
     no_images: bool = False
     with_projector: bool = False
     dimensions: int | None = None
+    sign: str | Path | None = None
 
     def __post_init__(self) -> None:
         if not self.formats or not set(self.formats) <= set(FORMAT_NAMES):

@@ -56,8 +56,9 @@ def _read(weights: bytes, name: str) -> dict[str, Tensor]:
 
 
 def _match(state: dict[str, Tensor], spec: EncoderSpec, name: str) -> nn.Module:
-    backbone = build_backbone(spec.backbone, spec.preprocessing.image_size, spec.stem)
-    expected = backbone.state_dict()
+    # Shapes first: a network that is built for nothing may not fit into memory.
+    with torch.device("meta"):
+        expected = build_backbone(spec.backbone, spec.preprocessing.image_size, spec.stem).state_dict()
     differences = [
         *(f"{key} is missing" for key in expected.keys() - state.keys()),
         *(f"{key} is not of {spec.backbone}" for key in state.keys() - expected.keys()),
@@ -74,6 +75,7 @@ def _match(state: dict[str, Tensor], spec: EncoderSpec, name: str) -> nn.Module:
     ]
     if differences:
         raise RunError(f"{name}: {len(differences)} tensors differ from {spec.backbone}: {sorted(differences)[0]}, …")
+    backbone = build_backbone(spec.backbone, spec.preprocessing.image_size, spec.stem)
     backbone.load_state_dict(state)
     return backbone.eval()
 

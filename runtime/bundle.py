@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,7 +13,8 @@ from .fidelity import GATES
 from .files import FolderKind, sha256
 from .model_file import FORMATS, ModelFile, check_version, digest, find_format, is_safe_name, read_essentials, read_size
 from .preprocessing import Preprocessing
-from .untrusted import MOST_MODEL, read_bytes, read_json
+from .signature import SIGNATURE, verify
+from .untrusted import MOST_JSON, MOST_MODEL, parse_json, read_bytes
 
 if TYPE_CHECKING:
     from .run import EncoderSpec, Provenance
@@ -22,7 +24,7 @@ GOLDEN = "golden.npz"
 WEIGHTS = "encoder.safetensors"
 
 _MODELS = tuple(f"*{suffix}" for each in FORMATS for suffix in each.suffixes)
-BUNDLE = FolderKind("bundle", MANIFEST, (MANIFEST, "measured.json", GOLDEN, "golden", WEIGHTS, *_MODELS))
+BUNDLE = FolderKind("bundle", MANIFEST, (MANIFEST, SIGNATURE, "measured.json", GOLDEN, "golden", WEIGHTS, *_MODELS))
 
 
 @dataclass(frozen=True)
@@ -49,11 +51,17 @@ class Bundle:
     manifest: dict[str, Any]
 
     @staticmethod
-    def open(path: str | Path) -> Bundle:
-        """Reads the manifest; model files are read and hashed when they are asked for. Raises BundleError."""
+    def open(path: str | Path, public_key: str | Path | None = None) -> Bundle:
+        """Reads the manifest; model files are read and hashed when they are asked for. Raises BundleError.
+
+        `public_key`: a PEM file; a bundle that was not signed with its private key is refused.
+        """
         folder = Path(path)
         try:
-            manifest = read_json(folder / MANIFEST)
+            content = read_bytes(folder / MANIFEST, MOST_JSON)
+            if public_key is not None:
+                verify(folder, content, Path(public_key))
+            manifest = parse_json(content)
         except FileNotFoundError:
             what = "no such folder" if not folder.exists() else f"not a bundle: it holds no {MANIFEST}"
             raise BundleError(f"{folder}: {what}; `byol-edge export RUN --out BUNDLE` makes one") from None
@@ -74,6 +82,11 @@ class Bundle:
     @property
     def embedding_size(self) -> int:
         return int(self.manifest["embedding_size"])
+
+    @property
+    def is_signed(self) -> bool:
+        """Whether it holds a signature, of whomever."""
+        return (self.path / SIGNATURE).is_file()
 
     @property
     def encoder_spec(self) -> EncoderSpec:
@@ -150,6 +163,10 @@ class Bundle:
         try:
             content = read_bytes(file, int(entry["size"]))
         except OSError as error:
+            if error.errno == errno.EFBIG:
+                raise BundleError(
+                    f"{file}: changed since export (larger than {MANIFEST} says); copy it again"
+                ) from error
             raise BundleError(f"{file}: cannot be read ({error.strerror}); copy it from the original bundle") from error
         if sha256(content) != entry["sha256"]:
             raise BundleError(f"{file}: changed since export (its sha256 differs from {MANIFEST}); copy it again")
@@ -163,7 +180,7 @@ class Bundle:
             needs = f"{' and '.join(kind.suffixes)}, {MANIFEST} names {', '.join(variant.files)}"
             raise BundleError(f"{file}: its files have to be {needs}; export the bundle again")
         contents = tuple(self.read(name) for name in variant.files)
-        _check_claims(self, variant.name, read_essentials(file, kind, contents[0]))
+        _check_claims(self, variant.name, read_essentials(file, kind, contents))
         return ModelFile(
             name=variant.name,
             precision=variant.precision,

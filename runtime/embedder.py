@@ -20,7 +20,7 @@ from .stream import check_many
 class BundleEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
     """The first step of a Pipeline that takes images: paths, bytes, PIL images or arrays (see Encoder.embed).
 
-    The parameters are those of Encoder. There is nothing to fit. The engine is loaded when it is first needed, and
+    The parameters are Encoder's. There is nothing to fit. The engine is loaded when it is first needed, and
     again in each process that the embedder is sent to.
 
         pipeline = make_pipeline(BundleEmbedder("bundles/shop"), KNeighborsClassifier(metric="cosine"))
@@ -28,12 +28,18 @@ class BundleEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
     """
 
     def __init__(
-        self, bundle: str | Path, variant: str = "auto", backend: str = "auto", threads: int | None = None
+        self,
+        bundle: str | Path,
+        variant: str = "auto",
+        backend: str = "auto",
+        threads: int | None = None,
+        public_key: str | Path | None = None,
     ) -> None:
         self.bundle = bundle
         self.variant = variant
         self.backend = backend
         self.threads = threads
+        self.public_key = public_key
 
     def fit(self, images: Iterable[Any] | None = None, labels: Any = None) -> BundleEmbedder:
         """Opens the bundle, so that a wrong one is reported early. Raises ByolEdgeError."""
@@ -46,14 +52,15 @@ class BundleEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
         return self._open().embed(list(images))
 
     def _open(self) -> Encoder:
-        wanted = (str(self.bundle), self.variant, self.backend, self.threads)
+        wanted = (str(self.bundle), self.variant, self.backend, self.threads, self.public_key)
         opened = self.__dict__.get("_opened")
         process = os.getpid()
         if opened is None or opened[:2] != (
             wanted,
             process,
         ):  # parameters can be set anew, and engines do not fork
-            self._opened = opened = (wanted, process, Encoder(*wanted))
+            encoder = Encoder(*wanted[:4], public_key=self.public_key)
+            self._opened = opened = (wanted, process, encoder)
         return opened[2]
 
     @property

@@ -47,7 +47,8 @@ class Encoder:
     "fp32", "int8", or a variant's name ("int8.onnx"). `backend`: "onnxruntime", "openvino" or "auto".
     `threads`: CPU threads of the engine; by default all that this process may use. `device`: "cpu", or another one that
     the engine finds here ("cuda", "gpu", "npu"). `low_power`: threads sleep between calls, which costs some latency and
-    saves most of the power of an idle device. Safe to share between threads, but not across a fork.
+    saves most of the power of an idle device. `public_key`: a PEM file; only bundles that were signed with its private
+    key are opened (docs/security.md). Safe to share between threads, but not across a fork.
 
     Raises BundleError (missing, changed), UsageError (no such variant) and EngineError (engine not installed).
 
@@ -66,18 +67,23 @@ class Encoder:
         threads: int | None = None,
         device: str = "cpu",
         low_power: bool = False,
+        public_key: str | Path | None = None,
     ) -> None:
         threads = available_cpus() if threads is None else threads
         if not 1 <= threads <= MOST_THREADS:
             raise UsageError(f"{{threads}}: has to be from 1 to {MOST_THREADS}", threads=threads)
         if is_model_file(Path(path)):
+            if public_key is not None:
+                raise UsageError(
+                    f"{{public_key}}: a signature is a bundle's; {path} alone has none", public_key=public_key
+                )
             self.bundle = None
             model = read_alone(Path(path))
             engine = _choose_engine(model, backend)
             if variant not in ("auto", model.name, model.precision):
                 raise UsageError(f"{{variant}}: {path} is {model.name}", variant=variant)
         else:
-            self.bundle = Bundle.open(path)
+            self.bundle = Bundle.open(path, public_key)
             chosen, engine = choose(self.bundle, variant, backend)
             model = self.bundle.model(chosen)
         try:

@@ -57,7 +57,7 @@ def read_golden(bundle: Bundle) -> Golden:
     except (ValueError, KeyError) as error:
         raise BundleError(f"{file}: lacks reference images or embeddings ({error})") from error
     side = bundle.preprocessing.image_size
-    _check(file, "images", images, np.uint8, (len(images), side, side, 3))
+    _check(file, "images", images, np.uint8, (*images.shape[:1], side, side, 3))
     for name, pixels in files.items():
         _check(file, name, pixels, np.uint8, (side, side, 3))
     for name, vectors in wanted.items():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -84,31 +85,31 @@ def read_alone(path: Path) -> ModelFile:
         content = read_bytes(path, MOST_MODEL)
     except OSError as error:
         raise BundleError(f"{path}: cannot be read ({error.strerror})") from error
-    essentials = read_essentials(path, kind, content)
+    essentials = read_essentials(path, kind, (content,))
     try:
         check_version(path, essentials)
         preprocessing = Preprocessing.from_json(essentials["preprocessing"])
-        name, precision, size = str(essentials["variant"]), essentials["precision"], read_size(essentials)
+        name, precision, size = essentials["variant"], essentials["precision"], read_size(essentials)
         if precision not in GATES:
             raise ValueError(f"precision {precision!r}")
-        if not is_safe_name(name):
-            raise ValueError(f"variant {name!r}")
+        if not isinstance(name, str) or not is_safe_name(name):
+            raise ValueError(f"variant {str(name)[:40]!r}")
     except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise BundleError(f"{path}: its metadata is not byol-edge's ({error}); export it again") from error
     return ModelFile(name, precision, ModelBytes(kind.name, (content,)), (sha256(content),), preprocessing, size)
 
 
-def read_essentials(file: Path, kind: ModelFormat, content: bytes) -> dict[str, Any]:
+def read_essentials(file: Path, kind: ModelFormat, parts: Sequence[bytes]) -> dict[str, Any]:
     """What export wrote into a model file about how to feed it.
 
     Raises BundleError where it says nothing, is damaged, or is not safe to load.
     """
     try:
-        kind.check(content)
+        kind.check(parts)
     except ValueError as error:
         raise BundleError(f"{file}: {error}") from error
     try:
-        essentials = parse_json(kind.read_metadata(content, METADATA_KEY) or "null")
+        essentials = parse_json(kind.read_metadata(parts[0], METADATA_KEY) or "null")
     except ValueError:
         essentials = None
     if not isinstance(essentials, dict):

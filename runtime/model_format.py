@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 
@@ -10,15 +10,15 @@ from dataclasses import dataclass
 class ModelFormat:
     """A file format for models.
 
-    `name`: "onnx", as in manifests and in `Backend.formats`. `suffixes`: those of a variant's files, the model's first;
-    the files share a stem. `check` raises ValueError, with a reason, for a model file that is damaged or unsafe to
-    load. `read_metadata` gives the text stored under a key in a model file, or None; ValueError if there is no reading
-    it.
+    `name`: "onnx", as in manifests and in `Backend.formats`. `suffixes`: those of a variant's files, the model's
+    first; the files share a stem. `check` takes the bytes of its files and raises ValueError, with a reason, where
+    they are damaged or unsafe to load. `read_metadata` gives the text stored under a key in a model file, or None;
+    ValueError if there is no reading it.
     """
 
     name: str
     suffixes: tuple[str, ...]
-    check: Callable[[bytes], None]
+    check: Callable[[Sequence[bytes]], None]
     read_metadata: Callable[[bytes, str], str | None]
 
     @property

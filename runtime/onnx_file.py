@@ -1,100 +1,177 @@
-"""ONNX files, read without the onnx package, which no device needs.
+"""ONNX files, read without the onnx package: what is safe to hand to an engine, and what a file says of itself.
 
-External data has let a model read any file on the machine (onnx before 1.21: paths out of the folder, links); what this
-project exports is always a single file. Only tags and lengths of the protobuf messages are read, not the weights.
+An engine parses a model in C++, and believes it. So a model has to be of the kind that this project exports: one graph
+of known operators in order, without loops, branches or functions, one image tensor in and one of floats out, and every
+tensor in the file itself, which is all that a hash vouches for, and as long as it says. What an operator computes is
+not checked: docs/security.md says what that leaves.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections import defaultdict
+from collections.abc import Sequence
+from math import prod
 
 from .model_format import ModelFormat
+from .protobuf import read_fields, read_numbers
 
-# Field numbers of onnx.proto by message: those that lead to tensors, and the message that each of them holds.
-PATHS = {
-    "Model": {7: "Graph", 20: "Training", 25: "Function"},
-    "Training": {1: "Graph", 2: "Graph"},
-    "Graph": {1: "Node", 5: "Tensor", 15: "SparseTensor"},
-    "Function": {7: "Node", 11: "Attribute"},
-    "Node": {5: "Attribute"},
-    "Attribute": {5: "Tensor", 6: "Graph", 10: "Tensor", 11: "Graph", 22: "SparseTensor", 23: "SparseTensor"},
-    "SparseTensor": {1: "Tensor", 2: "Tensor"},
-}
-EXTERNAL_DATA, DATA_LOCATION = 13, 14
-PROPERTIES = 14  # of the model: pairs of key and value
-MOST_NESTED = 50
+# What this project's exports are made of, and what other networks of timm's are.
+OPERATORS = frozenset(
+    """
+    Abs Add And ArgMax AveragePool BatchNormalization Cast Ceil Clip Concat Constant ConstantOfShape Conv
+    ConvTranspose Cos CumSum DepthToSpace DequantizeLinear Div Einsum Elu Equal Erf Exp Expand Flatten Floor Gather
+    GatherElements GatherND Gelu Gemm GlobalAveragePool GlobalMaxPool Greater GreaterOrEqual GroupNormalization
+    HardSigmoid HardSwish Identity InstanceNormalization LayerNormalization LeakyRelu Less LessOrEqual Log
+    LogSoftmax LpNormalization MatMul Max MaxPool Mean Min Mish Mod Mul Neg Not Or PRelu Pad Pow QuantizeLinear
+    Range Reciprocal ReduceL1 ReduceL2 ReduceMax ReduceMean ReduceMin ReduceProd ReduceSum ReduceSumSquare Relu
+    Reshape Resize Round ScatterElements ScatterND Selu Shape Sigmoid Sign Sin Slice Softmax Softplus SpaceToDepth
+    Split Sqrt Squeeze Sub Sum Tanh Tile TopK Transpose Trilu Unsqueeze Where
+    """.split()  # noqa: SIM905
+)
+DOMAINS = (b"", b"ai.onnx")
+OPSETS = range(13, 27)
+
+# Field numbers of onnx.proto, by message.
+GRAPH, OPSET, PROPERTIES, TRAINING, FUNCTIONS = 7, 8, 14, 20, 25
+NODE, INITIALIZER, SPARSE, INPUT, OUTPUT = 1, 5, 15, 11, 12
+NODE_INPUT, NODE_OUTPUT, OPERATOR, ATTRIBUTE, DOMAIN = 1, 2, 4, 5, 7
+ATTRIBUTE_NAME, ATTRIBUTE_TENSOR, ATTRIBUTE_TYPE = 1, 5, 20
+DIMS, DATA_TYPE, RAW, EXTERNAL, LOCATION = 1, 2, 9, 13, 14
+
+# The field of an attribute that holds its value, by its type: a float, a whole number, text, a tensor, and lists.
+VALUE_FIELDS = {1: 2, 2: 3, 3: 4, 4: 5, 6: 7, 7: 8, 8: 9}
+# Bytes of a number, by the data type of a tensor.
+SIZES = {1: 4, 2: 1, 3: 1, 4: 2, 5: 2, 6: 4, 7: 8, 9: 1, 10: 2, 11: 8, 12: 4, 13: 8, 16: 2}
+FLOAT, UINT8 = 1, 2
+# Where a tensor's numbers lie if not as raw bytes: floats, int32 (and what is shorter), int64, doubles, uint64.
+WIDTHS = {4: 4, 10: 8}
+VARINTS = (5, 7, 11)
+MOST_RANK, MOST_NUMBER = 8, 2**31
+
+Message = dict[int, list[int | memoryview]]
 
 
-def check(content: bytes) -> None:
-    """Raises ValueError if this is not an .onnx file, or if it takes weights from other files, which nothing hashed."""
+def check(parts: Sequence[bytes]) -> None:
+    """Raises ValueError, with a reason, for what is not an .onnx file, or not safe to hand to an engine."""
     try:
-        external = has_external_data(content)
+        model = _read(memoryview(parts[0]))
+        graph = _read(_only(model, GRAPH))
     except ValueError as error:
         raise ValueError(f"not an .onnx file ({error})") from error
-    if external:
-        raise ValueError("takes weights from another file (external data); do not trust this model")
-
-
-def has_external_data(content: bytes) -> bool:
-    """Whether a tensor of the model lies in another file. Raises ValueError if this is not a protobuf message."""
-    return _search(memoryview(content), "Model", 0)
+    try:
+        if model.keys() & {TRAINING, FUNCTIONS}:
+            raise ValueError("functions of its own, or a training graph")
+        for opset in map(_message, model[OPSET]):
+            if _text(opset, 1) not in DOMAINS or read_numbers(opset[2])[-1:] not in [[each] for each in OPSETS]:
+                raise ValueError("an operator set that this byol-edge does not know")
+        _check_graph(graph)
+    except ValueError as error:
+        raise ValueError(f"not a model of the kind that byol-edge exports: {error}; do not trust it") from error
 
 
 def read_metadata(content: bytes, key: str) -> str | None:
     """The value of a property of the model. Raises ValueError if this is not a protobuf message."""
     found = None
-    for field, value in _fields(memoryview(content)):
-        if field == PROPERTIES and isinstance(value, memoryview):
-            entry = {number: part.tobytes().decode() for number, part in _fields(value) if isinstance(part, memoryview)}
-            found = entry.get(2, "") if entry.get(1) == key else found
+    for entry in map(_message, _read(memoryview(content))[PROPERTIES]):
+        found = _text(entry, 2).decode() if _text(entry, 1) == key.encode() else found
     return found
 
 
-def _search(message: memoryview, kind: str, depth: int) -> bool:
-    if depth > MOST_NESTED:
-        raise ValueError("graphs nested too deep")
-    for field, value in _fields(message):
-        if kind == "Tensor":
-            if field == EXTERNAL_DATA or (field == DATA_LOCATION and value != 0):
-                return True
-        elif isinstance(value, memoryview) and field in PATHS[kind] and _search(value, PATHS[kind][field], depth + 1):
-            return True
-    return False
+def _check_graph(graph: Message) -> None:
+    tensors = [_message(each) for each in graph[INITIALIZER]]
+    if graph[SPARSE]:
+        raise ValueError("sparse tensors")
+    for tensor in tensors:
+        _check_tensor(tensor)
+    known = {_text(tensor, 8) for tensor in tensors}
+    inputs = [_message(each) for each in graph[INPUT]]
+    inputs = [each for each in inputs if _text(each, 1) not in known]
+    if [_type_of(each) for each in inputs] != [(UINT8, 4)]:
+        raise ValueError("takes something else than one batch of images")
+    known |= {_text(each, 1) for each in inputs} | {b""}
+    for node in map(_message, graph[NODE]):
+        known |= _check_node(node, known)
+    outputs = [_message(each) for each in graph[OUTPUT]]
+    if [_type_of(each) for each in outputs] != [(FLOAT, 2)] or _text(outputs[0], 1) not in known:
+        raise ValueError("gives something else than one vector per image")
 
 
-def _fields(message: memoryview) -> Iterator[tuple[int, int | memoryview]]:
-    """The fields of a protobuf message: numbers as their value, and whatever has a length as its bytes."""
-    place = 0
-    while place < len(message):
-        tag, place = _varint(message, place)
-        field, wire = tag >> 3, tag & 7
-        if wire == 0:
-            value, place = _varint(message, place)
-            yield field, value
-        elif wire == 2:
-            length, place = _varint(message, place)
-            if length > len(message) - place:
-                raise ValueError("cut off")
-            yield field, message[place : place + length]
-            place += length
-        elif wire in (1, 5):
-            place += 8 if wire == 1 else 4
-        else:
-            raise ValueError("not a protobuf message")
+def _check_node(node: Message, known: set[bytes]) -> set[bytes]:
+    """The names of what a node computes, from what is `known` before it."""
+    operator = _text(node, OPERATOR).decode(errors="replace")
+    if operator not in OPERATORS or _text(node, DOMAIN) not in DOMAINS:
+        raise ValueError(f"the operator {operator[:40]!r}")
+    if not {bytes(_bytes(name)) for name in node[NODE_INPUT]} <= known:
+        raise ValueError(f"a {operator} of something that does not come before it")
+    for attribute in map(_message, node[ATTRIBUTE]):
+        _check_attribute(attribute, operator)
+    outputs = [bytes(_bytes(name)) for name in node[NODE_OUTPUT]]
+    named = {name for name in outputs if name}
+    if not named or len(named) < len([name for name in outputs if name]) or named & known:
+        raise ValueError(f"a {operator} whose result has another's name, or none")
+    return named
 
 
-def _varint(message: memoryview, place: int) -> tuple[int, int]:
-    """A number stored in 7 bits per byte, and the place after it."""
-    value = 0
-    for shift in range(0, 70, 7):
-        if place >= len(message):
-            raise ValueError("cut off")
-        byte = message[place]
-        place += 1
-        value |= (byte & 127) << shift
-        if byte < 128:
-            return value, place
-    raise ValueError("not a protobuf message")
+def _check_attribute(attribute: Message, operator: str) -> None:
+    kind = read_numbers(attribute[ATTRIBUTE_TYPE])
+    field = VALUE_FIELDS.get(kind[0]) if len(kind) == 1 else None
+    held = attribute.keys() & set(range(2, 24)) - {13, ATTRIBUTE_TYPE}
+    # An empty list has no field, and nothing else may have one: a graph, a reference.
+    if field is None or not held <= {field} or (field < 6 and len(attribute[field]) != 1):
+        raise ValueError(f"an attribute of {operator} that is none, or a graph of its own")
+    if field == ATTRIBUTE_TENSOR:
+        _check_tensor(_message(attribute[field][0]))
+    elif field in (3, 8) and any(abs(number) > MOST_NUMBER for number in read_numbers(attribute[field])):
+        raise ValueError(f"an attribute of {operator} out of range")
+
+
+def _check_tensor(tensor: Message) -> None:
+    if tensor[EXTERNAL] or any(read_numbers(tensor[LOCATION])):
+        raise ValueError("takes weights from another file (external data)")
+    dims, kind = read_numbers(tensor[DIMS]), read_numbers(tensor[DATA_TYPE])
+    if len(kind) != 1 or kind[0] not in SIZES or len(dims) > MOST_RANK or min(dims, default=0) < 0:
+        raise ValueError("a tensor of an unknown kind or shape")
+    if tensor[RAW]:
+        counts = [len(_bytes(each)) / SIZES[kind[0]] for each in tensor[RAW]]
+    else:
+        counts = [sum(len(_bytes(each)) for each in tensor[field]) / width for field, width in WIDTHS.items()]
+        counts += [len(read_numbers(tensor[field])) for field in VARINTS]
+    if [count for count in counts if count] != ([prod(dims)] if prod(dims) else []):
+        raise ValueError("a tensor that is not as long as it says")
+
+
+def _type_of(value: Message) -> tuple[int, int]:
+    """The data type and the number of dimensions of a graph's input or output."""
+    tensor = _read(_only(_read(_only(value, 2)), 1))
+    return read_numbers(tensor[1])[0] if tensor[1] else 0, len(_read(_only(tensor, 2))[1])
+
+
+def _read(message: memoryview) -> Message:
+    fields: Message = defaultdict(list)
+    for field, value in read_fields(message):
+        fields[field].append(value)
+    return fields
+
+
+def _message(value: int | memoryview) -> Message:
+    return _read(_bytes(value))
+
+
+def _only(message: Message, field: int) -> memoryview:
+    if len(message[field]) != 1:
+        raise ValueError("not one graph, or a value without a type")
+    return _bytes(message[field][0])
+
+
+def _text(message: Message, field: int) -> bytes:
+    """A text's bytes, the last one's where it is given several times; empty where it is missing."""
+    return bytes(_bytes(message[field][-1])) if message[field] else b""
+
+
+def _bytes(value: int | memoryview) -> memoryview:
+    if isinstance(value, int):
+        raise ValueError("not a protobuf message")
+    return value
 
 
 ONNX = ModelFormat("onnx", (".onnx",), check, read_metadata)

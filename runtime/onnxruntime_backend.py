@@ -82,6 +82,16 @@ class OnnxRuntimeBackend:
         return self._start(1), ThreadPoolExecutor(self._threads, "byol-edge-embed")
 
 
+def try_out(model: ModelBytes) -> None:
+    """Embeds a blank image. Raises EngineError where ONNX Runtime refuses the model, or fails."""
+    backend = OnnxRuntimeBackend.load(model, 1)
+    shape = backend._session.get_inputs()[0].shape[1:]
+    try:
+        backend.run(np.zeros((1, *shape), np.uint8))
+    except Exception as error:  # of types that are many and not public; a shape may be text, too
+        raise EngineError(f"ONNX Runtime fails on the model: {error}") from error
+
+
 def _run(session: Any, images: Pixels) -> NDArray[np.float32]:
     return session.run(["embeddings"], {"images": images})[0]
 

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from .backend import ModelBytes
 from .errors import EngineError
 from .onnx_file import ONNX
+from .onnxruntime_backend import try_out
 from .openvino_file import OPENVINO_IR
 from .preprocessing import Pixels
 
@@ -84,6 +85,8 @@ def _compile(source: ModelBytes, size: int, threads: int, device: str) -> Any:
             weights = openvino.Tensor(np.frombuffer(source.parts[1], np.uint8))
             model = core.read_model(source.parts[0], weights)
         else:
+            if size == BATCH_SIZES[0]:
+                try_out(source)  # where a layer cannot be computed, OpenVINO's reader ends the process
             model = core.read_model(io.BytesIO(source.parts[0]))
         model.reshape([size, *list(model.input(0).partial_shape)[1:]])
         settings: dict[str, Any] = {

@@ -3,14 +3,50 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 
 from .model_format import ModelFormat
 
+# Layers that hold graphs of their own, which may run without end.
+NESTED = frozenset({"If", "Loop", "TensorIterator"})
 
-def check(content: bytes) -> None:
-    """Raises ValueError if this is not the .xml file of an IR. It names no other files: its weights are given to it."""
-    if b"<net" not in content:
-        raise ValueError("not an OpenVINO model (no <net> in it)")
+
+def check(parts: Sequence[bytes]) -> None:
+    """Raises ValueError, with a reason, for what is not an IR, or not of the kind that this project exports.
+
+    One graph of OpenVINO's own layers, without loops and branches, one image tensor in, all weights within the .bin
+    file. An IR names no other files: its weights are given to it.
+    """
+    from xml.parsers import expat
+
+    layers, weights = parts
+    seen: list[str] = []
+
+    def start(name: str, attributes: dict[str, str]) -> None:
+        if not seen and name != "net":
+            raise ValueError("not an OpenVINO model (no <net> in it)")
+        kind = attributes.get("type", "") if name == "layer" else name
+        seen.append(kind)
+        if kind in NESTED or (name == "layer" and not attributes.get("version", "").startswith("opset")):
+            raise ValueError(f"the layer {kind[:40]!r} is none that byol-edge exports; do not trust this model")
+        # Of a Const layer: where its numbers lie.
+        if name == "data" and "offset" in attributes:
+            first, length = int(attributes["offset"]), int(attributes.get("size", "0"))
+            if not 0 <= first <= first + length <= len(weights):
+                raise ValueError("weights that are not in its .bin file; do not trust this model")
+
+    def refuse(*_: object) -> None:
+        raise ValueError("an XML document with a type of its own; do not trust this model")
+
+    parser = expat.ParserCreate()
+    parser.StartElementHandler = start
+    parser.StartDoctypeDeclHandler = refuse
+    try:
+        parser.Parse(layers, True)
+    except expat.ExpatError as error:
+        raise ValueError(f"not an OpenVINO model ({error})") from error
+    if seen.count("Parameter") != 1 or seen.count("Result") != 1:
+        raise ValueError("takes or gives something else than one tensor; do not trust this model")
 
 
 def read_metadata(content: bytes, key: str) -> str | None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -29,7 +30,8 @@ def label(model: Path, file: Path, text: str | None) -> Path:
 
 def told_by(file: Path) -> dict[str, Any]:
     """What a model file says of itself."""
-    return read_essentials(file, find_format(file, file.suffix[1:]), file.read_bytes())
+    kind = find_format(file, file.suffix[1:])
+    return read_essentials(file, kind, [file.with_suffix(suffix).read_bytes() for suffix in kind.suffixes])
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -79,6 +81,7 @@ def test_a_model_of_a_newer_format_says_what_to_install(finished_bundle: Path, t
 
 def test_an_ir_without_metadata_is_refused(finished_bundle: Path, tmp_path: Path):
     file = tmp_path / "fp32.xml"
+    shutil.copy(finished_bundle / "fp32.bin", tmp_path)
     file.write_bytes((finished_bundle / "fp32.xml").read_bytes().replace(f"<{METADATA_KEY} ".encode(), b"<other "))
     with pytest.raises(BundleError, match=r"fp32\.xml: not exported by byol-edge"):
         told_by(file)
