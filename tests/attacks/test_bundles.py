@@ -5,6 +5,7 @@ import json
 import os
 import zipfile
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +35,7 @@ def npz(**arrays: Any) -> bytes:
 
 @pytest.mark.parametrize("name", ["manifest.json", "golden.npz", "fp32.onnx", "encoder.safetensors"])
 def test_a_pipe_or_a_device_in_place_of_a_file_is_refused(bundle: Path, name: str):
-    for make in (os.mkfifo, lambda path: path.symlink_to("/dev/zero")):
+    for make in (os.mkfifo, partial(os.symlink, "/dev/zero")):
         (bundle / name).unlink()
         make(bundle / name)
         with pytest.raises(ByolEdgeError, match=rf"{name}: .*not a regular file|the files of {name} are not here"):
