@@ -198,7 +198,8 @@ def _read_table(path: Path, columns: list[str] | None) -> Any:
     arrow, parquet = _import_parquet(path)
     try:
         with path.open("rb") as file:
-            return parquet.read_table(file, columns=columns)
+            # Not read_table: its threads may let go of the file while Python ends, which ends the process by SIGABRT.
+            return parquet.ParquetFile(file, pre_buffer=False).read(columns, use_threads=False)
     except arrow.ArrowException as error:
         raise ValueError(str(error).splitlines()[0]) from error
 
