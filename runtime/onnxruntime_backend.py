@@ -65,7 +65,9 @@ class OnnxRuntimeBackend:
                 # With its fallback, ONNX Runtime prints errors, and runs on another device than the one asked for.
                 return onnxruntime.InferenceSession(model.parts[0], options, providers=[provider], enable_fallback=0)
             except Exception as error:  # ONNX Runtime's own exception types are many and not public
-                raise EngineError(f"ONNX Runtime {onnxruntime.__version__} refuses the model: {brief(error)}") from error
+                raise EngineError(
+                    f"ONNX Runtime {onnxruntime.__version__} refuses the model: {brief(error)}"
+                ) from error
 
         return OnnxRuntimeBackend(start, threads, provider)
 
