@@ -30,9 +30,10 @@ def brief(error: BaseException) -> str:
     Both ends are kept, since libraries begin with the file of theirs where it happened, or end with a trace.
     """
     line = " ".join(str(error).split()) or type(error).__name__
+    line = "".join(each if each.isprintable() else repr(each)[1:-1] for each in line)
     if len(line) > MOST_CHARACTERS:
         line = f"{line[: MOST_CHARACTERS // 2]} … {line[-MOST_CHARACTERS // 2 :]}"
-    return "".join(each if each.isprintable() else repr(each)[1:-1] for each in line)
+    return line
 
 
 class ByolEdgeError(Exception):

@@ -185,7 +185,7 @@ def _decode(source: str | Path | bytes | BinaryIO, enough: int | None) -> tuple[
 
 
 def _check_size(width: int, height: int) -> None:
-    """Refuses more pixels than Pillow's limit; Pillow itself refuses twice as many, in files alone, and warns before."""
+    """Refuses more pixels than Pillow's limit. Pillow itself refuses twice as many, and only in files."""
     limit = Image.MAX_IMAGE_PIXELS
     if limit is not None and width * height > limit:
         raise ImageError(f"too large: {width} × {height} pixels, the limit is {limit} (PIL.Image.MAX_IMAGE_PIXELS)")
