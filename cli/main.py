@@ -49,7 +49,8 @@ class EdgeGroup(click.Group):
         try:
             with interruptible(), reporting():
                 result = super().invoke(ctx)
-                click.get_text_stream("stdout").flush()  # a full disk or a closed pipe is told here, not as Python ends
+                if sys.stdout:
+                    sys.stdout.flush()  # a full disk is told here, not as Python ends
                 return result
         except ByolEdgeError as error:
             if ctx.params.get("debug"):
@@ -60,7 +61,7 @@ class EdgeGroup(click.Group):
         except OSError as error:
             if ctx.params.get("debug") or error.errno == errno.EPIPE:
                 raise
-            _say(f"{error.filename or 'writing failed'}: {error.strerror or error}" + _advice(error))
+            _say(_describe(error))
             ctx.exit(1)
         except KeyboardInterrupt:
             hint = "; the same command with --resume goes on" if ctx.invoked_subcommand in ("train", "embed") else ""
@@ -92,10 +93,10 @@ def _spell(parameters: Sequence[click.Parameter], name: str, value: object) -> s
     return ""
 
 
-def _advice(error: OSError) -> str:
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return "; the disk is full, and nothing half-written was left"
-    return ""
+def _describe(error: OSError) -> str:
+    full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+    advice = "; the disk is full, and nothing half-written was left" if full else ""
+    return f"{error.filename or 'writing failed'}: {error.strerror or error}{advice}"
 
 
 @click.group(cls=EdgeGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
@@ -117,7 +118,12 @@ def main() -> None:
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # a dash that a terminal cannot show is no reason to fail
     silence_libraries()
-    sys.exit(cli())
+    try:
+        sys.exit(cli())
+    except OSError as error:  # what could not be written was a help text, or an error
+        with suppress(OSError):
+            _say(_describe(error))
+        sys.exit(1)
 
 
 def silence_libraries() -> None:
