@@ -26,7 +26,7 @@ def find_images(folder: str | Path) -> list[Path]:
         if root.is_file():
             return [root]
         if not root.is_dir():
-            raise ImageError(f"{root}: no such folder")
+            raise ImageError(f"{root}: {'not a folder of images' if root.exists() else 'no such folder'}")
     except OSError as error:  # of a folder above
         raise ImageError(f"{root}: cannot be read ({error.strerror})") from error
     found = []
