@@ -162,7 +162,7 @@ def test_bad_input_to_train(photos: Path, finished_run: Path, tmp_path: Path):
     assert "--seed" in fails(2, "train", photos, "--out", out, "--seed", 10**30)
     assert "no optimizer 'adam'" in fails(2, "train", photos, "--out", out, "--optimizer", "adam")
     assert "cannot be read" in fails(2, "train", photos, "--out", out, "--config", tmp_path / "gone.toml")
-    assert "cannot be read" in fails(2, "train", photos, "--out", out, "--labels", tmp_path / "gone.csv")
+    assert "cannot be read" in fails(1, "train", photos, "--out", out, "--labels", tmp_path / "gone.csv")
     assert "no such folder" in fails(1, "train", photos, "--out", out, "--eval", tmp_path / "gone")
     size = ("--backbone", "inception_v3", "--image-size", 32)
     assert "takes no images of 32 px" in fails(2, "train", photos, "--out", out, *size)
