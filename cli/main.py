@@ -17,7 +17,7 @@ from typing import Any
 import click
 from PIL import Image
 
-from ..runtime.errors import ByolEdgeError, in_python
+from ..runtime.errors import ByolEdgeError, brief, in_python
 from .bench import bench
 from .demo import demo
 from .embed import embed
@@ -62,6 +62,11 @@ class EdgeGroup(click.Group):
             if ctx.params.get("debug") or error.errno == errno.EPIPE:
                 raise
             _say(_describe(error))
+            ctx.exit(1)
+        except MemoryError as error:
+            if ctx.params.get("debug"):
+                raise
+            _say(f"out of memory ({brief(error)})")
             ctx.exit(1)
         except KeyboardInterrupt:
             hint = "; the same command with --resume goes on" if ctx.invoked_subcommand in ("train", "embed") else ""

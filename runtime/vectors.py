@@ -22,6 +22,9 @@ from .model_file import precision_of
 MODEL_KEY = "byol_edge.model"
 # Rows of a Parquet file that are written, and can be read, together.
 ROW_GROUP = 8192
+# What the vectors of a Parquet file may unpack to: this many times the file, and bytes beyond. A hostile one of a few
+# kilobytes could take all the memory.
+MOST_RATIO, MOST_UNPACKED = 8, 2**30
 
 
 @dataclass(frozen=True)
@@ -193,16 +196,12 @@ def _read_parquet_names(path: Path) -> Names:
 
 
 def _read_parquet(path: Path) -> VectorFile:
-    arrow, _ = _import_parquet(path)
     table = _read_table(path, None)
-    kind = table.schema.field("vector").type
-    if not arrow.types.is_fixed_size_list(kind) or kind.value_type != arrow.float32():
-        raise ValueError(f"its vectors are {kind}, not lists of float32 of one size")
     column = table.column("vector").combine_chunks()
     values = column.flatten()
     if column.null_count or values.null_count:  # a missing one would move all that follow it up
         raise ValueError("some of its vectors, or of their numbers, are missing")
-    vectors, sources = values.to_numpy().reshape(len(table), kind.list_size), _read_sources(table)
+    vectors, sources = values.to_numpy().reshape(len(table), column.type.list_size), _read_sources(table)
     _check_vectors(vectors, sources)
     return VectorFile(vectors, sources, _model_of(table))
 
@@ -217,10 +216,17 @@ def _read_sources(table: Any) -> list[str]:
 
 
 def _read_table(path: Path, columns: list[str] | None) -> Any:
-    _, parquet = _import_parquet(path)
+    arrow, parquet = _import_parquet(path)
     with path.open("rb") as file:
         # Not read_table: its threads may let go of the file while Python ends, which ends the process by SIGABRT.
-        return parquet.ParquetFile(file, pre_buffer=False).read(columns, use_threads=False)
+        opened = parquet.ParquetFile(file, pre_buffer=False)
+        kind = opened.schema_arrow.field("vector").type
+        if not arrow.types.is_fixed_size_list(kind) or kind.value_type != arrow.float32():
+            raise ValueError(f"its vectors are {kind}, not lists of float32 of one size")
+        unpacked = 4 * kind.list_size * opened.metadata.num_rows
+        if unpacked > MOST_RATIO * path.stat().st_size + MOST_UNPACKED:
+            raise ValueError(f"its vectors unpack to {unpacked} bytes, many times the file")
+        return opened.read(columns, use_threads=False)
 
 
 def _model_of(table: Any) -> str:

@@ -217,6 +217,23 @@ def test_what_is_no_regular_file_is_not_opened(tmp_path: Path, suffix: str):
             load_names(tmp_path / f"{name}{suffix}")
 
 
+def test_what_is_no_regular_file_is_not_replaced(tmp_path: Path):
+    os.mkfifo(tmp_path / "pipe.npz")
+    with pytest.raises(OSError, match="not a file to write"):
+        save_vectors(tmp_path / "pipe.npz", CONTENT)
+    assert [each.name for each in tmp_path.iterdir()] == ["pipe.npz"]
+    assert (tmp_path / "pipe.npz").is_fifo()
+
+
+def test_a_parquet_file_that_unpacks_to_many_times_its_size_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    zeros = VectorFile(np.zeros((10_000, 100), np.float32), [str(number) for number in range(10_000)], "m")
+    save_vectors(tmp_path / "v.parquet", zeros)
+    assert len(load_vectors(tmp_path / "v.parquet").sources) == 10_000
+    monkeypatch.setattr(vectors, "MOST_UNPACKED", 10**6)
+    with pytest.raises(ByolEdgeError, match="many times the file"):
+        load_names(tmp_path / "v.parquet")
+
+
 READS = """
 import sys
 import pyarrow.parquet
