@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
+import ctypes
 import difflib
 import errno
 import io
+import logging
 import sys
 import warnings
 from collections.abc import Sequence
+from contextlib import suppress
 from functools import partial
 from typing import Any
 
 import click
+from PIL import Image
 
-from ..runtime.errors import ByolEdgeError, in_python
+from ..runtime.errors import ByolEdgeError, brief, in_python
 from .bench import bench
 from .demo import demo
 from .embed import embed
 from .export import export
 from .inspect import inspect
+from .interrupts import interruptible
 from .output import printable, reporting
 from .self_test import self_test
 from .train import train
@@ -42,18 +47,26 @@ class EdgeGroup(click.Group):
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
-            with reporting():
-                return super().invoke(ctx)
+            with interruptible(), reporting():
+                result = super().invoke(ctx)
+                if sys.stdout:
+                    sys.stdout.flush()  # a full disk is told here, not as Python ends
+                return result
         except ByolEdgeError as error:
             if ctx.params.get("debug"):
                 raise
             command = self.get_command(ctx, ctx.invoked_subcommand or "")
-            _say(error.describe(partial(_as_flag, command.params if command else [])))
+            _say(error.describe(partial(_as_flag, command)))
             ctx.exit(error.exit_code)
         except OSError as error:
             if ctx.params.get("debug") or error.errno == errno.EPIPE:
                 raise
-            _say(f"{error.filename or 'writing failed'}: {error.strerror or error}" + _advice(error))
+            _say(_describe(error))
+            ctx.exit(1)
+        except MemoryError as error:
+            if ctx.params.get("debug"):
+                raise
+            _say(f"out of memory ({brief(error)})")
             ctx.exit(1)
         except KeyboardInterrupt:
             hint = "; the same command with --resume goes on" if ctx.invoked_subcommand in ("train", "embed") else ""
@@ -66,8 +79,14 @@ def _say(message: object) -> None:
     click.echo(f"byol-edge: {printable(' '.join(str(message).split()))}", err=True)
 
 
-def _as_flag(parameters: Sequence[click.Parameter], name: str, value: object) -> str:
-    """An argument of the library's as it is typed for a command with these parameters."""
+def _as_flag(command: click.Command | None, name: str, value: object) -> str:
+    """An argument of the library's as it is typed for a command, or for the first other command that has it."""
+    spelled = (_spell(each.params, name, value) for each in (command, *COMMANDS) if each)
+    return next(filter(None, spelled), in_python(name, value))
+
+
+def _spell(parameters: Sequence[click.Parameter], name: str, value: object) -> str:
+    """An argument as it is typed for a command with these parameters; empty if it has none of that name."""
     for parameter in parameters:
         flag = max(parameter.opts, key=len)
         if parameter.name == name and isinstance(parameter, click.Argument):
@@ -76,13 +95,13 @@ def _as_flag(parameters: Sequence[click.Parameter], name: str, value: object) ->
             return flag if value is True else f"{flag} {value}"
         if parameter.name == f"no_{name}" and value is False:
             return flag
-    return in_python(name, value)
-
-
-def _advice(error: OSError) -> str:
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return "; the disk is full, and nothing half-written was left"
     return ""
+
+
+def _describe(error: OSError) -> str:
+    full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+    advice = "; the disk is full, and nothing half-written was left" if full else ""
+    return f"{error.filename or 'writing failed'}: {error.strerror or error}{advice}"
 
 
 @click.group(cls=EdgeGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
@@ -103,9 +122,27 @@ def main() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # a dash that a terminal cannot show is no reason to fail
-    # Pillow's warning of images past its limit: they are refused, or, as a JPEG, decoded at reduced scale.
-    warnings.filterwarnings("ignore", "Image size", RuntimeWarning)
-    sys.exit(cli())
+    silence_libraries()
+    try:
+        sys.exit(cli())
+    except OSError as error:  # what could not be written was a help text, or an error
+        with suppress(OSError):
+            _say(_describe(error))
+        sys.exit(1)
+
+
+def silence_libraries() -> None:
+    """Keeps what libraries print for developers off standard error, where a line is for the person who typed.
+
+    What matters of it reaches that person as an error, or as this project's own log. `-W` and PYTHONWARNINGS bring
+    warnings back.
+    """
+    if not sys.warnoptions:
+        warnings.simplefilter("ignore")
+    logging.getLogger().addHandler(logging.NullHandler())  # without any, Python prints what is logged
+    # Pillow reports what libtiff finds in a broken file, but leaves its printing on. Pillow's own module finds libtiff.
+    with suppress(OSError, AttributeError):
+        ctypes.CDLL(Image.core.__file__).TIFFSetErrorHandler(None)
 
 
 if __name__ == "__main__":

@@ -24,6 +24,7 @@ from rich.table import Table
 from ..runtime.errors import ByolEdgeError
 from ..runtime.images import count_unread
 from ..runtime.progress import PROGRESS, Progress
+from .interrupts import ending_at_once
 
 # All but tab and line feed; the last two turn the direction of writing.
 _CONTROLS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
@@ -186,7 +187,8 @@ def needs(extra: str) -> Iterator[None]:
     """Turns a failing import inside the block into a line that says what to install."""
     _keep_openmp_from_spinning()
     try:
-        yield
+        with ending_at_once():
+            yield
     except ImportError as error:
         what = f"needs {error.name}, which is not installed" if error.name else f"cannot start ({error})"
         raise ByolEdgeError(f"this command {what}: pip install 'byol-edge[{extra}]'") from error

@@ -14,7 +14,7 @@ import numpy as np
 from .backend import Backend
 from .bundle import Bundle, Variant
 from .cpus import available_cpus
-from .errors import BundleError, EngineError, ImageError, UsageError
+from .errors import BundleError, EngineError, ImageError, UsageError, brief
 from .fidelity import UNIT_LENGTH, Vectors
 from .model_file import ModelFile, is_model_file, read_alone
 from .onnxruntime_backend import OnnxRuntimeBackend
@@ -140,7 +140,7 @@ class Encoder:
         try:
             vectors = self._backend.run(np.ascontiguousarray(pixels))
         except Exception as error:  # each engine raises types of its own
-            raise EngineError(f"{self.variant} failed on {self.engine}: {error}") from error
+            raise EngineError(f"{self.variant} failed on {self.engine}: {brief(error)}") from error
         if vectors.shape != (len(pixels), self.embedding_size):
             raise BundleError(
                 f"{self.variant} gives vectors {list(vectors.shape)}; the manifest says {self.embedding_size} "

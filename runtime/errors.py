@@ -8,6 +8,9 @@ from collections.abc import Callable, Mapping
 
 Spell = Callable[[str, object], str]
 
+# What is shown of another library's message.
+MOST_CHARACTERS = 400
+
 
 def in_python(name: str, value: object) -> str:
     """An argument as it is typed in Python."""
@@ -19,6 +22,18 @@ def name_arguments(message: str, arguments: Mapping[str, object], spell: Spell) 
     for name, value in arguments.items():
         message = message.replace(f"{{{name}}}", spell(name, value))
     return message
+
+
+def brief(error: BaseException) -> str:
+    """Another library's error on one line of bounded length, without control characters; its type if it says nothing.
+
+    Both ends are kept, since libraries begin with the file of theirs where it happened, or end with a trace.
+    """
+    line = " ".join(str(error).split()) or type(error).__name__
+    line = "".join(each if each.isprintable() else repr(each)[1:-1] for each in line)
+    if len(line) > MOST_CHARACTERS:
+        line = f"{line[: MOST_CHARACTERS // 2]} … {line[-MOST_CHARACTERS // 2 :]}"
+    return line
 
 
 class ByolEdgeError(Exception):

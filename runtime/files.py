@@ -44,6 +44,8 @@ def whole_file(path: Path) -> Iterator[Path]:
     """
     if path.is_dir():
         raise IsADirectoryError(errno.EISDIR, "is a folder, not a file to write", str(path))
+    if path.exists() and not path.is_file():  # the file would take the place of /dev/null
+        raise OSError(errno.EINVAL, "is a device or a pipe, not a file to write", str(path))
     path.parent.mkdir(parents=True, exist_ok=True)
     _clear_left_over(path)
     # The suffix stays, because writers such as matplotlib's choose the format by it.

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .backend import ModelBytes
-from .errors import EngineError
+from .errors import EngineError, brief
 from .onnx_file import ONNX
 from .preprocessing import Pixels
 
@@ -47,7 +47,10 @@ class OnnxRuntimeBackend:
         `low_power`: threads sleep between calls, where they would otherwise spin. Raises EngineError if ONNX Runtime
         refuses the model, or lacks the device.
         """
-        import onnxruntime
+        try:
+            import onnxruntime
+        except ImportError as error:
+            raise EngineError(f"the engine onnxruntime cannot be loaded: {brief(error)}") from error
 
         provider = _find_provider(device, onnxruntime.get_available_providers())
 
@@ -55,13 +58,16 @@ class OnnxRuntimeBackend:
             options = onnxruntime.SessionOptions()
             options.intra_op_num_threads = threads
             options.inter_op_num_threads = 1
-            options.log_severity_level = 3  # errors; warnings about a graph are for whoever exported it
+            options.log_severity_level = 4  # what is less than fatal would be printed; errors are raised as well
             if low_power:
                 options.add_session_config_entry("session.intra_op.allow_spinning", "0")
             try:
-                return onnxruntime.InferenceSession(model.parts[0], options, providers=[provider])
+                # With its fallback, ONNX Runtime prints errors, and runs on another device than the one asked for.
+                return onnxruntime.InferenceSession(model.parts[0], options, providers=[provider], enable_fallback=0)
             except Exception as error:  # ONNX Runtime's own exception types are many and not public
-                raise EngineError(f"ONNX Runtime {onnxruntime.__version__} refuses the model: {error}") from error
+                raise EngineError(
+                    f"ONNX Runtime {onnxruntime.__version__} refuses the model: {brief(error)}"
+                ) from error
 
         return OnnxRuntimeBackend(start, threads, provider)
 

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .backend import ModelBytes
-from .errors import EngineError
+from .errors import EngineError, brief
 from .onnx_file import ONNX
 from .onnxruntime_backend import try_out
 from .openvino_file import OPENVINO_IR
@@ -97,8 +97,9 @@ def _compile(source: ModelBytes, size: int, threads: int, device: str) -> Any:
         if device == "cpu":
             settings["INFERENCE_NUM_THREADS"] = threads
         return core.compile_model(model, device.upper(), settings)
-    except RuntimeError as error:
-        raise EngineError(f"OpenVINO {openvino.__version__} refuses the model: {error}") from error
+    except Exception as error:  # a message of OpenVINO's that is not UTF-8 arrives as UnicodeDecodeError
+        version = openvino.__version__.split("-")[0]
+        raise EngineError(f"OpenVINO {version} refuses the model: {brief(error)}") from error
 
 
 def shared_core() -> Any:
@@ -122,8 +123,13 @@ def shared_core() -> Any:
 @cache
 def _start_core() -> tuple[Any, int]:
     """A Core, and the process that it belongs to."""
-    core = import_openvino().Core()
-    core.get_versions("CPU")
+    try:
+        core = import_openvino().Core()
+        core.get_versions("CPU")
+    except EngineError:
+        raise
+    except Exception as error:
+        raise EngineError(f"OpenVINO cannot start: {brief(error)}") from error
     return core, os.getpid()
 
 
@@ -134,6 +140,8 @@ def import_openvino() -> Any:
     sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
     try:
         import openvino
-    except ImportError:
+    except ModuleNotFoundError:
         raise EngineError("the engine openvino is not installed: pip install 'byol-edge[openvino]'") from None
+    except ImportError as error:
+        raise EngineError(f"the engine openvino cannot be loaded: {brief(error)}") from error
     return openvino

@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import ExifTags, Image, ImageOps
 
-from .errors import ImageError
+from .errors import ImageError, brief
 
 Pixels = NDArray[np.uint8]
 Box = tuple[float, float, float, float]  # left, top, right, bottom
@@ -111,12 +111,14 @@ def _open(source: Source, enough: int | None = None) -> tuple[Image.Image, Box]:
     fraction of the time, and adds a fraction of a pixel where the scale does not divide the size.
     """
     if isinstance(source, np.ndarray):
-        return _whole(to_rgb(_from_array(source)))
-    if not is_image(source):
+        _check_array(source)
+    elif not is_image(source):
         raise ImageError(
             f"{type(source).__name__} is not an image: give a path, bytes, an open file, a PIL image or a uint8 array"
         )
     try:
+        if isinstance(source, np.ndarray):
+            return _whole(to_rgb(_from_array(source)))
         if isinstance(source, Image.Image):
             return _whole(to_rgb(_load(source)))
         image, size = _decode(source, enough)
@@ -180,13 +182,16 @@ def _decode(source: str | Path | bytes | BinaryIO, enough: int | None) -> tuple[
         drafted = None
         if enough is not None and image.format == "JPEG":
             drafted = image.draft(None, (enough, enough))  # the short side decides, whichever way the image is turned
-        limit = Image.MAX_IMAGE_PIXELS  # Pillow itself refuses twice as many, and below that warns
-        if limit is not None and image.width * image.height > limit:
-            raise ImageError(
-                f"too large: {image.width} × {image.height} pixels, the limit is {limit} (PIL.Image.MAX_IMAGE_PIXELS)"
-            )
+        _check_size(image.width, image.height)
         image.load()
         return image, drafted[1][2:] if drafted else image.size
+
+
+def _check_size(width: int, height: int) -> None:
+    """Refuses more pixels than Pillow's limit. Pillow itself refuses twice as many, and only in files."""
+    limit = Image.MAX_IMAGE_PIXELS
+    if limit is not None and width * height > limit:
+        raise ImageError(f"too large: {width} × {height} pixels, the limit is {limit} (PIL.Image.MAX_IMAGE_PIXELS)")
 
 
 def _whole(image: Image.Image) -> tuple[Image.Image, Box]:
@@ -198,6 +203,7 @@ def _load(image: Image.Image) -> Image.Image:
 
     An image may be given several times, to several threads, and Pillow can read it in one thread only.
     """
+    _check_size(*image.size)
     with _LOADING_GUARD:
         lock = _LOADING.setdefault(id(image), threading.Lock())
     with lock:
@@ -227,13 +233,17 @@ def _from_16_bit(image: Image.Image) -> Image.Image:
     return Image.fromarray(((values + 128) // 257).astype(np.uint8))
 
 
-def _from_array(array: NDArray[Any]) -> Image.Image:
+def _check_array(array: NDArray[Any]) -> None:
     channels = array.shape[2] if array.ndim == 3 else 1
     if array.dtype != np.uint8 or array.ndim not in (2, 3) or channels not in (1, 3, 4) or 0 in array.shape:
         raise ImageError(
             f"an array of {array.dtype} {list(array.shape)} is not an image: give uint8 [height, width, 1, 3 or 4]"
         )
-    return Image.fromarray(array[:, :, 0] if array.ndim == 3 and channels == 1 else array)
+
+
+def _from_array(array: NDArray[Any]) -> Image.Image:
+    _check_size(array.shape[1], array.shape[0])
+    return Image.fromarray(array[:, :, 0] if array.shape[2:] == (1,) else array)
 
 
 def _resize(image: Image.Image, box: Box, preprocessing: Preprocessing, name: str) -> Image.Image:
@@ -257,8 +267,7 @@ def _resize(image: Image.Image, box: Box, preprocessing: Preprocessing, name: st
 
 
 def _reason(error: Exception) -> str:
-    """The first line of an error, or its type if it has no text; Pillow's mention of the file is dropped."""
+    """What an error says, on one line; Pillow's mention of the file is dropped."""
     if isinstance(error, Image.UnidentifiedImageError):
         return f"not one of {', '.join(FORMATS)}"
-    lines = str(error).splitlines()
-    return lines[0] if lines else type(error).__name__
+    return brief(error)

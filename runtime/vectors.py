@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import os
 import zipfile
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from .errors import ByolEdgeError, UsageError
+from .errors import ByolEdgeError, UsageError, brief
 from .fidelity import OWN_COSINE, Fidelity, Vectors, compare, cosines
 from .files import whole_file
 from .model_file import precision_of
@@ -22,6 +23,9 @@ from .untrusted import load_arrays
 MODEL_KEY = "byol_edge.model"
 # Rows of a Parquet file that are written, and can be read, together.
 ROW_GROUP = 8192
+# What the vectors of a Parquet file may unpack to: this many times the file, and bytes beyond. A hostile one of a few
+# kilobytes could take all the memory.
+MOST_RATIO, MOST_UNPACKED = 8, 2**30
 
 
 @dataclass(frozen=True)
@@ -101,14 +105,17 @@ def _find_sink(path: Path) -> Sink:
 
 @contextmanager
 def _reading(path: str | Path) -> Iterator[None]:
-    if not Path(path).exists():
-        raise ByolEdgeError(f"{path}: no such file")
+    if not Path(path).is_file():  # opening a pipe would wait for ever
+        what = "not a regular file" if Path(path).exists() else "no such file"
+        raise ByolEdgeError(f"{path}: {what}")
     try:
         yield
+    except ByolEdgeError:
+        raise
     except KeyError as error:
-        raise ByolEdgeError(f"{path}: not a file of vectors: it holds no {error}") from error
-    except (TypeError, ValueError, AttributeError, OSError) as error:
-        raise ByolEdgeError(f"{path}: not a file of vectors written by `byol-edge embed` ({error})") from error
+        raise ByolEdgeError(f"{path}: not a file of vectors: it holds no {brief(error)}") from error
+    except Exception as error:  # a damaged file makes pyarrow raise almost anything
+        raise ByolEdgeError(f"{path}: not a file of vectors written by `byol-edge embed` ({brief(error)})") from error
 
 
 def _write_npz(part: Path, shards: Iterable[VectorFile], shape: tuple[int, ...], model: str) -> None:
@@ -129,16 +136,28 @@ def _write_npz(part: Path, shards: Iterable[VectorFile], shape: tuple[int, ...],
 
 
 def _read_npz_names(path: Path) -> Names:
-    arrays = load_arrays(path, ("sources", "model"))
-    return [str(name) for name in arrays["sources"]], str(arrays["model"])
+    return _names_of(load_arrays(path, ("sources", "model")))
 
 
 def _read_npz(path: Path) -> VectorFile:
     arrays = load_arrays(path)
-    vectors, sources = arrays["vectors"], [str(name) for name in arrays["sources"]]
-    if vectors.dtype != np.float32 or vectors.ndim != 2 or len(vectors) != len(sources):
+    vectors, (sources, model) = arrays["vectors"], _names_of(arrays)
+    _check_vectors(vectors, sources)
+    return VectorFile(vectors, sources, model)
+
+
+def _names_of(arrays: Mapping[str, NDArray[Any]]) -> Names:
+    sources, model = arrays["sources"], arrays["model"]
+    for name, array, dimensions in (("sources", sources, 1), ("model", model, 0)):
+        if array.dtype.kind != "U" or array.ndim != dimensions:
+            raise ValueError(f"its {name} are {array.dtype} {list(array.shape)}, not text")
+    return [str(name) for name in sources], str(model)
+
+
+def _check_vectors(vectors: NDArray[Any], sources: list[str]) -> None:
+    wrong = vectors.dtype != np.float32 or vectors.ndim != 2
+    if wrong or len(vectors) != len(sources) or vectors.shape[1] < 1:
         raise ValueError(f"{vectors.dtype} {list(vectors.shape)} vectors of {len(sources)} sources")
-    return VectorFile(vectors, sources, str(arrays["model"]))
 
 
 def _write_parquet(part: Path, shards: Iterable[VectorFile], shape: tuple[int, ...], model: str) -> None:
@@ -179,29 +198,36 @@ def _read_parquet_names(path: Path) -> Names:
 
 def _read_parquet(path: Path) -> VectorFile:
     table = _read_table(path, None)
-    size = table.schema.field("vector").type.list_size
     column = table.column("vector").combine_chunks()
     values = column.flatten()
     if column.null_count or values.null_count:  # a missing one would move all that follow it up
         raise ValueError("some of its vectors, or of their numbers, are missing")
-    vectors = values.to_numpy(zero_copy_only=False).astype(np.float32).reshape(-1, size)
-    return VectorFile(vectors, _read_sources(table), _model_of(table))
+    vectors, sources = values.to_numpy().reshape(len(table), column.type.list_size), _read_sources(table)
+    _check_vectors(vectors, sources)
+    return VectorFile(vectors, sources, _model_of(table))
 
 
 def _read_sources(table: Any) -> list[str]:
     column = table.column("source")
+    if str(column.type) != "string":
+        raise ValueError(f"its sources are {column.type}, not text")
     if column.null_count:
         raise ValueError("some of its sources are missing")
-    return [str(source) for source in column.to_pylist()]
+    return column.to_pylist()
 
 
 def _read_table(path: Path, columns: list[str] | None) -> Any:
     arrow, parquet = _import_parquet(path)
-    try:
-        with path.open("rb") as file:
-            return parquet.read_table(file, columns=columns)
-    except arrow.ArrowException as error:
-        raise ValueError(str(error).splitlines()[0]) from error
+    with path.open("rb") as file:
+        # Not read_table: its threads may let go of the file while Python ends, which ends the process by SIGABRT.
+        opened = parquet.ParquetFile(file, pre_buffer=False)
+        kind = opened.schema_arrow.field("vector").type
+        if not arrow.types.is_fixed_size_list(kind) or kind.value_type != arrow.float32():
+            raise ValueError(f"its vectors are {kind}, not lists of float32 of one size")
+        unpacked = 4 * kind.list_size * opened.metadata.num_rows
+        if unpacked > MOST_RATIO * path.stat().st_size + MOST_UNPACKED:
+            raise ValueError(f"its vectors unpack to {unpacked} bytes, many times the file")
+        return opened.read(columns, use_threads=False)
 
 
 def _model_of(table: Any) -> str:

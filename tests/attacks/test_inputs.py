@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from byol_edge.runtime import BundleError, Encoder, ImageError, Preprocessing, prepare
+from mutations import make_corpus
 from PIL import Image
 
 PREPROCESSING = Preprocessing(32)
@@ -69,6 +70,60 @@ print(next(line.split()[1] for line in open("/proc/self/status") if line.startsw
     result, kilobytes = done.stdout.splitlines()
     assert result == "decoded" if decoded else f"too large: {side} × {side} pixels" in result
     assert int(kilobytes) < (1_200_000 if decoded else 100_000)
+
+
+def lazy_png(side: int) -> Image.Image:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Image, "MAX_IMAGE_PIXELS", None)
+        return Image.open(io.BytesIO(png(side, side)))
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        np.broadcast_to(np.uint8(7), (40_000, 40_000, 3)),
+        np.broadcast_to(np.uint8(7), (40_000, 40_000, 1)),
+        np.broadcast_to(np.uint8(7), (40_000, 40_000)),
+        lazy_png(40_000),
+    ],
+)
+def test_an_array_or_pil_image_past_the_limit_is_refused_uncopied(given: np.ndarray | Image.Image):
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with pytest.raises(ImageError, match=r"^an image given as \w+: too large: 40000 × 40000 pixels, the limit is 8"):
+        prepare(given, PREPROCESSING)
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 50_000  # KiB
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_the_limit_of_pixels_is_pillows_and_can_be_lifted(monkeypatch: pytest.MonkeyPatch):
+    image = Image.new("RGB", (20, 30))
+    file = io.BytesIO()
+    image.save(file, "PNG")
+    for limit, fits in ((600, True), (599, False), (None, True)):
+        monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", limit)
+        for given in (image, np.asarray(image), file.getvalue(), Image.open(io.BytesIO(file.getvalue()))):
+            if fits:
+                assert prepare(given, PREPROCESSING).shape == (32, 32, 3)
+            else:
+                with pytest.raises(ImageError, match="too large: 20 × 30 pixels, the limit is 599"):
+                    prepare(given, PREPROCESSING)
+
+
+def test_of_broken_images_the_command_prints_a_line_each_and_nothing_of_libraries(
+    finished_bundle: Path, tmp_path: Path
+):
+    (tmp_path / "images").mkdir()
+    broken = [(name, content) for name, content in make_corpus() if name.startswith(("TIFF", "JPEG L"))][:300]
+    for number, (_, content) in enumerate(broken):
+        (tmp_path / "images" / f"{number:03}.tif").write_bytes(content)
+    command = [sys.executable, "-m", "byol_edge", "embed", finished_bundle, tmp_path / "images"]
+    done = subprocess.run([*command, "-o", tmp_path / "v.npz"], capture_output=True, text=True)
+    assert done.returncode == 0
+    lines = done.stderr.splitlines()
+    assert len(lines) > 100
+    assert [line for line in lines if not line.startswith(f"left out: {tmp_path}")] == []
+    assert f"left out: {len(lines)} unreadable images" in done.stdout
+    assert len(done.stdout.splitlines()) == 1
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 20_000), (20_000, 1), (2, 3)])

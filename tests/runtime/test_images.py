@@ -1,8 +1,9 @@
+import os
 from pathlib import Path
 
 import pytest
-from byol_edge.runtime import ImageError, find_images
-from byol_edge.runtime.images import folder_labels
+from byol_edge.runtime import ByolEdgeError, ImageError, find_images
+from byol_edge.runtime.images import folder_labels, read_labels
 
 
 @pytest.fixture
@@ -59,3 +60,21 @@ def test_no_labels_is_not_one_class_an_image(folder: Path):
     assert folder_labels(find_images(folder), folder) is None
     assert folder_labels(find_images(folder / "b"), folder) is None
     assert folder_labels([folder / "b" / "1.png", folder / "b" / "2.JPG"], folder) is None
+
+
+def test_a_file_of_labels_that_is_none_is_an_error_of_what_is_on_the_disk(tmp_path: Path):
+    os.mkfifo(tmp_path / "pipe.csv")
+    (tmp_path / "zeros.csv").symlink_to("/dev/zero")
+    (tmp_path / "folder.csv").mkdir()
+    (tmp_path / "bytes.csv").write_bytes(b"image,label\n\xff,1\n")
+    (tmp_path / "empty.csv").touch()
+    for name in ("pipe", "zeros", "folder", "bytes", "empty", "gone"):
+        with pytest.raises(ByolEdgeError, match=rf"{name}\.csv: ") as error:
+            read_labels(tmp_path / f"{name}.csv", [tmp_path / "a.png"], tmp_path)
+        assert error.value.exit_code == 1
+
+
+def test_a_pipe_is_no_folder_of_images(tmp_path: Path):
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(ImageError, match="pipe: not a folder of images"):
+        find_images(tmp_path / "pipe")

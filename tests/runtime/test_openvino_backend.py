@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from byol_edge.runtime import EngineError, openvino_backend
 from byol_edge.runtime.backend import ModelBytes
+from byol_edge.runtime.errors import MOST_CHARACTERS
 from byol_edge.runtime.openvino_backend import OpenVinoBackend
 from byol_edge.runtime.preprocessing import Pixels
 
@@ -97,3 +98,23 @@ def test_a_process_takes_signals_after_its_last_encoder_is_gone(finished_bundle:
     command = [sys.executable, "-c", SIGNAL_AFTERWARDS, str(finished_bundle)]
     result = subprocess.run(command, capture_output=True, text=True)
     assert (result.returncode, result.stdout) == (0, "caught\n")
+
+
+NOT_UTF_8 = UnicodeDecodeError("utf-8", b"\xe8", 0, 1, "invalid continuation byte")
+
+
+@pytest.mark.parametrize(
+    "error",
+    [NOT_UTF_8, RuntimeError("a\n\x1b[31mb " * 9999), SystemError(), MemoryError(), OverflowError("x"), TypeError()],
+)
+def test_whatever_it_raises_is_an_engine_error_of_one_line(
+    model: ModelBytes, core: WatchedCore, monkeypatch: pytest.MonkeyPatch, error: Exception
+):
+    def fail(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr(core, "read_model", fail)
+    with pytest.raises(EngineError, match=r"^OpenVINO [\d.]+ refuses the model: \S") as raised:
+        OpenVinoBackend.load(model, threads=1)
+    assert str(raised.value).isprintable()
+    assert len(str(raised.value)) < MOST_CHARACTERS + 100
