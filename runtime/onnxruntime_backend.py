@@ -95,7 +95,7 @@ def try_out(model: ModelBytes) -> None:
     try:
         backend.run(np.zeros((1, *shape), np.uint8))
     except Exception as error:  # of types that are many and not public; a shape may be text, too
-        raise EngineError(f"ONNX Runtime fails on the model: {error}") from error
+        raise EngineError(f"ONNX Runtime fails on the model: {brief(error)}") from error
 
 
 def _run(session: Any, images: Pixels) -> NDArray[np.float32]:

@@ -42,7 +42,7 @@ def renew_hash(bundle: Path, name: str) -> None:
     change_manifest(bundle, lambda manifest: manifest["files"][name].update(sha256=sha256(content), size=len(content)))
 
 
-def change_manifest(bundle: Path, change: Callable[[dict[str, Any]], None]) -> None:
+def change_manifest(bundle: Path, change: Callable[[dict[str, Any]], object]) -> None:
     manifest = json.loads((bundle / "manifest.json").read_text())
     change(manifest)
     (bundle / "manifest.json").write_text(json.dumps(manifest))
