@@ -95,11 +95,8 @@ def _parse() -> argparse.Namespace:
     parser.add_argument("--failed", action="store_true", help="try again what failed")
     parser.add_argument("--jobs", type=int, default=2, help="trials at once; 2 if left out")
     arguments = parser.parse_args()
-    if (
-        arguments.trial is not None
-        and len((arguments.only or "").split(",")) != 1
-        or arguments.trial is not None
-        and not arguments.only
+    if (arguments.trial is not None and len((arguments.only or "").split(",")) != 1) or (
+        arguments.trial is not None and not arguments.only
     ):
         parser.error("--trial takes --only with one kind")
     return arguments

@@ -1,4 +1,4 @@
-"""The trials that `benchmarks/attacks.py` runs, one subject per file. They draw images and mutate them as the tests do."""
+"""The trials that `benchmarks/attacks.py` runs, one subject per file. Images are drawn and mutated as in the tests."""
 
 import sys
 from pathlib import Path

@@ -6,7 +6,7 @@ import importlib.util
 import json
 import os
 import shutil
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from signal import SIGKILL
 
@@ -15,7 +15,7 @@ from byol_edge.runtime.files import write_text
 from byol_edge.runtime.run import Run
 from shapes import SHAPES, draw_shape
 
-from .commands import Limits, Signal, run_command, tell
+from .commands import Limits, Signal, Usage, run_command, tell
 
 OPENVINO = importlib.util.find_spec("openvino") is not None
 PARQUET = importlib.util.find_spec("pyarrow") is not None
@@ -76,25 +76,26 @@ class Bench:
         suffix = {"embed": ".npz", "embed-few": ".npz"}.get(name, "")
         return self.whole / f"{name}{suffix}"
 
-    def seconds(self, name: str) -> float:
-        return self._taken()[name][0]
+    def usage(self, name: str) -> Usage:
+        """What the undisturbed command took."""
+        return Usage(**self._usages()[name])
 
     def limits(self, name: str, seconds: float = EXTRA_SECONDS) -> Limits:
-        taken = self._taken()[name]
-        return Limits(taken[0] + seconds, taken[1] + EXTRA_MEGABYTES)
+        taken = self.usage(name)
+        return Limits(taken.seconds + seconds, taken.megabytes + EXTRA_MEGABYTES)
 
-    def _taken(self) -> dict[str, list[float]]:
-        file = self.path / "taken.json"
+    def _usages(self) -> dict[str, dict[str, float]]:
+        file = self.path / "usage.json"
         return json.loads(file.read_text()) if file.exists() else {}
 
     def prepare(self) -> None:
-        """Makes what is missing. Each command runs alone, since the time that it takes says when to disturb it."""
+        """Makes what is missing. Commands run alone: what they take then says when to disturb them."""
         if not (self.path / "many").exists():
             _draw_images(self.path)
         names = ["train", "export-int8", "export", "embed", "embed-few", "validate", "self-test", "inspect", "bench"]
         for name in [*names, *(["embed.parquet"] if PARQUET else [])]:
-            taken = self._taken()
-            if name in taken:
+            usages = self._usages()
+            if name in usages:
                 continue
             print(f"preparing: {name}", flush=True)
             out = self.result(name)
@@ -103,15 +104,17 @@ class Bench:
             ended = run_command(*self.command(name, out), limits=Limits(600, 16_000))
             if ended.code != 0:
                 raise SystemExit(f"left alone, {name} does not work: {tell(ended)}")
-            taken[name] = [round(ended.seconds, 2), round(ended.megabytes)]
-            write_text(self.path / "taken.json", json.dumps(taken))
+            usages[name] = asdict(ended.usage)
+            write_text(self.path / "usage.json", json.dumps(usages))
         self._train_half()
 
     def _train_half(self) -> None:
         share = 0.8
         while not _has_epochs(self.half_run):
             shutil.rmtree(self.half_run, ignore_errors=True)
-            run_command(*self.command("train", self.half_run), send=Signal(SIGKILL, share * self.seconds("train")))
+            run_command(
+                *self.command("train", self.half_run), send=Signal(SIGKILL, share * self.usage("train").cpu_seconds)
+            )
             share = 0.9 if share == 0.8 else 0.8
 
 

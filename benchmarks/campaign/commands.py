@@ -1,4 +1,4 @@
-"""A command as a user types it, in a process of its own: watched, limited, and stopped by a signal if that is wanted."""
+"""A command as a user types it, in a process of its own: watched, limited, and stopped by a signal if asked."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 PROGRAM = (sys.executable, "-m", "byol_edge")
-POLL = 0.02  # seconds
+POLL = 0.01  # seconds
 MOST_PRINTED = 20_000  # characters; a failure of `embed` may name each image
 # All but tab, line feed, and the carriage return of a progress bar.
 CONTROLS = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
@@ -36,22 +36,30 @@ class Limits:
 
 @dataclass(frozen=True)
 class Signal:
-    """A signal for the command while it is at work: SIGINT to its whole group, as a terminal does, others to it alone."""
+    """A signal for a command at work: SIGINT for its whole group, as from a terminal, others for it alone."""
 
     number: signal.Signals
-    after: float  # seconds
+    after: float  # seconds of CPU time, so that other work on the machine does not put it off to an earlier step
+
+
+@dataclass(frozen=True)
+class Usage:
+    """What a command took: seconds, of the process itself those on a CPU, and the most memory in MB."""
+
+    seconds: float = 0.0
+    cpu_seconds: float = 0.0
+    megabytes: float = 0.0
 
 
 @dataclass(frozen=True)
 class Ended:
-    """`code`: as of subprocess, below 0 for a signal. `cause`: "itself", "signal" (the one asked for), "time", "memory"."""
+    """`code`: as of subprocess, below 0 for a signal. `cause`: "itself", "signal" (as asked), "time" or "memory"."""
 
     code: int
     cause: str
     out: str
     err: str
-    seconds: float
-    megabytes: float
+    usage: Usage
 
     @property
     def label(self) -> str:
@@ -72,8 +80,8 @@ def run_command(*arguments: object, limits: Limits | None = None, send: Signal |
             start_new_session=True,
         )
         with _watched(process):
-            cause, seconds, peak = _wait(process, limits, send)
-        return Ended(process.returncode, cause, _read(out), _read(err), seconds, peak)
+            cause, usage = _wait(process, limits, send)
+        return Ended(process.returncode, cause, _read(out), _read(err), usage)
 
 
 def find_fault(ended: Ended, codes: tuple[int, ...] = (0, 1, 2)) -> str:
@@ -82,7 +90,7 @@ def find_fault(ended: Ended, codes: tuple[int, ...] = (0, 1, 2)) -> str:
     named = [line for line in ended.err.splitlines() if line.startswith(("byol-edge: ", "Error: "))]
     faults = {
         "took too long": ended.cause == "time",
-        f"took too much memory, {ended.megabytes:.0f} MB": ended.cause == "memory",
+        f"took too much memory, {ended.usage.megabytes:.0f} MB": ended.cause == "memory",
         f"ended with {ended.code}": ended.cause == "itself" and ended.code not in codes,
         "a traceback": "Traceback (most recent call last)" in ended.err + ended.out,
         "not one line that says what is wrong": ended.code in (1, 2) and (len(named) != 1 or named != last),
@@ -121,34 +129,35 @@ def _watched(process: subprocess.Popen[bytes]) -> Iterator[None]:
         _live.discard(process.pid)
 
 
-def _wait(process: subprocess.Popen[bytes], limits: Limits, send: Signal | None) -> tuple[str, float, float]:
-    """Why the command ended, the seconds that it took, and its peak in MB."""
-    start, peak, cause = time.monotonic(), 0.0, "itself"
+def _wait(process: subprocess.Popen[bytes], limits: Limits, send: Signal | None) -> tuple[str, Usage]:
+    """Why the command ended, and what it took."""
+    start, usage, cause = time.monotonic(), Usage(), "itself"
     while process.poll() is None:
-        seconds = time.monotonic() - start
-        peak = max(peak, _peak(process.pid))
-        if send and cause == "itself" and seconds >= send.after:
+        usage = _measure(process.pid, time.monotonic() - start, usage)
+        if send and cause == "itself" and usage.cpu_seconds >= send.after:
             cause = "signal"
             if send.number == signal.SIGINT:
                 _kill_group(process.pid, send.number)
             else:
                 process.send_signal(send.number)
-        elif is_stopped() or seconds > limits.seconds or peak > limits.megabytes:
-            cause = "memory" if peak > limits.megabytes else "time"
+        elif is_stopped() or usage.seconds > limits.seconds or usage.megabytes > limits.megabytes:
+            cause = "memory" if usage.megabytes > limits.megabytes else "time"
             _kill_group(process.pid, signal.SIGKILL)
             process.wait()
-        else:
-            time.sleep(min(POLL, max(0.001, send.after - seconds)) if send and cause == "itself" else POLL)
-    return cause, time.monotonic() - start, peak
+        time.sleep(POLL)
+    return cause, usage
 
 
-def _peak(process: int) -> float:
-    """The most memory that a process has had, in MB."""
+def _measure(process: int, seconds: float, before: Usage) -> Usage:
+    """What a process has taken by now; of one that has just ended, what was known before."""
+    folder = Path(f"/proc/{process}")
     try:
-        lines = Path(f"/proc/{process}/status").read_text().splitlines()
+        status = (folder / "status").read_text().splitlines()
+        ticks = (folder / "stat").read_text().rpartition(")")[2].split()[11:13]
     except OSError:
-        return 0.0
-    return next((int(line.split()[1]) / 1024 for line in lines if line.startswith("VmHWM")), 0.0)
+        return before
+    peak = next((int(line.split()[1]) / 1024 for line in status if line.startswith("VmHWM")), before.megabytes)
+    return Usage(seconds, sum(map(int, ticks)) / os.sysconf("SC_CLK_TCK"), peak)
 
 
 def _kill_group(group: int, number: signal.Signals) -> None:

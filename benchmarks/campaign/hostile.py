@@ -50,7 +50,14 @@ _MARK = "what stands here is replaced"
 
 
 def mutate_json(content: Any, draw: Random) -> tuple[str, bytes]:
-    """What was done, and the bytes: mostly one value replaced, somewhere."""
+    """What was done, and the bytes, which are others: mostly one value replaced, somewhere."""
+    while True:
+        what, changed = _mutate_json(json.loads(json.dumps(content)), draw)
+        if changed != json.dumps(content).encode():
+            return what, changed
+
+
+def _mutate_json(content: Any, draw: Random) -> tuple[str, bytes]:
     way = draw.choice(["value"] * 14 + ["gone", "key", "twice", "cut", "bytes", "whole"])
     text = json.dumps(content, indent=2)
     if way == "cut":
@@ -128,6 +135,13 @@ def _bind(file: Path) -> None:
 
 def mutate_bytes(good: bytes, draw: Random) -> tuple[str, bytes]:
     """Bits flipped, pieces cut, doubled, zeroed or overwritten; half of the time near one of the ends."""
+    while True:
+        what, changed = _mutate_bytes(good, draw)
+        if changed != good:
+            return what, changed
+
+
+def _mutate_bytes(good: bytes, draw: Random) -> tuple[str, bytes]:
     near = draw.choice((len(good), len(good), min(len(good), 4096)))
     place = draw.randrange(near) if draw.random() < 0.7 else len(good) - 1 - draw.randrange(min(len(good), 4096))
     length = draw.choice((1, 4, 8, 100, 1000))

@@ -1,4 +1,4 @@
-"""Fuzzed model files whose hashes are right, so that our checks or an engine see them: an error in a line, or vectors."""
+"""Fuzzed model files, their hashes put right so that our checks or an engine see them: one line, or vectors."""
 
 from __future__ import annotations
 
@@ -33,8 +33,9 @@ NUMBERS = (
     "1e9",
 )
 OPERATORS = (
-    "Loop", "If", "Scan", "Conv", "Gemm", "MatMul", "Reshape", "Gather", "Resize", "Expand", "Tile", "Pad", "Slice", "Cast",
-    "Concat", "Range", "NonZero", "Flatten", "Add", "QLinearConv", "DequantizeLinear", "NoSuchOperator", "ConstantOfShape",
+    "Loop", "If", "Scan", "Conv", "Gemm", "MatMul", "Reshape", "Gather", "Resize", "Expand", "Tile", "Pad", "Slice",
+    "Cast", "Concat", "Range", "NonZero", "Flatten", "Add", "QLinearConv", "DequantizeLinear", "ConstantOfShape",
+    "NoSuchOperator",
 )  # fmt: skip
 
 
@@ -62,7 +63,7 @@ def try_models(bench: Bench, folder: Path, trials: Sequence[int]) -> Iterator[Ou
 
 def _try_engine(bench: Bench, bundle: Path, variant: str, engine: str, command: str) -> tuple[str, str]:
     """How the command ended, and what is wrong with that."""
-    out = bundle.with_name("v.npz")
+    out = bundle.with_name(f"{engine}.npz")
     arguments = [bundle if each == bench.bundle else each for each in bench.command(command, out)]
     ended = run_command(*arguments, "--variant", variant, "--backend", engine, limits=LIMITS)
     failure = find_fault(ended, codes=(0, 1))
@@ -71,7 +72,6 @@ def _try_engine(bench: Bench, bundle: Path, variant: str, engine: str, command: 
         failure = failure or check_vectors(out, 12)
     elif out.exists():
         failure = failure or "it failed, and wrote the file nevertheless"
-    out.unlink(missing_ok=True)
     return ended.label, failure
 
 

@@ -40,8 +40,7 @@ def try_runs(bench: Bench, folder: Path, trials: Sequence[int]) -> Iterator[Outc
         ended = run_command(*command, limits=bench.limits(name, 2 * EXTRA_SECONDS))
         failure = find_fault(ended)
         if name == "export":
-            _, damage = check_whole("train" if not out.exists() else "bundle", out, out)
-            failure = failure or damage
+            failure = failure or check_whole("export", out, out)[1]
         yield Outcome(trial, f"{name}, {what}", ended.label, failure)
 
 

@@ -14,6 +14,7 @@ from .trials import Outcome
 from .written import check_whole, compare, find_left_over
 
 TRIALS = 100  # of each command's kills, and of all interrupts
+PATIENCE = 300.0  # seconds beyond the usual, for speed is not what these trials are about
 CHAIN = 10  # kills of one training before it is let go to its end
 INTERRUPTED = (
     "train", "embed", "export", "self-test", "validate", "export-int8", "bench", "embed.parquet", "inspect", "train",
@@ -30,7 +31,7 @@ def kill_train(bench: Bench, folder: Path, trials: Sequence[int]) -> Iterator[Ou
         failure = failure or ("" if ended.cause == "signal" else f"not killed: {tell(ended)}")
         if trial == trials[-1]:
             failure = failure or _finish(bench, "train", out, ("--resume",))
-        yield Outcome(trial, f"killed after {sent.after:.2f} s", found, failure)
+        yield Outcome(trial, f"killed after {sent.after:.2f} CPU s", found, failure)
 
 
 def kill_export(bench: Bench, folder: Path, trials: Sequence[int]) -> Iterator[Outcome]:
@@ -57,7 +58,7 @@ def _kill_once(bench: Bench, name: str, out: Path, trial: int, again: str, had: 
     if had and found == "nothing yet":
         failure = "the bundle that was there is gone"
     failure = failure or _finish(bench, name, out, (again,))
-    what = f"{name}{' over another' if had else ''} killed after {sent.after:.2f} s"
+    what = f"{name}{' over another' if had else ''} killed after {sent.after:.2f} CPU s"
     return Outcome(trial, what, f"{found}, then finished", failure)
 
 
@@ -69,24 +70,24 @@ def interrupt(bench: Bench, folder: Path, trials: Sequence[int]) -> Iterator[Out
         again = () if not writes else ("--overwrite",) if name.startswith("export") else ("--resume",)
         out = folder / f"out{bench.result(name).suffix}"
         draw = Random(f"interrupt {trial}")
-        sent = Signal(SIGINT, draw.uniform(0.03, bench.seconds(name)))
-        ended = run_command(*bench.command(name, out), *again, limits=bench.limits(name), send=sent)
+        sent = Signal(SIGINT, draw.uniform(0.03, bench.usage(name).cpu_seconds))
+        ended = run_command(*bench.command(name, out), *again, limits=bench.limits(name, PATIENCE), send=sent)
         failure = find_fault(ended, codes=(0, 130, -SIGINT))
         if ended.cause == "signal" and ended.code not in (0, 130, -SIGINT):
             failure = failure or f"ended with {ended.code}: {tell(ended)}"
         if writes:
             _, damage = check_whole(name, out, bench.result(name))
             failure = failure or damage or _find_half_written(out) or _finish(bench, name, out, again)
-        yield Outcome(trial, f"{name} interrupted after {sent.after:.2f} s", ended.label, failure)
+        yield Outcome(trial, f"{name} interrupted after {sent.after:.2f} CPU s", ended.label, failure)
 
 
 def _stop(bench: Bench, name: str, out: Path, draw: Random, extra: tuple[str, ...]) -> tuple[Signal, Ended]:
     """Kills a command at a random moment; where it was done before, it begins anew and is killed earlier."""
-    longest = bench.seconds(name)
+    longest = bench.usage(name).cpu_seconds
     had = out.exists() and name.startswith("export")
     while True:
         sent = Signal(SIGKILL, draw.uniform(0.03, longest))
-        ended = run_command(*bench.command(name, out), *extra, limits=bench.limits(name), send=sent)
+        ended = run_command(*bench.command(name, out), *extra, limits=bench.limits(name, PATIENCE), send=sent)
         if ended.code != 0:
             return sent, ended
         if failure := compare(name, out, bench.result(name)):
@@ -98,7 +99,7 @@ def _stop(bench: Bench, name: str, out: Path, draw: Random, extra: tuple[str, ..
 
 def _finish(bench: Bench, name: str, out: Path, extra: tuple[str, ...]) -> str:
     """Lets the command end, and says what is wrong then."""
-    ended = run_command(*bench.command(name, out), *extra, limits=bench.limits(name))
+    ended = run_command(*bench.command(name, out), *extra, limits=bench.limits(name, PATIENCE))
     if ended.code != 0 or find_fault(ended):
         return f"the same command again ended with {ended.code}: {tell(ended)}"
     failure = compare(name, out, bench.result(name)) or find_left_over(out.parent, out.name)

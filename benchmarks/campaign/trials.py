@@ -23,7 +23,7 @@ NOTE_EVERY = 60.0  # seconds
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a trial ended. `what`: what was done; `ended`: a word or two, to count by; `failure`: empty if it survived."""
+    """How a trial ended. `what`: what was done; `ended`: a word or two to count by; `failure`: empty if it survived."""
 
     trial: int
     what: str
