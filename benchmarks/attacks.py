@@ -18,14 +18,14 @@ from __future__ import annotations
 import argparse
 import shutil
 import signal
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 from campaign import images, manifests, models, runs, stops
 from campaign.bench import Bench
-from campaign.trials import Kind, Outcome, Results, describe, run_group, run_trials, summarize
+from campaign.trials import Kind, Results, describe, run_group, run_trials, summarize
 
 IMAGES_TOGETHER = 250
 
@@ -69,12 +69,12 @@ def try_again(kinds: Sequence[Kind], trial: int, folder: Path) -> int:
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     first = trial // kind.together * kind.together if kind.name == "kill-train" else trial
-    outcomes: Iterable[Outcome] = run_group(kind, range(first, trial + 1), folder)
-    for outcome in outcomes:
+    failed = 0
+    for outcome in run_group(kind, range(first, trial + 1), folder):
         print(f"{'FAILED' if outcome.failure else 'survived'} {describe(kind.name, outcome)}", flush=True)
-        failed = bool(outcome.failure)
+        failed = int(bool(outcome.failure))
     print(f"what it left is in {folder}")
-    return int(failed)
+    return failed
 
 
 def _choose(kinds: list[Kind], only: str | None, count: int | None) -> list[Kind]:

@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 PROGRAM = (sys.executable, "-m", "byol_edge")
 POLL = 0.01  # seconds
@@ -167,6 +168,6 @@ def _kill_group(group: int, number: signal.Signals) -> None:
         return
 
 
-def _read(file: tempfile._TemporaryFileWrapper[bytes]) -> str:
+def _read(file: BinaryIO) -> str:
     file.seek(0)
     return file.read(10_000_000).decode(errors="replace")

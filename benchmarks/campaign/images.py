@@ -40,7 +40,8 @@ def judge(trials: Iterable[int], last: int) -> Iterator[Outcome]:
     """The outcomes of images of the corpus, in this process, which an endless decoder ends."""
     corpus = make_corpus(last + 1)
     now = int(Path("/proc/self/statm").read_text().split()[0]) * os.sysconf("SC_PAGE_SIZE")
-    resource.setrlimit(resource.RLIMIT_AS, (now + MOST_MEGABYTES * 2**20,) * 2)
+    most = now + MOST_MEGABYTES * 2**20
+    resource.setrlimit(resource.RLIMIT_AS, (most, most))
     signal.signal(signal.SIGALRM, signal.SIG_DFL)  # no Python handler: it would wait for the decoder
     for trial in trials:
         name, content = corpus[trial]

@@ -100,8 +100,9 @@ def _spoil_golden(bundle: Path, draw: Random) -> str:
     way = draw.choice([*changes, "a lie", "a bomb", "pickled"])
     if way in changes:
         arrays[name] = changes[way]()
+        kept: dict[str, Any] = {key: each for key, each in arrays.items() if each is not None}
         with file.open("wb") as handle:
-            np.savez_compressed(handle, **{key: each for key, each in arrays.items() if each is not None})
+            np.savez_compressed(handle, **kept)
     else:
         _write_archive(file, f"{name}.npy", way)
     put_hash_right(bundle, "golden.npz")
