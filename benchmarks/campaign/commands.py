@@ -127,6 +127,9 @@ def _watched(process: subprocess.Popen[bytes]) -> Iterator[None]:
     try:
         yield
     finally:
+        if process.poll() is None:  # Ctrl-C while it was waited for
+            _kill_group(process.pid, signal.SIGKILL)
+            process.wait()
         _live.discard(process.pid)
 
 
