@@ -12,7 +12,8 @@ from random import Random
 from typing import Any
 
 import numpy as np
-from byol_edge.runtime.files import load_arrays, sha256
+from byol_edge.runtime.files import sha256
+from byol_edge.runtime.untrusted import load_arrays
 
 from .bench import Bench
 from .commands import find_fault, run_command

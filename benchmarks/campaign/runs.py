@@ -11,7 +11,7 @@ from pathlib import Path
 from random import Random
 
 import numpy as np
-from byol_edge.runtime.files import load_arrays
+from byol_edge.runtime.untrusted import load_arrays
 
 from .bench import EXTRA_SECONDS, Bench
 from .commands import find_fault, run_command

@@ -6,8 +6,9 @@ import json
 from pathlib import Path
 
 from byol_edge.runtime import Encoder
-from byol_edge.runtime.files import load_arrays, sha256
+from byol_edge.runtime.files import sha256
 from byol_edge.runtime.run import Run
+from byol_edge.runtime.untrusted import load_arrays
 from byol_edge.runtime.vectors import load_vectors
 from PIL import Image
 
