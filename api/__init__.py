@@ -14,7 +14,9 @@ What is named here is imported when it is first used, so that a device needs no 
 from __future__ import annotations
 
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
+
+# As typing's, which takes longest to import: until then, Ctrl-C gives a traceback (__main__ puts an end to that).
+TYPE_CHECKING = False
 
 if TYPE_CHECKING:
     from .evaluate.validate import Limits, Validation, validate
@@ -62,7 +64,7 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> Any:
+def __getattr__(name: str) -> object:
     if name == "__version__":
         from importlib.metadata import version
 
