@@ -12,7 +12,7 @@ import click
 
 from ..runtime.bundle import GOLDEN, MANIFEST, Bundle, Variant
 from ..runtime.encoder import Encoder
-from ..runtime.errors import ByolEdgeError, UsageError
+from ..runtime.errors import ByolEdgeError
 from ..runtime.run import ENCODER, Run
 from ..runtime.vectors import SINKS, load_vectors
 from .output import megabytes, print_json, print_table, say, share
@@ -29,7 +29,7 @@ def inspect(path: Path, as_json: bool) -> None:
     Example: byol-edge inspect bundles/photos
     """
     if not path.exists():
-        raise UsageError(f"{path}: no such file or folder")
+        raise ByolEdgeError(f"{path}: no such file or folder")
     try:
         if (path / MANIFEST).exists():
             _inspect_bundle(Bundle.open(path), as_json)
@@ -40,7 +40,7 @@ def inspect(path: Path, as_json: bool) -> None:
         elif path.suffix in SINKS:
             _inspect_vectors(path, as_json)
         else:
-            raise UsageError(f"{path} is not a run, a bundle, an .onnx file or a file of vectors")
+            raise ByolEdgeError(f"{path} is not a run, a bundle, an .onnx file or a file of vectors")
     except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
         raise ByolEdgeError(f"{path}: damaged, or written by another version ({error!r})") from error
 

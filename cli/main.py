@@ -73,7 +73,8 @@ def _as_flag(parameters: Sequence[click.Parameter], name: str, value: object) ->
         if parameter.name == name and isinstance(parameter, click.Argument):
             return str(value)
         if parameter.name == name:
-            return flag if value is True else f"{flag} {value}"
+            typed = ",".join(map(str, value)) if isinstance(value, tuple) else value
+            return flag if value is True else f"{flag} {typed}"
         if parameter.name == f"no_{name}" and value is False:
             return flag
     return in_python(name, value)

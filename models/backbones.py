@@ -105,9 +105,10 @@ class GlobalAveragePool(nn.Module):
 
 def _timm_model(name: str, image_size: int) -> nn.Module:
     if name not in timm.list_models():
-        near = difflib.get_close_matches(name, [CONV4, *timm.list_models()], n=4, cutoff=0.6)
+        shown = name[:100]
+        near = difflib.get_close_matches(shown, [CONV4, *timm.list_models()], n=4, cutoff=0.6)
         hint = f"did you mean {', '.join(near)}?" if near else "see timm.list_models(), or take resnet18 or conv4"
-        raise UsageError(f"no backbone {name!r}; {hint}", backbone=name)
+        raise UsageError(f"no backbone {shown!r}; {hint}", backbone=shown)
     config = timm.get_pretrained_cfg(name, allow_unregistered=True)
     # Networks with position embeddings are built for one size of image.
     fixed: dict[str, Any] = {"img_size": image_size} if config is not None and config.fixed_input_size else {}

@@ -5,7 +5,7 @@ import os
 from collections import Counter
 from pathlib import Path
 
-from .errors import ImageError, UsageError
+from .errors import ImageError
 
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif"})
 
@@ -72,7 +72,7 @@ def folder_labels(paths: list[Path], folder: str | Path) -> list[str] | None:
 def read_labels(file: str | Path, paths: list[Path], folder: str | Path) -> list[str | None]:
     """The class of each image according to a CSV file, None for images that it leaves out.
 
-    Its first line names the columns, which include `image` (a path below `folder`) and `label`. Raises UsageError,
+    Its first line names the columns, which include `image` (a path below `folder`) and `label`. Raises ImageError,
     naming the file and the line.
     """
     labels = {}
@@ -80,16 +80,16 @@ def read_labels(file: str | Path, paths: list[Path], folder: str | Path) -> list
         with Path(file).open(newline="", encoding="utf-8-sig") as lines:
             reader = csv.DictReader(lines)
             if not {"image", "label"} <= set(reader.fieldnames or ()):
-                raise UsageError(f"{file}: its first line has to name the columns image and label")
+                raise ImageError(f"{file}: its first line has to name the columns image and label")
             for row in reader:
                 if not row["image"] or not row["label"]:
-                    raise UsageError(f"{file}: line {reader.line_num} has no image or no label")
+                    raise ImageError(f"{file}: line {reader.line_num} has no image or no label")
                 labels[Path(row["image"]).as_posix()] = row["label"]
     except OSError as error:
-        raise UsageError(f"{file}: cannot be read ({error.strerror})") from error
-    except (csv.Error, UnicodeDecodeError) as error:
-        raise UsageError(f"{file}: not a CSV file ({error})") from error
+        raise ImageError(f"{file}: cannot be read ({error.strerror})") from error
+    except (csv.Error, ValueError) as error:  # a name with a NUL too
+        raise ImageError(f"{file}: not a CSV file ({error})") from error
     found = [labels.get(path.relative_to(folder).as_posix()) for path in paths]
     if not any(found):
-        raise UsageError(f"{file}: names none of the images in {folder}; it has to give paths below that folder")
+        raise ImageError(f"{file}: names none of the images in {folder}; it has to give paths below that folder")
     return found
