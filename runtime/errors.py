@@ -2,8 +2,8 @@
 
 Every message is one line that says what happened, with which file, and what to do about it. The command prints that
 line and exits with `exit_code`. That is 2 if what was typed is wrong in itself (an unknown name, a value out of range,
-options that do not go together) or the place to write to is taken, and 1 if it is what was found: a file that is missing,
-unreadable or damaged, an engine that fails, a gate that is missed.
+options that do not go together) or the place to write to is taken, and 1 if it is what was found: a file that is
+missing, unreadable or damaged, an engine that fails, a gate that is missed.
 """
 
 from collections.abc import Callable, Mapping

@@ -63,14 +63,15 @@ def find_sources(record: Record, given: Sources) -> Sources:
     found: dict[str, Path | None] = {}
     for name, kind in (("images", "IMAGES"), ("labels", "FILE.csv"), ("evaluation", "DIR")):
         place, was = getattr(given, name), record.images.get("folder" if name == "images" else name)
-        found[name] = place if place is not None or was is None else Path(str(was))
+        found[name] = place or (Path(str(was)) if was else None)
         if found[name] is None and name == "images":
             raise RunError(
                 f"{record.run.path / CONFIG}: does not say where its images are; give {{images}}", images=kind
             )
-        if place is None and was is not None and not Path(str(was)).exists():
+        if was and not place and not _exists(Path(str(was))):
             raise RunError(
-                f"{was}: was used by this run, and is gone; if it has moved, give {{{name}}}", **{name: kind}
+                f"{str(was)[:200]}: was used by this run, and is not there; if it has moved, give {{{name}}}",
+                **{name: kind},
             )
     return Sources(**found)
 
@@ -104,6 +105,13 @@ def check_plan(record: Record, epochs: int, done: int) -> None:
             f"a {kind} plan: {epochs} epochs instead of {planned}; "
             f"the learning rate follows the {kind} schedule from epoch {done + 1}"
         )
+
+
+def _exists(path: Path) -> bool:
+    try:
+        return path.exists()
+    except OSError:  # no permission, or too long a name
+        return False
 
 
 def _fill_objective(config: ObjectiveConfig, started: ObjectiveConfig) -> ObjectiveConfig:

@@ -161,8 +161,8 @@ def test_bad_input_to_train(photos: Path, finished_run: Path, tmp_path: Path):
     assert "--device bogus: cannot be used here" in fails(2, "train", photos, "--out", out, "--device", "bogus")
     assert "--seed" in fails(2, "train", photos, "--out", out, "--seed", 10**30)
     assert "no optimizer 'adam'" in fails(2, "train", photos, "--out", out, "--optimizer", "adam")
-    assert "cannot be read" in fails(2, "train", photos, "--out", out, "--config", tmp_path / "gone.toml")
-    assert "cannot be read" in fails(2, "train", photos, "--out", out, "--labels", tmp_path / "gone.csv")
+    assert "cannot be read" in fails(1, "train", photos, "--out", out, "--config", tmp_path / "gone.toml")
+    assert "cannot be read" in fails(1, "train", photos, "--out", out, "--labels", tmp_path / "gone.csv")
     assert "no such folder" in fails(1, "train", photos, "--out", out, "--eval", tmp_path / "gone")
     size = ("--backbone", "inception_v3", "--image-size", 32)
     assert "takes no images of 32 px" in fails(2, "train", photos, "--out", out, *size)
@@ -197,8 +197,8 @@ def test_a_run_starts_from_another_and_says_so(photos: Path, finished_run: Path,
     assert f"weights from {finished_run}" in result.stderr
     line = fails(2, "train", photos, "--out", tmp_path / "other", "--init", finished_run)
     assert "a run of conv4, not of resnet18" in line
-    assert "no run, no checkpoint" in fails(
-        2, "train", photos, "--out", tmp_path / "other", "--init", tmp_path / "gone"
+    assert "no run, no bundle, no checkpoint" in fails(
+        1, "train", photos, "--out", tmp_path / "other", "--init", tmp_path / "gone"
     )
     assert not (tmp_path / "other").exists()
 
@@ -350,8 +350,8 @@ def test_bad_bundles_in_every_device_command(bundle: Path, photos: Path, tmp_pat
         assert "not a bundle" in fails(1, *command)
         (bundle / "m").rename(bundle / "manifest.json")
     assert not (tmp_path / "v.npz").exists()
-    assert "no such file" in fails(2, "inspect", tmp_path / "gone")
-    assert "is not a run, a bundle" in fails(2, "inspect", photos)
+    assert "no such file" in fails(1, "inspect", tmp_path / "gone")
+    assert "is not a run, a bundle" in fails(1, "inspect", photos)
 
 
 def test_a_failed_validation_exits_1_and_names_variant_and_figure(bundle: Path, photos: Path, tmp_path: Path):
