@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -14,6 +13,7 @@ from ..runtime.bundle import GOLDEN, MANIFEST, Bundle, Variant
 from ..runtime.encoder import Encoder
 from ..runtime.errors import ByolEdgeError
 from ..runtime.run import ENCODER, Run
+from ..runtime.untrusted import read_json
 from ..runtime.vectors import SINKS, load_vectors
 from .output import megabytes, print_json, print_table, say, share
 
@@ -101,7 +101,7 @@ def _whose_images(bundle: Bundle) -> str:
 def _read_measured(bundle: Bundle) -> dict[str, Any]:
     """Speeds on the machine that exported; a bundle is whole without them."""
     try:
-        return json.loads((bundle.path / "measured.json").read_text(encoding="utf-8"))["ms_per_image"]
+        return read_json(bundle.path / "measured.json")["ms_per_image"]
     except (OSError, ValueError, KeyError, TypeError):
         return {}
 

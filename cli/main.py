@@ -92,7 +92,8 @@ def _spell(parameters: Sequence[click.Parameter], name: str, value: object) -> s
         if parameter.name == name and isinstance(parameter, click.Argument):
             return str(value)
         if parameter.name == name:
-            return flag if value is True else f"{flag} {value}"
+            typed = ",".join(map(str, value)) if isinstance(value, tuple) else value
+            return flag if value is True else f"{flag} {typed}"
         if parameter.name == f"no_{name}" and value is False:
             return flag
     return ""

@@ -10,13 +10,23 @@ from typing import Any
 import click
 
 from ..runtime.errors import RunError
+from ..runtime.run import Run
 from .output import needs, note_unread, say
 
 FILE = click.Path(path_type=Path)
 
 
+def read_channels(_: click.Context, __: click.Parameter, text: str | None) -> tuple[float, ...] | None:
+    """ "0.5,0.4,0.3" as three numbers, of red, green and blue; one number stands for all three."""
+    try:
+        numbers = tuple(float(each) for each in text.split(",")) if text is not None else None
+    except ValueError:
+        raise click.BadParameter(f"{text!r} is not a number, or three with commas between them") from None
+    return numbers * 3 if numbers is not None and len(numbers) == 1 else numbers
+
+
 @click.command(short_help="Pretrain a backbone with BYOL on a folder of images: IMAGES → run.")
-@click.argument("images", type=click.Path(path_type=Path))
+@click.argument("images", type=click.Path(path_type=Path), required=False)
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="The run to write, a folder.")
 @click.option("--backbone", help="conv4, or any network of timm's, by name.  [default: resnet18]")
 @click.option("--image-size", type=int, help="Side of the network's input, in pixels.  [default: 128]")
@@ -26,12 +36,16 @@ FILE = click.Path(path_type=Path)
 @click.option("--fit", help="What becomes of borders: crop, squash or pad.  [default: crop]")
 @click.option("--labels", type=FILE, help="Classes to measure kNN with: a CSV file with columns image, label.")
 @click.option("--eval", "evaluation", type=FILE, help="Images to measure kNN on.  [default: a tenth, held out]")
-@click.option("--init", help="Start from the weights of a run or checkpoint, or, with the word timm, of the library.")
+@click.option("--init", help="Weights to start from: a run, a bundle, a checkpoint, or the word timm.")
+@click.option(
+    "--mean", callback=read_channels, help="Mean of the pixels: 0.5, or R,G,B.  [default: --init's or ImageNet's]"
+)
+@click.option("--std", callback=read_channels, help="Their deviation, likewise.  [default: --init's or ImageNet's]")
 @click.option("--config", type=FILE, help="Settings by name, in TOML; flags go before them.")
 @click.option("--device", default="auto", show_default=True, help="cpu, cuda, or auto: a GPU if there is one.")
 @click.option("--workers", type=int, help="Processes that decode images.  [default: one per CPU]")
 @click.option("--seed", type=int, help="Same seed, same machine, same run.  [default: 0]")
-@click.option("--resume", is_flag=True, help="Go on after the last finished epoch of the run at --out, or start it.")
+@click.option("--resume", is_flag=True, help="Go on with the run at --out, or start it.")
 @click.option("--overwrite", is_flag=True, help="Replace the run at --out.")
 @click.option("--no-images", is_flag=True, default=None, help="Keep no image in the run; export then needs some.")
 @click.option("--stem", help="A ResNet's first layers: standard, small or auto.  [default: auto]")
@@ -46,7 +60,7 @@ FILE = click.Path(path_type=Path)
 @click.option("--projector-hidden", type=int, help="Width of projector and predictor.  [default: the recipe's]")
 @click.option("--projection-size", type=int, help="Size of a projection.  [default: the recipe's]")
 def train(
-    images: Path,
+    images: Path | None,
     out: Path,
     labels: Path | None,
     evaluation: Path | None,
@@ -60,8 +74,10 @@ def train(
 
     Prints after each epoch the loss (0 to 8) and the rank of the embeddings (how many dimensions they use), and at the
     end a verdict against the untrained network. If IMAGES has one folder per class, a tenth of the images is held out
-    to measure kNN accuracy. Look at views.png in the run: it is what the network sees. --resume, with the same
-    options, goes on after the last epoch.
+    to measure kNN accuracy. Look at views.png in the run: it is what the network sees.
+
+    --resume goes on after the last finished epoch, and needs nothing but --out. With a higher --epochs, a finished run
+    goes on too.
 
     \b
     Recipes:
@@ -75,12 +91,15 @@ def train(
     with needs("train"):
         from ..train.config import TrainConfig, change_config, read_config
         from ..train.pretrain import pretrain
+        from ..train.resuming import started_with
     given = {name: value for name, value in options.items() if value is not None}
     # Flags of no field of TrainConfig are the objective's.
     own = {each.name for each in fields(TrainConfig)}
     objective = {name: given.pop(name) for name in given.keys() - own}
-    chosen = change_config(read_config(config) if config else TrainConfig(), {**given, "objective": objective})
-    note_unread(images)
+    base = started_with(Run(out)) if resume and Run(out).exists else TrainConfig()
+    chosen = change_config(read_config(config, base) if config else base, {**given, "objective": objective})
+    if images is not None:
+        note_unread(images)
     verdict = pretrain(
         images, out, chosen, device=device, labels=labels, evaluation=evaluation, resume=resume, overwrite=overwrite
     )

@@ -48,15 +48,34 @@ def knn_classes(bank: Vectors, labels: Labels, queries: Vectors) -> Labels:
     In a bank with fewer than 200 images per class, as many vote as a class has on average, or the larger classes would
     always win.
     """
-    neighbors = max(1, min(NEIGHBORS, len(bank) // (int(labels.max()) + 1)))
+    neighbors = _count_neighbors(labels)
     found = np.empty(len(queries), np.intp)
     for start in range(0, len(queries), BLOCK):
         cosines = queries[start : start + BLOCK] @ bank.T
-        near = np.argpartition(-cosines, neighbors - 1, axis=1)[:, :neighbors]
-        near = np.take_along_axis(near, np.argsort(-np.take_along_axis(cosines, near, 1), axis=1), 1)
-        weights = np.exp(np.take_along_axis(cosines, near, 1) / TEMPERATURE)
-        found[start : start + BLOCK] = vote(labels[near], weights)
+        found[start : start + BLOCK] = _classes_of_nearest(cosines, labels, neighbors)
     return found
+
+
+def leave_one_out_classes(vectors: Vectors, labels: Labels) -> Labels:
+    """The class of each of two or more rows by the others, which vote as in knn_classes."""
+    neighbors = min(_count_neighbors(labels), len(vectors) - 1)
+    found = np.empty(len(vectors), np.intp)
+    for start in range(0, len(vectors), BLOCK):
+        cosines = vectors[start : start + BLOCK] @ vectors.T
+        np.fill_diagonal(cosines[:, start:], -np.inf)
+        found[start : start + BLOCK] = _classes_of_nearest(cosines, labels, neighbors)
+    return found
+
+
+def _count_neighbors(labels: Labels) -> int:
+    return max(1, min(NEIGHBORS, len(labels) // (int(labels.max()) + 1)))
+
+
+def _classes_of_nearest(cosines: Vectors, labels: Labels, neighbors: int) -> Labels:
+    """The class of each query by its nearest of the bank; `cosines` `[queries, bank]`."""
+    near = np.argpartition(-cosines, neighbors - 1, axis=1)[:, :neighbors]
+    near = np.take_along_axis(near, np.argsort(-np.take_along_axis(cosines, near, 1), axis=1), 1)
+    return vote(labels[near], np.exp(np.take_along_axis(cosines, near, 1) / TEMPERATURE))
 
 
 def vote(classes: Labels, weights: NDArray[np.floating]) -> Labels:

@@ -52,6 +52,7 @@ def resolve_stem(name: str, image_size: int, stem: str, pretrained: bool = False
 
     `pretrained`: weights follow that were trained with the standard one.
     """
+    _check_name(name)
     if stem not in STEMS:
         raise UsageError(f"no stem {stem!r}; there are {', '.join(STEMS)}", stem=stem)
     if stem == "standard" or (stem == "auto" and (pretrained or image_size > SMALL_IMAGE)):
@@ -103,11 +104,17 @@ class GlobalAveragePool(nn.Module):
         return features.mean((2, 3))
 
 
-def _timm_model(name: str, image_size: int) -> nn.Module:
-    if name not in timm.list_models():
-        near = difflib.get_close_matches(name, [CONV4, *timm.list_models()], n=4, cutoff=0.6)
+def _check_name(name: str) -> None:
+    known = [CONV4, *timm.list_models()]
+    if name not in known:
+        shown = name[:100]
+        near = difflib.get_close_matches(shown, known, n=4, cutoff=0.6)
         hint = f"did you mean {', '.join(near)}?" if near else "see timm.list_models(), or take resnet18 or conv4"
-        raise UsageError(f"no backbone {name!r}; {hint}", backbone=name)
+        raise UsageError(f"no backbone {shown!r}; {hint}", backbone=shown)
+
+
+def _timm_model(name: str, image_size: int) -> nn.Module:
+    _check_name(name)
     config = timm.get_pretrained_cfg(name, allow_unregistered=True)
     # Networks with position embeddings are built for one size of image.
     fixed: dict[str, Any] = {"img_size": image_size} if config is not None and config.fixed_input_size else {}

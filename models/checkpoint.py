@@ -13,11 +13,11 @@ from ..runtime.errors import RunError
 from ..runtime.run import CHECKPOINT, Run
 from .objective import PROJECTOR, TARGET
 
-KEYS = ("epoch", "objective", "optimizer", "evaluation", "random")
+KINDS = {"epoch": int, "objective": dict, "optimizer": dict, "evaluation": dict, "random": Tensor}
 
 
 def save_checkpoint(run: Run, state: dict[str, Any]) -> None:
-    """Writes `state`, which has the KEYS, whole or not at all."""
+    """Writes `state`, which has the keys of KINDS, whole or not at all."""
     content = io.BytesIO()  # torch's own writer turns a full disk into an error of its own
     torch.save(state, content)
     run.save_checkpoint(content.getvalue())
@@ -33,9 +33,35 @@ def load_checkpoint(run: Run) -> dict[str, Any] | None:
         state = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
     except Exception as error:  # whatever a damaged pickle raises
         raise RunError(f"{file}: damaged ({error}); start again with {{overwrite}}", overwrite=True) from error
-    if not isinstance(state, dict) or not set(KEYS) <= state.keys():
+    if not _is_state(state):
         raise RunError(f"{file}: not of this run; start again with {{overwrite}}", overwrite=True)
     return state
+
+
+def _is_state(state: object) -> bool:
+    """Whether it has the keys and types of what training saves: an epoch from 1, and tensors by name."""
+    return (
+        isinstance(state, dict)
+        and all(isinstance(state.get(name), kind) for name, kind in KINDS.items())
+        and state["epoch"] >= 1
+        and state["epoch"] is not True
+        and all(
+            isinstance(name, str) and isinstance(tensor, Tensor)
+            for part in ("objective", "evaluation")
+            for name, tensor in state[part].items()
+        )
+    )
+
+
+def check_tensors(found: dict[str, Tensor], expected: dict[str, Tensor]) -> None:
+    """Raises ValueError where tensors have another shape or type than expected, or hold NaN or infinities."""
+    for name, tensor in found.items():
+        wanted = expected.get(name, tensor)
+        if tensor.shape != wanted.shape or tensor.dtype != wanted.dtype:
+            is_and = f"{tensor.dtype} {list(tensor.shape)}, not {wanted.dtype} {list(wanted.shape)}"
+            raise ValueError(f"{name} is {is_and}")
+        if not tensor.isfinite().all():
+            raise ValueError(f"{name} holds values that are no finite numbers")
 
 
 def read_target(run: Run) -> bytes:

@@ -1,7 +1,9 @@
 """One tree of errors.
 
 Every message is one line that says what happened, with which file, and what to do about it. The command prints that
-line and exits with `exit_code`.
+line and exits with `exit_code`. That is 2 if what was typed is wrong in itself (an unknown name, a value out of range,
+options that do not go together) or the place to write to is taken, and 1 if it is what was found: a file that is
+missing, unreadable or damaged, an engine that fails, a gate that is missed.
 """
 
 from collections.abc import Callable, Mapping
@@ -60,7 +62,7 @@ class ByolEdgeError(Exception):
 
 
 class UsageError(ByolEdgeError):
-    """An argument that cannot be used: an unknown backbone, a batch of one, a variant that does not exist."""
+    """An argument that cannot be used: an unknown backbone, a batch of one, two that do not go together."""
 
     exit_code = 2
 
@@ -70,11 +72,11 @@ class OutputExistsError(UsageError):
 
 
 class ImageError(ByolEdgeError):
-    """An image, or a folder of them, that cannot be read."""
+    """An image, a folder of them, or a file of their classes, that is missing or cannot be read."""
 
 
 class RunError(ByolEdgeError):
-    """A run that is missing, unfinished or damaged, or a training that cannot go on."""
+    """A run, a checkpoint or a file of settings that is missing or damaged, or a training that cannot go on."""
 
 
 class BundleError(ByolEdgeError):

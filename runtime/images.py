@@ -1,11 +1,13 @@
 """Finding the images in a folder, and their labels."""
 
 import csv
+import io
 import os
 from collections import Counter
 from pathlib import Path
 
-from .errors import ByolEdgeError, ImageError
+from .errors import ImageError
+from .untrusted import open_regular
 
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif"})
 
@@ -72,26 +74,24 @@ def folder_labels(paths: list[Path], folder: str | Path) -> list[str] | None:
 def read_labels(file: str | Path, paths: list[Path], folder: str | Path) -> list[str | None]:
     """The class of each image according to a CSV file, None for images that it leaves out.
 
-    Its first line names the columns, which include `image` (a path below `folder`) and `label`. Raises
-    ByolEdgeError, naming the file and the line.
+    Its first line names the columns, which include `image` (a path below `folder`) and `label`. Raises ImageError,
+    naming the file and the line.
     """
     labels = {}
     try:
-        if Path(file).exists() and not Path(file).is_file():  # opening a pipe would wait for ever
-            raise ByolEdgeError(f"{file}: not a regular file")
-        with Path(file).open(newline="", encoding="utf-8-sig") as lines:
+        with io.TextIOWrapper(open_regular(Path(file)), encoding="utf-8-sig", newline="") as lines:
             reader = csv.DictReader(lines)
             if not {"image", "label"} <= set(reader.fieldnames or ()):
-                raise ByolEdgeError(f"{file}: its first line has to name the columns image and label")
+                raise ImageError(f"{file}: its first line has to name the columns image and label")
             for row in reader:
                 if not row["image"] or not row["label"]:
-                    raise ByolEdgeError(f"{file}: line {reader.line_num} has no image or no label")
+                    raise ImageError(f"{file}: line {reader.line_num} has no image or no label")
                 labels[Path(row["image"]).as_posix()] = row["label"]
     except OSError as error:
-        raise ByolEdgeError(f"{file}: cannot be read ({error.strerror})") from error
-    except (csv.Error, UnicodeDecodeError) as error:
-        raise ByolEdgeError(f"{file}: not a CSV file ({error})") from error
+        raise ImageError(f"{file}: cannot be read ({error.strerror})") from error
+    except (csv.Error, ValueError) as error:  # a name with a NUL too
+        raise ImageError(f"{file}: not a CSV file ({error})") from error
     found = [labels.get(path.relative_to(folder).as_posix()) for path in paths]
     if not any(found):
-        raise ByolEdgeError(f"{file}: names none of the images in {folder}; it has to give paths below that folder")
+        raise ImageError(f"{file}: names none of the images in {folder}; it has to give paths below that folder")
     return found

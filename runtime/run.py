@@ -183,7 +183,14 @@ class Run:
         for entry in self.path.iterdir():
             if RUN.knows(entry.name) and entry.name not in (CONFIG, LOCK):
                 entry.unlink()
-        write_text(self.path / CONFIG, to_json({"format_version": FORMAT_VERSION, **config}))
+        self.save_config(config)
+
+    def save_config(self, config: dict[str, Any]) -> None:
+        """Writes config.json, and leaves all else as it is."""
+        text = to_json({"format_version": FORMAT_VERSION, **config})
+        with whole_file(self.path / CONFIG) as part:
+            # Of a path that is not UTF-8, JSON then holds the odd bytes as "\udc…", just as Python does.
+            part.write_bytes(text.encode(errors="backslashreplace"))
 
     def read_config(self) -> dict[str, Any]:
         """What `start` wrote: "settings", "images" and "versions", each a dict; empty where it is missing."""
@@ -273,7 +280,7 @@ class Run:
         if not self.path.is_dir():
             return "no such run; `byol-edge train IMAGES --out RUN` makes one"
         if self.exists:
-            return "the run has no finished epoch yet; `byol-edge train … --resume` finishes one"
+            return f"the run has no finished epoch yet; `byol-edge train --resume --out {self.path}` finishes one"
         return f"not a run: it holds no {CONFIG}"
 
 

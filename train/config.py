@@ -11,11 +11,20 @@ from typing import Any, get_args, get_origin, get_type_hints
 from ..models.byol import BYOLConfig
 from ..models.objective import ObjectiveConfig
 from ..models.objectives import find_objective
-from ..runtime.errors import UsageError
+from ..runtime.errors import RunError, UsageError
+from ..runtime.untrusted import MOST_JSON, read_bytes
 from .spelling import suggest
 from .views import check_names
 
-IN_WORDS = {dict: "a table", str: "text in quotes", float: "a number", int: "a whole number", bool: "true or false"}
+IN_WORDS = {
+    dict: "a table",
+    str: "text in quotes",
+    tuple: "three numbers, such as [0.5, 0.5, 0.5]",
+    float: "a number",
+    int: "a whole number",
+    bool: "true or false",
+}
+VIEWS = ("views", "view_1", "view_2")
 
 
 @dataclass(frozen=True)
@@ -23,8 +32,9 @@ class TrainConfig:
     """What a person chooses; None is "computed". The keys of a --config file.
 
     `objective`: what the run learns by, with its own settings. `views` changes both views, `view_1` and `view_2` one,
-    by the names of View, its geometry and ColorJitter. `init`: a run or a checkpoint to start from, or "timm".
-    `no_images` keeps all images out of the run.
+    by the names of View, its geometry and ColorJitter. `init`: a run, bundle or checkpoint to start from, or "timm".
+    `mean` and `std`, of red, green and blue: what the network sees is (pixel / 255 - mean) / std. `no_images` keeps all
+    images out of the run.
     """
 
     backbone: str = "resnet18"
@@ -34,6 +44,8 @@ class TrainConfig:
     recipe: str | None = None
     fit: str = "crop"
     init: str | None = None
+    mean: tuple[float, ...] | None = None
+    std: tuple[float, ...] | None = None
     stem: str = "auto"
     accumulate: int = 1
     optimizer: str | None = None
@@ -49,8 +61,10 @@ class TrainConfig:
     no_images: bool = False
 
 
-def read_config(file: Path) -> TrainConfig:
-    """The config that a TOML file sets, by the names of TrainConfig. Raises UsageError, naming the file and the key.
+def read_config(file: Path, base: TrainConfig | None = None) -> TrainConfig:
+    """The config that a TOML file sets, by the names of TrainConfig; what it leaves out is as in `base`.
+
+    Raises UsageError, naming the file and the key, and RunError for a file that cannot be read.
 
     A file may hold, for example:
 
@@ -65,13 +79,13 @@ def read_config(file: Path) -> TrainConfig:
         hue = 0
     """
     try:
-        content = tomllib.loads(file.read_text(encoding="utf-8"))
+        content = tomllib.loads(read_bytes(file, MOST_JSON).decode())
     except OSError as error:
-        raise UsageError(f"{file}: cannot be read ({error.strerror})") from error
-    except ValueError as error:  # broken TOML, or not UTF-8
-        raise UsageError(f"{file}: not TOML ({error})") from error
+        raise RunError(f"{file}: cannot be read ({error.strerror})") from error
+    except (ValueError, RecursionError) as error:  # broken TOML, not UTF-8, or a name with a NUL
+        raise RunError(f"{file}: not TOML ({error})") from error
     try:
-        return change_config(TrainConfig(), content)
+        return change_config(base or TrainConfig(), content)
     except UsageError as error:
         raise UsageError(f"{file}: {error}") from error
 
@@ -86,9 +100,10 @@ def change_config(config: TrainConfig, changes: dict[str, Any]) -> TrainConfig:
     if not isinstance(objective, dict):
         raise UsageError(f'objective = {objective!r} is not a table; its name stands in it: name = "byol"')
     _check(changes, {**kinds, "objective": (dict,)}, "")
-    for views in ("views", "view_1", "view_2"):
+    for views in VIEWS:
         check_names(changes.get(views, {}))
-    return replace(config, **{**changes, "objective": change_objective(config.objective, objective)})
+    numbers = {name: tuple(value) for name, value in changes.items() if isinstance(value, list)}
+    return replace(config, **{**changes, **numbers, "objective": change_objective(config.objective, objective)})
 
 
 def change_objective(config: ObjectiveConfig, changes: dict[str, Any]) -> ObjectiveConfig:
@@ -115,6 +130,6 @@ def _check(changes: dict[str, Any], kinds: dict[str, tuple[type, ...]], whose: s
 
 
 def _kinds(hint: Any) -> tuple[type, ...]:
-    """The types that a value of this annotation may have; where a number is asked for, a whole one will do."""
+    """The types that a value of this annotation may have: a whole number for a number, and a list for a tuple."""
     kinds = tuple(get_origin(each) or each for each in (get_args(hint) if get_origin(hint) is UnionType else (hint,)))
-    return (*kinds, int) if float in kinds else kinds
+    return (*kinds, *((int,) if float in kinds else ()), *((list,) if tuple in kinds else ()))

@@ -8,12 +8,24 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from ..runtime.errors import UsageError
+from ..runtime.errors import ImageError
 from ..runtime.images import find_images, folder_labels, read_labels
 
 # With fewer images per class than this, sub-folders are hardly classes, and kNN says nothing.
 LEAST_PER_CLASS = 10
 MOST_QUERIES = 1000
+
+
+@dataclass(frozen=True)
+class Sources:
+    """Where images and their classes come from: a folder, a CSV file of classes, a folder to measure kNN accuracy on.
+
+    None of `images` is "where the run's are".
+    """
+
+    images: Path | None
+    labels: Path | None = None
+    evaluation: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -26,7 +38,10 @@ class Labeled:
 
 @dataclass(frozen=True)
 class ImageDataset:
-    """`paths` are trained on; `bank`, some or all of them, and `queries`, none of them, measure kNN accuracy."""
+    """`paths` are trained on; `bank`, some or all of them, and `queries`, none of them, measure kNN accuracy.
+
+    Without a bank, each query is classified by the other queries.
+    """
 
     root: Path
     paths: list[Path]
@@ -35,14 +50,15 @@ class ImageDataset:
 
     @property
     def classes(self) -> int:
-        return len(set(self.bank.labels.tolist())) if self.bank else 0
+        labeled = self.bank or self.queries
+        return len(set(labeled.labels.tolist())) if labeled else 0
 
 
 def find_dataset(root: Path, labels: Path | None, evaluation: Path | None, seed: int) -> ImageDataset:
     """The images under `root`, with classes by sub-folder or by the CSV file `labels`.
 
     The queries are the images under `evaluation`, one folder per class, else a tenth of the labeled images, drawn with
-    the seed and kept from training, at most 1,000. Raises ImageError and UsageError.
+    the seed and kept from training, at most 1,000. Raises ImageError.
     """
     paths = find_images(root)
     if evaluation is not None:
@@ -67,21 +83,28 @@ def _with_queries(root: Path, paths: list[Path], labels: Path | None, evaluation
     queried = find_images(evaluation)
     kept_back = {path.resolve() for path in queried}
     paths = [path for path in paths if path.resolve() not in kept_back]
-    names = _class_names(root, paths, labels)
     query_names = folder_labels(queried, evaluation)
     if query_names is None:
-        raise UsageError("{evaluation}: does not hold one folder per class", evaluation=evaluation)
-    if names is None:
-        raise UsageError(
-            f"{{evaluation}}: {root} has no folder per class to compare with; give {{labels}}",
-            evaluation=evaluation,
-            labels="FILE.csv",
-        )
+        raise ImageError("{evaluation}: does not hold one folder per class", evaluation=evaluation)
+    names = _class_names(root, paths, labels)
+    if names is None or (labels is None and not set(names) & set(query_names)):  # its folders are other things
+        return _with_queries_alone(root, paths, queried, query_names, evaluation)
     classes = _number(names)
     unknown = sorted(set(query_names) - classes.keys())
     if unknown:
-        raise UsageError(f"{{evaluation}}: no training image is of class {unknown[0]!r}", evaluation=evaluation)
+        raise ImageError(f"{{evaluation}}: no training image is of class {unknown[0]!r}", evaluation=evaluation)
     return ImageDataset(root, paths, _labeled(paths, names, classes), _labeled(queried, list(query_names), classes))
+
+
+def _with_queries_alone(
+    root: Path, paths: list[Path], queried: list[Path], query_names: list[str], evaluation: Path
+) -> ImageDataset:
+    """The set of images of unknown class, with queries that are classified by one another."""
+    classes = _number(list(query_names))
+    if len(queried) < 2 * len(classes):
+        few = f"{len(queried)} images of {len(classes)} classes are too few to compare with one another"
+        raise ImageError(f"{{evaluation}}: {few}; take two or more per class", evaluation=evaluation)
+    return ImageDataset(root, paths, queries=_labeled(queried, list(query_names), classes))
 
 
 def _class_names(root: Path, paths: list[Path], labels: Path | None) -> list[str | None] | None:

@@ -10,9 +10,10 @@ from .views import View
 def describe(settings: Settings, dataset: ImageDataset) -> list[str]:
     """One subject per line."""
     plan = settings.plan
-    held = (
-        f"; {len(dataset.queries.paths)} others, of {dataset.classes} classes, measure kNN" if dataset.queries else ""
-    )
+    held = ""
+    if dataset.queries:
+        how = "" if dataset.bank else ", each by the rest of them"
+        held = f"; {len(dataset.queries.paths)} others, of {dataset.classes} classes, measure kNN{how}"
     parts = f" in {plan.accumulate} parts" if plan.accumulate > 1 else ""
     first, second = (_describe_view(view) for view in settings.views)
     objective = ", ".join(f"{name} {value:g}" for name, value in vars(settings.objective).items())
@@ -26,8 +27,13 @@ def describe(settings: Settings, dataset: ImageDataset) -> list[str]:
         f"objective {settings.objective.name}: {objective}",
         f"views: {first}" if first == second else f"view 1: {first}",
         *([] if first == second else [f"view 2: {second}"]),
+        f"normalization: mean {_show(settings.mean)}, std {_show(settings.std)}",
         f"seed {settings.seed}, {settings.workers} workers",
     ]
+
+
+def _show(values: tuple[float, ...]) -> str:
+    return " ".join(f"{value:g}" for value in values)
 
 
 def _describe_view(view: View) -> str:

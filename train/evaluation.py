@@ -12,10 +12,11 @@ import torch
 from numpy.typing import NDArray
 
 from ..evaluate.intervals import bootstrap_interval
-from ..evaluate.knn import Hits, Labels, knn_classes
+from ..evaluate.knn import Hits, Labels, knn_classes, leave_one_out_classes
 from ..evaluate.rank import embedding_std, rank_me
 from ..evaluate.raw import embed_raw
 from ..models.network import InferenceNetwork, embed_pixels
+from ..runtime.errors import RunError
 from ..runtime.fidelity import Vectors, cosines, unit_rows
 from ..runtime.interval import Interval
 from ..runtime.preprocessing import Pixels, Preprocessing
@@ -62,7 +63,7 @@ class LabeledPixels:
 
 
 class EmbeddingEvaluation:
-    """Rank and deviation on `images`; kNN accuracy of `queries` by `bank` where classes are known.
+    """Rank and deviation on `images`; kNN accuracy of `queries`, where there are some, by `bank`, else by one another.
 
     What is measured first, before training, is what later networks are compared with: image by image, query by query.
     """
@@ -75,21 +76,21 @@ class EmbeddingEvaluation:
         training = network.backbone.training
         network.backbone.eval()
         embeddings = embed_pixels(network, self.images)
-        start = self._start.setdefault("embeddings", embeddings)
+        start = self._compared_with("embeddings", embeddings)
         figures = Figures(
             rank_me(embeddings), embedding_std(embeddings), moved=float(1 - np.nanmean(cosines(start, embeddings)))
         )
-        if with_knn and self.bank is not None and self.queries is not None:
+        if with_knn and self.queries is not None:
             hits = _measure_hits(partial(embed_pixels, network), self.bank, self.queries)
-            figures = self._compare(figures, hits, self.bank, self.queries)
+            figures = self._compare(figures, hits, self.queries)
         network.backbone.train(training)
         return figures
 
-    def _compare(self, figures: Figures, hits: Hits, bank: LabeledPixels, queries: LabeledPixels) -> Figures:
-        start = self._start.setdefault("hits", hits)
+    def _compare(self, figures: Figures, hits: Hits, queries: LabeledPixels) -> Figures:
+        start = self._compared_with("hits", hits)
         if "raw" not in self._start:
-            self._start["raw"] = _measure_hits(embed_raw, bank, queries)
-        raw = self._start["raw"]
+            self._start["raw"] = _measure_hits(embed_raw, self.bank, queries)
+        raw = self._compared_with("raw", hits)
         return replace(
             figures,
             knn=float(hits.mean()),
@@ -98,6 +99,18 @@ class EmbeddingEvaluation:
             knn_lead=bootstrap_interval(hits - raw),
         )
 
+    def _compared_with(self, name: str, now: NDArray[Any]) -> NDArray[Any]:
+        """What was measured first under a name, which is `now` if nothing was. Raises RunError if it was on others."""
+        start = self._start.setdefault(name, now)
+        if start.shape != now.shape or start.dtype != now.dtype:
+            was = f"{start.dtype} {list(start.shape)}, now {now.dtype} {list(now.shape)}"
+            raise RunError(
+                f"{name} were measured on other images before training ({was}): some can be read no more, or again; "
+                "put them back, or start again with {overwrite}",
+                overwrite=True,
+            )
+        return start
+
     def state_dict(self) -> dict[str, Any]:
         return {name: torch.from_numpy(values) for name, values in self._start.items()}
 
@@ -105,21 +118,29 @@ class EmbeddingEvaluation:
         self._start = {name: values.numpy() for name, values in state.items()}
 
 
-def _measure_hits(embed: Callable[[Pixels], Vectors], bank: LabeledPixels, queries: LabeledPixels) -> Hits:
-    vectors = [unit_rows(embed(part.images)) for part in (bank, queries)]
-    return (knn_classes(vectors[0], bank.labels, vectors[1]) == queries.labels).astype(np.float64)
+def _measure_hits(embed: Callable[[Pixels], Vectors], bank: LabeledPixels | None, queries: LabeledPixels) -> Hits:
+    vectors = unit_rows(embed(queries.images))
+    if bank is None:
+        found = leave_one_out_classes(vectors, queries.labels)
+    else:
+        found = knn_classes(unit_rows(embed(bank.images)), bank.labels, vectors)
+    return (found == queries.labels).astype(np.float64)
 
 
 def prepare_evaluation(
     images: Pixels, dataset: ImageDataset, preprocessing: Preprocessing, seed: int
 ) -> EmbeddingEvaluation:
     """Reads the labeled images of a run, of the bank at most 5,000 or 256 MiB, drawn with the seed."""
-    if dataset.bank is None or dataset.queries is None:
+    if dataset.queries is None:
         return EmbeddingEvaluation(images)
+    queries = _read(dataset.queries, preprocessing)
+    if dataset.bank is None:
+        comparable = queries is not None and len(queries.images) > 1
+        return EmbeddingEvaluation(images, None, queries if comparable else None)
     most = min(MOST_BANK, MOST_BANK_BYTES // (3 * preprocessing.image_size**2))
     drawn = np.random.default_rng(seed).permutation(len(dataset.bank.paths))[:most]
     bank = Labeled([dataset.bank.paths[index] for index in drawn], dataset.bank.labels[drawn])
-    return EmbeddingEvaluation(images, _read(bank, preprocessing), _read(dataset.queries, preprocessing))
+    return EmbeddingEvaluation(images, _read(bank, preprocessing), queries)
 
 
 def _read(labeled: Labeled, preprocessing: Preprocessing) -> LabeledPixels | None:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from timm.optim.lars import Lars
-from torch import nn
+from torch import Tensor, nn
 from torch.optim import Optimizer
 
 
@@ -54,3 +55,17 @@ def build_optimizer(
     if name == "sgd":
         return torch.optim.SGD(groups, lr=learning_rate, momentum=0.9)
     return torch.optim.AdamW(groups, lr=learning_rate)
+
+
+def load_optimizer(optimizer: Optimizer, saved: dict[str, Any]) -> None:
+    """Puts the moments of a `state_dict` back; all else is of the settings, and the rate is set at each step.
+
+    Raises KeyError, TypeError or ValueError where they are not of these parameters.
+    """
+    optimizer.load_state_dict({"state": saved["state"], "param_groups": optimizer.state_dict()["param_groups"]})
+    for parameter, moments in optimizer.state.items():
+        for name, value in moments.items():
+            if isinstance(value, Tensor) and value.ndim and value.shape != parameter.shape:
+                raise ValueError(f"the optimizer's {name} is {list(value.shape)}, not {list(parameter.shape)}")
+            if isinstance(value, Tensor) and not value.isfinite().all():
+                raise ValueError(f"the optimizer's {name} holds values that are no finite numbers")

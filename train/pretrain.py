@@ -11,25 +11,26 @@ import torch
 from torch.utils.tensorboard import SummaryWriter
 
 from ..models.backbones import build_backbone, embedding_size
-from ..models.checkpoint import load_checkpoint
-from ..models.initial import initial_preprocessing, load_initial
+from ..models.checkpoint import check_tensors, load_checkpoint
+from ..models.initial import load_initial
 from ..models.network import InferenceNetwork
 from ..runtime.errors import RunError, UsageError
 from ..runtime.preprocessing import Preprocessing
 from ..runtime.reading import draw_from
-from ..runtime.run import BOARD, CHECKPOINT, CONFIG, CURVES, VIEWS, EncoderSpec, Run
+from ..runtime.run import BOARD, CHECKPOINT, CURVES, METRICS, VIEWS, EncoderSpec, Metrics, Run
 from .config import TrainConfig
 from .data import load_batches
-from .dataset import ImageDataset, find_dataset
+from .dataset import ImageDataset, Sources, find_dataset
 from .description import describe
 from .evaluation import Evaluation, prepare_evaluation
 from .failures import explained
 from .loop import Training, run_epochs, save_encoder
 from .monitor import describe_epoch, start_metrics
-from .optimizer import build_optimizer
+from .optimizer import build_optimizer, load_optimizer
 from .plots import draw_curves, draw_views
 from .rendering import PillowRenderer
-from .settings import Settings, find_changes, resolve
+from .resuming import Record, check_plan, check_same_run, fill, find_sources, read_record
+from .settings import Settings, resolve
 from .verdict import Verdict, judge
 from .versions import versions
 
@@ -40,7 +41,7 @@ CALIBRATION_IMAGES = 512
 
 
 def pretrain(
-    images: str | Path,
+    images: str | Path | None,
     out: str | Path,
     config: TrainConfig | None = None,
     *,
@@ -54,39 +55,64 @@ def pretrain(
 
     `device`: "cpu", "cuda" or "auto", a GPU if there is one. `labels`, `evaluation`: a CSV file of classes and a folder
     of images to measure kNN accuracy with (see find_dataset). `resume`: go on after the last finished epoch of the same
-    run, or start it; a finished run is left as it is. `overwrite`: replace a run at `out`. Logs its settings, a line
-    per epoch, and images that cannot be read. Raises ImageError, UsageError, and RunError where the training collapses
-    or cannot go on.
+    run, or start it; a finished run is left as it is, unless `config` has more epochs. To go on, `images` and `config`
+    may be None, as the run has them; what is None in a config is then as in the run. `overwrite`: replace a run at
+    `out`. Logs its settings, a line per epoch, and images that cannot be read. Raises ImageError, UsageError, and
+    RunError where the training collapses or cannot go on.
     """
-    images, run, config = Path(images), Run(Path(out)), config or TrainConfig()
-    if run.path.resolve().is_relative_to(images.resolve()):
-        raise UsageError(f"{{out}} lies in {images}: the run's own pictures would become training images", out=run.path)
+    run = Run(Path(out))
+    sources = Sources(*(None if each is None else Path(each) for each in (images, labels, evaluation)))
+    if sources.images is not None and run.path.resolve().is_relative_to(sources.images.resolve()):
+        raise UsageError(
+            f"{{out}} lies in {sources.images}: the run's own pictures would become training images", out=run.path
+        )
     if not (resume and run.exists):
+        if sources.images is None:
+            raise UsageError(
+                "there is no run to go on with, {out}; give {images} to start one", out=run.path, images="IMAGES"
+            )
         run.check_free(overwrite)
     with run.locked():
         going_on = resume and run.exists
         if run.exists and not going_on:  # another process may have made it meanwhile
             run.check_free(overwrite)
-        dataset = find_dataset(
-            images, Path(labels) if labels else None, Path(evaluation) if evaluation else None, config.seed
-        )
-        return _train(run, dataset, resolve(config, len(dataset.paths)), choose_device(device), going_on)
+        record = read_record(run, config.objective if config else None) if going_on else None
+        if record is not None:
+            sources = find_sources(record, sources)
+            config = fill(config, record.config) if config else record.config
+        assert sources.images is not None
+        config = config or TrainConfig()
+        dataset = find_dataset(sources.images, sources.labels, sources.evaluation, config.seed)
+        settings = resolve(config, len(dataset.paths))
+        return _train(run, dataset, settings, describe_run(settings, dataset, sources), choose_device(device), record)
 
 
-def _train(run: Run, dataset: ImageDataset, settings: Settings, device: torch.device, going_on: bool) -> Verdict:
-    record = describe_run(settings, dataset)
-    if going_on:
-        _check_same_run(run, settings, record)
-    state = load_checkpoint(run) if going_on else None
-    preprocessing = initial_preprocessing(settings.init, settings.backbone, settings.image_size, settings.fit)
+def _train(
+    run: Run,
+    dataset: ImageDataset,
+    settings: Settings,
+    description: dict[str, Any],
+    device: torch.device,
+    record: Record | None,
+) -> Verdict:
+    """`description`: what config.json is to hold. `record`: what it holds, of a run that is to go on."""
+    state = load_checkpoint(run) if record else None
+    done = 0 if state is None else state["epoch"]
+    if record is not None:
+        check_same_run(record, settings, description["images"])
+        check_plan(record, settings.plan.epochs, done)
+    preprocessing = settings.preprocessing
     for line in describe(settings, dataset):
         log.info(line)
     # All that can fail comes before the first change to the run. What cannot be read is named when it is trained on.
     calibration = draw_from(dataset.paths, preprocessing, CALIBRATION_IMAGES, settings.seed).pixels
     evaluation = prepare_evaluation(calibration, dataset, preprocessing, settings.seed)
     training = set_up(run, settings, preprocessing, evaluation, device, from_scratch=state is None)
-    if not going_on:
-        run.start(record)
+    history = restore(training, state) if state is not None else []
+    if record is None:
+        run.start(description)
+    else:
+        run.save_config(description)
     if not settings.no_images:
         run.save_calibration(calibration)
         draw_views(dataset.paths, settings, preprocessing, training.renderer, run.path / VIEWS)
@@ -95,8 +121,11 @@ def _train(run: Run, dataset: ImageDataset, settings: Settings, device: torch.de
         run.append_metrics(start)
         log.info(describe_epoch(start))
     else:
-        restore(training, state)
-    _run_all(training, dataset, 0 if state is None else state["epoch"])
+        # In case it was lost, or is of an epoch whose checkpoint was not written any more.
+        save_encoder(training, history)
+        epochs = settings.plan.epochs
+        log.info("finished already" if done == epochs else f"going on after epoch {done} of {epochs}")
+    _run_all(training, dataset, done)
     return judge(run.read_metrics(), settings, training.spec.embedding_size)
 
 
@@ -146,54 +175,44 @@ def set_up(
     )
 
 
-def restore(training: Training, state: dict[str, Any]) -> None:
-    """Puts the run's last checkpoint back."""
+def restore(training: Training, state: dict[str, Any]) -> list[Metrics]:
+    """Puts the run's last checkpoint back; returns its epochs' figures. Raises RunError if it is of another run."""
     run = training.run
+    history = [each for each in run.read_metrics() if each.epoch <= state["epoch"]]
+    if [each.epoch for each in history] != list(range(state["epoch"] + 1)):
+        raise RunError(
+            f"{run.path / METRICS}: not the figures of epochs 0 to {state['epoch']}; start again with {{overwrite}}",
+            overwrite=True,
+        )
     try:
+        check_tensors(state["objective"], training.objective.state_dict())
         training.objective.load_state_dict(state["objective"])
-        training.optimizer.load_state_dict(state["optimizer"])
+        load_optimizer(training.optimizer, state["optimizer"])
         training.evaluation.load_state_dict(state["evaluation"])
         torch.set_rng_state(state["random"])
-        history = [each for each in run.read_metrics() if each.epoch <= state["epoch"]]
-    except (KeyError, TypeError, ValueError, RuntimeError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
         reason = str(error).splitlines()[0]
         raise RunError(
             f"{run.path / CHECKPOINT}: not of this run ({reason}); start with {{overwrite}}", overwrite=True
         ) from error
-    # In case it was lost, or is of an epoch whose checkpoint was not written any more.
-    save_encoder(training, history)
-    done, epochs = state["epoch"], training.settings.plan.epochs
-    log.info("finished already" if done == epochs else f"going on after epoch {done} of {epochs}")
+    return history
 
 
-def describe_run(settings: Settings, dataset: ImageDataset) -> dict[str, Any]:
-    """The content of config.json: settings, the set of images, versions."""
+def describe_run(settings: Settings, dataset: ImageDataset, sources: Sources) -> dict[str, Any]:
+    """The content of config.json: settings, the set of images and where they are, versions."""
     root = dataset.root
     names = "\n".join(path.relative_to(root).as_posix() if path != root else path.name for path in dataset.paths)
+    places = {"folder": root, "labels": sources.labels, "evaluation": sources.evaluation}
     return {
         "settings": settings.to_json(),
         "images": {
             "count": len(dataset.paths),
             "names_sha256": hashlib.sha256(names.encode(errors="replace")).hexdigest(),
             "queries": len(dataset.queries.paths) if dataset.queries else 0,
+            **{name: None if place is None else str(place.absolute()) for name, place in places.items()},
         },
         "versions": versions(),
     }
-
-
-def _check_same_run(run: Run, settings: Settings, record: dict[str, Any]) -> None:
-    """Raises UsageError, naming the differences, if the run has other settings or images."""
-    before = run.read_config()
-    if not before["settings"]:
-        raise RunError(f"{run.path / CONFIG}: holds no settings; start again with {{overwrite}}", overwrite=True)
-    changes = find_changes(before["settings"], settings)
-    was, now = before["images"], record["images"]
-    if was.get("queries", now["queries"]) != now["queries"]:
-        changes.append(f"other images to measure kNN on (were {was['queries']}, now {now['queries']})")
-    elif was.get("names_sha256", now["names_sha256"]) != now["names_sha256"]:
-        changes.append(f"other images (were {was.get('count')}, now {now['count']}, with other names)")
-    if changes:
-        raise UsageError(f"{run.path} cannot be resumed, since it was started otherwise: {', '.join(changes)}")
 
 
 def choose_device(name: str) -> torch.device:

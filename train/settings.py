@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 import json
+import logging
 import math
 from dataclasses import MISSING, Field, asdict, dataclass, fields, is_dataclass
 from typing import Any, TypeVar
 
 from ..models.backbones import resolve_stem
-from ..models.initial import TIMM
+from ..models.initial import TIMM, initial_normalization
 from ..models.objective import ObjectiveConfig
 from ..runtime.cpus import available_cpus
 from ..runtime.errors import ImageError, UsageError
-from ..runtime.preprocessing import FITS
+from ..runtime.preprocessing import FITS, Preprocessing
 from .config import TrainConfig
 from .optimizer import RATES
 from .plan import Plan
 from .recipe import RECIPES
 from .views import View, change_view
 
+log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 SMALL_IMAGES = 64
@@ -26,8 +28,9 @@ BATCHES = (16, 32, 64, 128, 256)
 # With fewer optimizer steps than these, in all or in an epoch, a smaller batch learns more than a larger one; below 64,
 # batch norm's statistics cost more than the steps bring.
 STEPS, STEPS_PER_EPOCH = 4000, 20
-# What does not change what is learned, so that a run may be resumed with another; images are compared by their names.
-FREE_TO_CHANGE = frozenset({"workers", "images"})
+# What a run may be resumed with another of: what does not change what is learned, and what is looked at elsewhere, as
+# images are by their names, and epochs by those that are done.
+FREE_TO_CHANGE = frozenset({"workers", "images", "epochs"})
 
 
 @dataclass(frozen=True)
@@ -51,6 +54,13 @@ class Settings:
     seed: int
     workers: int
     no_images: bool = False
+    mean: tuple[float, ...] = Preprocessing.mean
+    std: tuple[float, ...] = Preprocessing.std
+
+    @property
+    def preprocessing(self) -> Preprocessing:
+        (r, g, b), (red, green, blue) = self.mean, self.std
+        return Preprocessing(self.image_size, (r, g, b), (red, green, blue), self.fit)
 
     def to_json(self) -> dict[str, Any]:
         value = asdict(self)
@@ -86,6 +96,7 @@ def resolve(config: TrainConfig, images: int) -> Settings:
         change_view(view, {**config.views, **own})
         for view, own in zip(recipe.views, (config.view_1, config.view_2), strict=True)
     )
+    mean, std = _resolve_normalization(config)
     return Settings(
         recipe=name,
         backbone=config.backbone,
@@ -101,7 +112,23 @@ def resolve(config: TrainConfig, images: int) -> Settings:
         seed=config.seed,
         workers=_given(config.workers, available_cpus()),
         no_images=config.no_images,
+        mean=mean,
+        std=std,
     )
+
+
+def _resolve_normalization(config: TrainConfig) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and deviation as chosen, else as the initial weights were trained. Says where that is a guess."""
+    if config.mean is not None and config.std is not None:
+        return config.mean, config.std
+    initial = initial_normalization(config.init, config.backbone)
+    if initial.guessed:
+        what = " and ".join(name for name in ("mean", "std") if getattr(config, name) is None)
+        log.warning(
+            f"{config.init} does not say how its images were normalized; ImageNet's {what} is a guess. "
+            f"Set {what} if you know better"
+        )
+    return _given(config.mean, initial.mean), _given(config.std, initial.std)
 
 
 def compute_batch_size(images: int, epochs: int) -> int:
@@ -126,6 +153,7 @@ def _compare(before: dict[str, Any], now: dict[str, Any], kind: Any) -> list[str
     changes = []
     for name, value in now.items():
         part, was = getattr(kind, name, None), before.get(name, defaults.get(name))
+        was = list(was) if isinstance(was, tuple) else was  # a default, as JSON has it
         if name in FREE_TO_CHANGE:
             continue
         if is_dataclass(part) and isinstance(was, dict):
@@ -167,8 +195,17 @@ def _check(config: TrainConfig) -> None:
             raise UsageError(f"{{{name}}}: {limit}", **{name: value})
     if config.learning_rate is not None and not 0 < config.learning_rate < math.inf:
         raise UsageError("{learning_rate}: has to be above 0", learning_rate=config.learning_rate)
+    for name, least in (("mean", -math.inf), ("std", 0)):
+        values = getattr(config, name)
+        if values is not None and not (len(values) == 3 and all(_is_number_above(least, each) for each in values)):
+            above = "" if name == "mean" else " above 0"
+            raise UsageError(f"{{{name}}}: has to be three numbers{above}, of red, green and blue", **{name: values})
     if config.fit not in FITS:
         raise UsageError(f"no fit {config.fit!r}; there are {', '.join(FITS)}", fit=config.fit)
+
+
+def _is_number_above(least: float, value: object) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and least < value < math.inf
 
 
 def _check_batch(batch_size: int, config: TrainConfig, images: int) -> None:

@@ -218,7 +218,9 @@ def change_view(view: View, changes: dict[str, Any]) -> View:
 def _same_kind(name: str, old: Any, new: Any) -> Any:
     """`new` as a number or a pair of numbers, as `old` is. Raises UsageError."""
     values = list(new) if isinstance(new, (list, tuple)) else [new]
-    numbers = all(isinstance(each, (int, float)) and not isinstance(each, bool) and each >= 0 for each in values)
+    numbers = all(
+        isinstance(each, (int, float)) and not isinstance(each, bool) and 0 <= each < math.inf for each in values
+    )
     pair = isinstance(old, tuple)
     if not numbers or isinstance(new, (list, tuple)) != pair or (pair and (len(values) != 2 or values[0] > values[1])):
         wanted = "two numbers, the smaller first" if pair else "a number from 0"

@@ -161,7 +161,7 @@ def test_bad_input_to_train(photos: Path, finished_run: Path, tmp_path: Path):
     assert "--device bogus: cannot be used here" in fails(2, "train", photos, "--out", out, "--device", "bogus")
     assert "--seed" in fails(2, "train", photos, "--out", out, "--seed", 10**30)
     assert "no optimizer 'adam'" in fails(2, "train", photos, "--out", out, "--optimizer", "adam")
-    assert "cannot be read" in fails(2, "train", photos, "--out", out, "--config", tmp_path / "gone.toml")
+    assert "cannot be read" in fails(1, "train", photos, "--out", out, "--config", tmp_path / "gone.toml")
     assert "cannot be read" in fails(1, "train", photos, "--out", out, "--labels", tmp_path / "gone.csv")
     assert "no such folder" in fails(1, "train", photos, "--out", out, "--eval", tmp_path / "gone")
     size = ("--backbone", "inception_v3", "--image-size", 32)
@@ -197,8 +197,8 @@ def test_a_run_starts_from_another_and_says_so(photos: Path, finished_run: Path,
     assert f"weights from {finished_run}" in result.stderr
     line = fails(2, "train", photos, "--out", tmp_path / "other", "--init", finished_run)
     assert "a run of conv4, not of resnet18" in line
-    assert "no run, no checkpoint" in fails(
-        2, "train", photos, "--out", tmp_path / "other", "--init", tmp_path / "gone"
+    assert "no run, no bundle, no checkpoint" in fails(
+        1, "train", photos, "--out", tmp_path / "other", "--init", tmp_path / "gone"
     )
     assert not (tmp_path / "other").exists()
 

@@ -1,5 +1,5 @@
 import numpy as np
-from byol_edge.evaluate.knn import knn_classes, vote
+from byol_edge.evaluate.knn import knn_classes, leave_one_out_classes, vote
 
 
 def unit(rows: np.ndarray) -> np.ndarray:
@@ -21,6 +21,18 @@ def test_a_large_class_does_not_win_by_its_size(random: np.random.Generator):
     bank, labels = np.concatenate([rare, common]), np.repeat([0, 1], [30, 300])
     assert (knn_classes(bank, labels, rare) == 0).mean() > 0.9
     assert (knn_classes(bank, labels, common) == 1).mean() > 0.9
+
+
+def test_each_row_is_classified_by_the_others(random: np.random.Generator):
+    # More rows than are compared at a time, and two of another class in the middle of the first.
+    centers, labels = np.eye(3)[[0, 1]], np.repeat([0, 1], 300)
+    vectors = unit(centers[labels] + 0.1 * random.normal(size=(600, 3)))
+    assert (leave_one_out_classes(vectors, labels) == labels).all()
+    odd = labels.copy()
+    odd[[3, 500]] = 1 - odd[[3, 500]]
+    assert (leave_one_out_classes(vectors, odd) == labels).all()
+    # Alone in its class, a row has nobody to vote for it.
+    assert leave_one_out_classes(unit(np.array([[1, 0], [1, 0.1], [0, 1]])), np.array([0, 0, 1])).tolist() == [0, 0, 0]
 
 
 def test_weights_add_up_and_a_tie_goes_to_the_nearest():

@@ -1,4 +1,5 @@
 from pathlib import Path
+from typing import Any
 
 import pytest
 import safetensors.torch
@@ -13,9 +14,23 @@ def test_a_damaged_checkpoint_is_named(tmp_path: Path):
     (tmp_path / "last.pt").write_bytes(b"junk")
     with pytest.raises(RunError, match=r"last\.pt: damaged"):
         load_checkpoint(Run(tmp_path))
-    torch.save({"epoch": 1}, tmp_path / "last.pt")
-    with pytest.raises(RunError, match=r"last\.pt: not of this run"):
-        load_checkpoint(Run(tmp_path))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"epoch": "1"}, {"epoch": 1.0}, {"epoch": -1}, {"epoch": 0}, {"epoch": True}, {"epoch": None},
+        {"objective": 3}, {"objective": {"conv1.weight": 3}}, {"objective": {3: torch.zeros(1)}},
+        {"optimizer": []}, {"evaluation": {"hits": [1]}}, {"random": 7},
+    ],
+)  # fmt: skip
+def test_a_checkpoint_of_other_types_is_not_of_this_run(run: Path, change: dict[str, Any]):
+    state = torch.load(run / "last.pt", weights_only=True)
+    assert load_checkpoint(Run(run)) is not None
+    for content in ({**state, **change}, {"epoch": 1}, [state], None):
+        torch.save(content, run / "last.pt")
+        with pytest.raises(RunError, match=r"last\.pt: not of this run"):
+            load_checkpoint(Run(run))
 
 
 def test_the_target_and_the_projector_are_read_from_it(finished_run: Path):

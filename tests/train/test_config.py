@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 from byol_edge.models.byol import BYOLConfig
-from byol_edge.runtime import UsageError
+from byol_edge.runtime import RunError, UsageError
 from byol_edge.train.config import TrainConfig, change_config, read_config
 from byol_edge.train.settings import resolve
 from byol_edge.train.views import RandomCrop
@@ -31,7 +31,7 @@ def test_a_file_sets_the_config_and_views(tmp_path: Path):
         ("views = 3\n", "views = 3 is not a table"),
         ('views = "blur"\n', "is not a table"),
         ('learning_rate = "x"\n', "is not a number"),
-        ("epochs = \n", "not TOML"),
+        ("mean = 0.5\n", r"mean = 0.5 is not three numbers, such as \[0.5, 0.5, 0.5\]"),
         ('objective = "byol"\n', "is not a table; its name stands in it"),
         ("lr = 1\n", "no setting 'lr'; did you mean learning_rate"),
         ("[views]\naera = [0.2, 1]\n", "a view has no 'aera'; did you mean area"),
@@ -50,8 +50,20 @@ def test_a_file_that_says_nothing_sensible_is_named(tmp_path: Path, content: str
 
 
 def test_a_file_that_is_not_there(tmp_path: Path):
-    with pytest.raises(UsageError, match=r"none\.toml: cannot be read"):
+    with pytest.raises(RunError, match=r"none\.toml: cannot be read"):
         read_config(tmp_path / "none.toml")
+    for content in (b"epochs = \n", b"\xff", b"a = " + b"[" * 100_000):
+        (tmp_path / "broken.toml").write_bytes(content)
+        with pytest.raises(RunError, match=r"broken\.toml: not TOML"):
+            read_config(tmp_path / "broken.toml")
+
+
+def test_a_file_sets_the_normalization(tmp_path: Path):
+    file = tmp_path / "shop.toml"
+    file.write_text("mean = [0.5, 0.4, 0.3]\nstd = [1, 1, 1]\n")
+    settings = resolve(read_config(file), 1000)
+    assert (settings.mean, settings.std) == ((0.5, 0.4, 0.3), (1, 1, 1))
+    assert settings.preprocessing.mean == (0.5, 0.4, 0.3)
 
 
 def test_a_file_sets_the_objective(tmp_path: Path):

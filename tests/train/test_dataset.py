@@ -3,7 +3,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from byol_edge.runtime import UsageError
+from byol_edge.runtime import ImageError
 from byol_edge.train.dataset import find_dataset
 
 
@@ -76,19 +76,34 @@ def test_classes_by_a_csv_file(photos: Path, tmp_path: Path):
 )
 def test_a_csv_that_says_nothing_is_named(photos: Path, tmp_path: Path, content: str, message: str):
     (tmp_path / "labels.csv").write_text(content)
-    with pytest.raises(UsageError, match=message):
+    with pytest.raises(ImageError, match=message):
         find_dataset(photos, tmp_path / "labels.csv", None, 0)
-    with pytest.raises(UsageError, match="cannot be read"):
+    with pytest.raises(ImageError, match="cannot be read"):
         find_dataset(photos, tmp_path / "none.csv", None, 0)
 
 
+def test_queries_beside_images_of_unknown_class_are_compared_with_one_another(photos: Path, tmp_path: Path):
+    flat, dated = tmp_path / "flat", tmp_path / "dated"
+    shutil.copytree(photos / "disc", flat)
+    for year in ("2025", "2026"):
+        shutil.copytree(photos / "disc", dated / year)
+    for root in (flat, dated):
+        images = find_dataset(root, None, photos, 0)
+        assert images.bank is None
+        assert images.queries is not None
+        assert (len(images.queries.paths), images.classes) == (120, 3)
+    few = tmp_path / "few"
+    for number, shape in enumerate(("disc", "square", "stripes")):
+        shutil.copytree(photos / shape, few / shape, ignore=lambda _, names, keep=number: sorted(names)[max(1, keep) :])
+    with pytest.raises(ImageError, match="4 images of 3 classes are too few to compare with one another"):
+        find_dataset(flat, None, few, 0)
+
+
 def test_queries_that_cannot_be_compared_are_named(photos: Path, tmp_path: Path):
-    with pytest.raises(UsageError, match="does not hold one folder per class"):
+    with pytest.raises(ImageError, match="does not hold one folder per class"):
         find_dataset(photos, None, photos / "disc", 0)
-    with pytest.raises(UsageError, match="no folder per class to compare with; give labels"):
-        find_dataset(photos / "disc", None, photos, 0)
     other = tmp_path / "eval"
     shutil.copytree(photos / "disc", other / "disc")
     shutil.copytree(photos / "disc", other / "cats")
-    with pytest.raises(UsageError, match="no training image is of class 'cats'"):
+    with pytest.raises(ImageError, match="no training image is of class 'cats'"):
         find_dataset(photos, None, other, 0)

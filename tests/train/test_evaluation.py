@@ -53,6 +53,17 @@ def test_later_networks_are_compared_with_the_first_query_by_query(photos: Path)
     assert resumed.measure(second, with_knn=True) == later
 
 
+def test_without_a_bank_queries_are_classified_by_one_another(photos: Path):
+    dataset = find_dataset(photos / "disc", None, photos, 0)
+    evaluation = prepare_evaluation(ZEROS, dataset, Preprocessing(32), 0)
+    torch.manual_seed(0)
+    figures = evaluation.measure(InferenceNetwork(build_backbone("conv4", 32), Preprocessing(32)), with_knn=True)
+    assert figures.knn is not None and figures.knn_raw is not None and figures.knn_lead is not None
+    assert 0 < figures.knn < 1
+    assert 0 < figures.knn_raw < 1  # were each its own neighbor, it would be 1
+    assert figures.knn_lead.mean == pytest.approx(figures.knn - figures.knn_raw)
+
+
 def test_without_classes_rank_and_deviation_are_measured_alone():
     network = InferenceNetwork(build_backbone("conv4", 32), Preprocessing(32))
     evaluation = EmbeddingEvaluation(np.random.default_rng(0).integers(0, 256, (8, 32, 32, 3), dtype=np.uint8))
