@@ -67,8 +67,8 @@ def _find_spec(path: Path) -> tuple[str, EncoderSpec] | None:
     if file.suffix == ".safetensors":
         try:
             return "a run's file of weights", EncoderSpec.from_json(read_description(file.read_bytes()))
-        except (ValueError, KeyError, TypeError, AttributeError, RecursionError):  # of another project
-            pass
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+            pass  # of another project; what cannot be read is named when the weights are
     return None
 
 
