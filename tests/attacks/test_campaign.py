@@ -57,7 +57,7 @@ def test_what_no_command_may_do_is_found(ended: Ended, fault: str):
 
 def test_a_command_is_run_watched_and_limited():
     ended = run_command("inspect", "nothing-there")
-    assert (ended.code, ended.cause, find_fault(ended)) == (2, "itself", "")
+    assert (ended.code, ended.cause, find_fault(ended)) == (1, "itself", "")
     assert ended.usage.megabytes > 5
     assert run_command("--help", limits=Limits(seconds=0.01)).cause == "time"
     assert run_command("--help", limits=Limits(megabytes=5)).cause == "memory"

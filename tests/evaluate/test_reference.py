@@ -6,7 +6,7 @@ from byol_edge.evaluate.reference import load_own_network, load_reference, load_
 from byol_edge.models.backbones import build_backbone
 from byol_edge.models.network import InferenceNetwork, embed_pixels
 from byol_edge.models.weights import serialize_encoder, serialize_weights, untrained_encoder
-from byol_edge.runtime import Bundle, BundleError, RunError, UsageError, compare
+from byol_edge.runtime import Bundle, BundleError, RunError, compare
 from byol_edge.runtime.golden import PYTORCH, read_golden
 from byol_edge.runtime.run import Provenance, Run
 from sabotage import change_manifest
@@ -77,7 +77,7 @@ def test_a_run_without_a_whole_checkpoint_can_be_compared_with(finished_bundle: 
 
 def test_what_is_no_run_and_no_checkpoint_is_refused(finished_bundle: Path, tmp_path: Path):
     bundle = Bundle.open(finished_bundle)
-    with pytest.raises(UsageError, match="gone: no run, no checkpoint"):
+    with pytest.raises(RunError, match="gone: no run, no bundle, no checkpoint"):
         load_reference(bundle, tmp_path / "gone")
     (tmp_path / "notes.safetensors").write_text("x")
     with pytest.raises(RunError, match=r"notes\.safetensors: not a safetensors file"):
