@@ -197,8 +197,7 @@ def needs(extra: str) -> Iterator[None]:
 def _keep_openmp_from_spinning() -> None:
     """Says to OpenMP, before PyTorch loads it, how long its threads may spin at a barrier, unless the user has said so.
 
-    Beside other work on the machine, spinning threads wait for those that have no core: MobileNetV3-small at 64 px
-    trained at 10 images/s beside two busy loops, and at 76 with this; alone at 236 with and without.
+    Beside other work on the machine, spinning threads wait for those that have no core (docs/training.md has figures).
     """
     if not {"OMP_WAIT_POLICY", "GOMP_SPINCOUNT"} & set(os.environ):
         os.environ["GOMP_SPINCOUNT"] = "3000"

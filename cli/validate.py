@@ -12,7 +12,7 @@ import click
 
 from ..runtime.errors import FidelityError, UsageError
 from ..runtime.files import write_text
-from ..runtime.vectors import VectorComparison, compare_vector_files
+from ..runtime.vector_comparison import VectorComparison, compare_vector_files
 from .output import count, needs, note, print_json, print_table, say, share
 
 if TYPE_CHECKING:

@@ -12,8 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from types import UnionType
-from typing import Any, TypeVar, get_args, get_origin, get_type_hints
+from typing import Any
 
 import numpy as np
 
@@ -22,7 +21,7 @@ from .files import FolderKind, check_output, locked, to_json, whole_file, write_
 from .interval import Interval
 from .model_file import MOST_DIMENSIONS
 from .preprocessing import Pixels, Preprocessing
-from .untrusted import MOST_MODEL, MOST_STATE, load_arrays, parse_json, read_bytes, read_json
+from .untrusted import MOST_MODEL, MOST_STATE, load_arrays, parse_json, read_bytes, read_json, to_dataclass
 
 # Raised when a reader of today could no longer read what is written; a new field with a default is no such change.
 FORMAT_VERSION = 1
@@ -36,8 +35,6 @@ CALIBRATION, CURVES, VIEWS, BOARD, LOCK = "calibration.npz", "curves.png", "view
 RUN = FolderKind(
     "run", CONFIG, (CONFIG, CHECKPOINT, METRICS, ENCODER, CALIBRATION, CURVES, VIEWS, BOARD, LOCK, ".*.part*")
 )
-
-T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -56,7 +53,7 @@ class EncoderSpec:
     def from_json(value: dict[str, Any]) -> EncoderSpec:
         """Raises KeyError, TypeError or ValueError for anything else."""
         preprocessing = Preprocessing.from_json(value["preprocessing"])
-        spec = _read_fields(EncoderSpec, {**value, "preprocessing": preprocessing})
+        spec = to_dataclass(EncoderSpec, {**value, "preprocessing": preprocessing})
         if not 1 <= spec.embedding_size <= MOST_DIMENSIONS:
             raise ValueError(f"an embedding of {spec.embedding_size} numbers")
         return spec
@@ -87,7 +84,7 @@ class Provenance:
 
     @staticmethod
     def from_json(value: dict[str, Any]) -> Provenance:
-        return _read_fields(Provenance, value)
+        return to_dataclass(Provenance, value)
 
 
 @dataclass(frozen=True)
@@ -120,8 +117,8 @@ class Metrics:
     @staticmethod
     def from_json(value: dict[str, Any]) -> Metrics:
         intervals = {name: value.get(name) for name in ("knn_gain", "knn_lead")}
-        read = {name: None if each is None else _read_fields(Interval, each) for name, each in intervals.items()}
-        metrics = _read_fields(Metrics, {**value, **read})
+        read = {name: None if each is None else to_dataclass(Interval, each) for name, each in intervals.items()}
+        metrics = to_dataclass(Metrics, {**value, **read})
         if not all(isinstance(each, (int, float)) for each in metrics.diagnostics.values()):
             raise TypeError("diagnostics are no numbers")
         return metrics
@@ -293,25 +290,6 @@ def read_description(weights: bytes) -> dict[str, Any]:
     if not isinstance(description, dict):
         raise ValueError("not the description of an encoder")
     return description
-
-
-def _read_fields(kind: type[T], value: dict[str, Any]) -> T:
-    """A dataclass from JSON: what is missing is its default, what is unknown is passed over.
-
-    Raises TypeError for a value of another type than the field's.
-    """
-    hints = get_type_hints(kind)
-    known = {name: each for name, each in value.items() if name in hints}
-    for name, each in known.items():
-        if not isinstance(each, _types(hints[name])):
-            raise TypeError(f"{name} is {str(each)[:40]}")
-    return kind(**known)
-
-
-def _types(hint: Any) -> tuple[type, ...]:
-    """The types that a value of this annotation has when it was read from JSON; a whole number is a number, too."""
-    types = tuple(get_origin(each) or each for each in (get_args(hint) if isinstance(hint, UnionType) else (hint,)))
-    return (*types, int) if float in types else types
 
 
 def _check_version(file: Path, content: dict[str, Any]) -> None:

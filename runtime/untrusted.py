@@ -13,7 +13,8 @@ import stat
 import zipfile
 from collections.abc import Collection
 from pathlib import Path
-from typing import Any, BinaryIO
+from types import UnionType
+from typing import Any, BinaryIO, TypeVar, get_args, get_origin, get_type_hints
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +24,8 @@ MOST_JSON, MOST_MODEL, MOST_STATE = 2**24, 2**33, 2**36
 # Bytes that the packed arrays of an .npz file may unpack to, beyond the file's own size.
 MOST_UNPACKED = 2**30
 MOST_NESTED = 64
+
+T = TypeVar("T")
 
 
 def open_regular(path: Path) -> BinaryIO:
@@ -70,6 +73,25 @@ def _check_depth(value: Any, left: int) -> None:
         raise ValueError("nested too deep")
     for each in value.values() if isinstance(value, dict) else value if isinstance(value, list) else ():
         _check_depth(each, left - 1)
+
+
+def to_dataclass(kind: type[T], value: dict[str, Any]) -> T:
+    """A dataclass from JSON: what is missing is its default, what is unknown is passed over.
+
+    Raises TypeError for a value of another type than the field's.
+    """
+    hints = get_type_hints(kind)
+    known = {name: each for name, each in value.items() if name in hints}
+    for name, each in known.items():
+        if not isinstance(each, _types(hints[name])):
+            raise TypeError(f"{name} is {str(each)[:40]}")
+    return kind(**known)
+
+
+def _types(hint: Any) -> tuple[type, ...]:
+    """The types that a value of this annotation has when it was read from JSON; a whole number is a number, too."""
+    types = tuple(get_origin(each) or each for each in (get_args(hint) if isinstance(hint, UnionType) else (hint,)))
+    return (*types, int) if float in types else types
 
 
 def load_arrays(source: Path | bytes, names: Collection[str] = ()) -> dict[str, NDArray[Any]]:

@@ -10,7 +10,7 @@ import pyarrow
 import pyarrow.parquet
 import pytest
 from byol_edge.runtime import ByolEdgeError, UsageError, VectorFile, load_vectors, save_vectors, vectors
-from byol_edge.runtime.vectors import Sink, compare_vector_files, load_names, to_text, write_vectors
+from byol_edge.runtime.vectors import Sink, load_names, to_text, write_vectors
 
 CONTENT = VectorFile(np.eye(3, dtype=np.float32), ["a.jpg", "mit Ümlaut.jpg", "c.jpg"], "abc:int8.onnx:onnxruntime")
 
@@ -112,29 +112,6 @@ def test_other_files_are_refused(tmp_path: Path):
     for name in ("gone.npz", "gone.parquet"):
         with pytest.raises(ByolEdgeError, match=f"{name}: no such file"):
             load_vectors(tmp_path / name)
-
-
-@pytest.mark.parametrize(
-    ("models", "min_cosine", "cosine", "passes"),
-    [
-        (("abc:fp32.onnx:onnxruntime",) * 2, None, 0.9999, False),
-        (("abc:fp32.onnx:onnxruntime",) * 2, None, 0.999995, True),
-        (("abc:fp32.onnx:onnxruntime",) * 2, 0.99, 0.9999, True),
-        (("abc:fp16.xml:openvino:gpu",) * 2, None, 0.9995, True),
-        (("abc:int8.onnx:onnxruntime",) * 2, None, 0.995, True),
-        (("abc:int8.onnx:onnxruntime",) * 2, None, 0.98, False),
-        (("another", "another"), None, 0.9999, False),
-    ],
-)
-def test_how_close_two_files_have_to_be_depends_on_the_precision(
-    tmp_path: Path, models: tuple[str, str], min_cosine: float | None, cosine: float, passes: bool
-):
-    turned = np.array([[cosine, (1 - cosine**2) ** 0.5], [0, 1]], np.float32)
-    for name, content, model in zip("ab", (np.eye(2, dtype=np.float32), turned), models, strict=True):
-        save_vectors(tmp_path / f"{name}.npz", VectorFile(content, ["1.jpg", "2.jpg"], model))
-    found = compare_vector_files(tmp_path / "a.npz", tmp_path / "b.npz", min_cosine)
-    assert (found.failures == ()) == passes
-    assert found.worst == "1.jpg"
 
 
 @pytest.mark.parametrize("missing", ["vector", "number", "source"])
