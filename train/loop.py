@@ -36,7 +36,10 @@ CHECK_EVERY = 50
 
 @dataclass(frozen=True)
 class Training:
-    """What the loop works on; `network` shares the objective's backbone."""
+    """What the loop works on; `network` shares the objective's backbone.
+
+    `license`, `source`: of the weights that it started from.
+    """
 
     run: Run
     settings: Settings
@@ -46,6 +49,8 @@ class Training:
     optimizer: Optimizer
     renderer: Renderer
     evaluation: Evaluation
+    license: str | None = None
+    source: str | None = None
 
 
 def run_epochs(training: Training, batches: Iterable[Batch], first_epoch: int, board: SummaryWriter) -> None:
@@ -109,6 +114,8 @@ def save_encoder(training: Training, history: list[Metrics]) -> None:
         recipe=settings.recipe,
         objective=settings.objective.name,
         init=settings.init,
+        license=training.license,
+        source=training.source,
         network="online",
         verdict=str(judge(history, settings, training.spec.embedding_size)),
         versions=versions(),

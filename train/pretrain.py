@@ -12,8 +12,9 @@ from torch.utils.tensorboard import SummaryWriter
 
 from ..models.backbones import build_backbone, embedding_size
 from ..models.checkpoint import check_tensors, load_checkpoint
-from ..models.initial import load_initial
+from ..models.initial import load_weights
 from ..models.network import InferenceNetwork
+from ..models.starts import find_start
 from ..runtime.errors import RunError, UsageError
 from ..runtime.preprocessing import Preprocessing
 from ..runtime.reading import draw_from
@@ -155,8 +156,12 @@ def set_up(
     """Builds networks and optimizer, with weights drawn from the seed, or from `settings.init` unless others follow."""
     torch.manual_seed(settings.seed)
     backbone = build_backbone(settings.backbone, settings.image_size, settings.stem)
-    if settings.init is not None and from_scratch:
-        load_initial(settings.init, backbone, settings.backbone)
+    start = find_start(settings.init) if settings.init is not None and from_scratch else None
+    if start is not None:
+        load_weights(start.read(), backbone, start.name, settings.backbone)
+        if start.source:
+            log.info("%s: %s, license %s", start.name, start.source, start.license or "unknown")
+    origin = start or (None if from_scratch else run.find_provenance())
     size = embedding_size(backbone, settings.image_size)
     objective = settings.objective.build(backbone, size)
     # Pixels as the last dimension but one of what a convolution reads: what every engine is fastest with.
@@ -172,6 +177,8 @@ def set_up(
         ),
         renderer=PillowRenderer(preprocessing),
         evaluation=evaluation,
+        license=origin and origin.license,
+        source=origin and origin.source,
     )
 
 

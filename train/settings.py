@@ -3,24 +3,21 @@
 from __future__ import annotations
 
 import json
-import logging
 import math
 from dataclasses import MISSING, Field, asdict, dataclass, fields, is_dataclass
 from typing import Any, TypeVar
 
-from ..models.backbones import resolve_stem
-from ..models.initial import TIMM, initial_normalization
 from ..models.objective import ObjectiveConfig
 from ..runtime.cpus import available_cpus
 from ..runtime.errors import ImageError, UsageError
 from ..runtime.preprocessing import FITS, Preprocessing
+from .beginning import begin
 from .config import TrainConfig
 from .optimizer import RATES
 from .plan import Plan
 from .recipe import RECIPES
 from .views import View, change_view
 
-log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 SMALL_IMAGES = 64
@@ -96,12 +93,12 @@ def resolve(config: TrainConfig, images: int) -> Settings:
         change_view(view, {**config.views, **own})
         for view, own in zip(recipe.views, (config.view_1, config.view_2), strict=True)
     )
-    mean, std = _resolve_normalization(config)
+    beginning = begin(config)
     return Settings(
         recipe=name,
-        backbone=config.backbone,
-        stem=resolve_stem(config.backbone, config.image_size, config.stem, pretrained=config.init == TIMM),
-        init=config.init,
+        backbone=beginning.backbone,
+        stem=beginning.stem,
+        init=beginning.init,
         image_size=config.image_size,
         fit=config.fit,
         plan=plan,
@@ -112,23 +109,9 @@ def resolve(config: TrainConfig, images: int) -> Settings:
         seed=config.seed,
         workers=_given(config.workers, available_cpus()),
         no_images=config.no_images,
-        mean=mean,
-        std=std,
+        mean=beginning.mean,
+        std=beginning.std,
     )
-
-
-def _resolve_normalization(config: TrainConfig) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Mean and deviation as chosen, else as the initial weights were trained. Says where that is a guess."""
-    if config.mean is not None and config.std is not None:
-        return config.mean, config.std
-    initial = initial_normalization(config.init, config.backbone)
-    if initial.guessed:
-        what = " and ".join(name for name in ("mean", "std") if getattr(config, name) is None)
-        log.warning(
-            f"{config.init} does not say how its images were normalized; ImageNet's {what} is a guess. "
-            f"Set {what} if you know better"
-        )
-    return _given(config.mean, initial.mean), _given(config.std, initial.std)
 
 
 def compute_batch_size(images: int, epochs: int) -> int:

@@ -37,10 +37,6 @@ def test_the_small_stem_is_refused_where_there_is_none(name: str):
         resolve_stem(name, 32, "small")
 
 
-def test_weights_that_follow_decide_on_the_stem():
-    assert resolve_stem("resnet18", 32, "auto", pretrained=True) == "standard"
-
-
 def test_finding_the_stem_draws_nothing_from_the_global_generator():
     state = torch.get_rng_state()
     resolve_stem("resnet18", 32, "auto")

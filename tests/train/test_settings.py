@@ -105,7 +105,7 @@ def test_settings_can_be_written_down():
     [
         (TrainConfig("resnet18", 32), "small"),
         (TrainConfig("resnet18", 64), "standard"),
-        (TrainConfig("resnet18", 32, init="timm"), "standard"),
+        (TrainConfig("resnet18", 32, init="timm:resnet18"), "standard"),
         (TrainConfig("resnet18", 64, stem="small"), "small"),
         (TrainConfig("conv4", 32), "standard"),
     ],

@@ -131,7 +131,7 @@ def test_what_is_no_better_than_raw_pixels_is_doubtful():
 
 
 def test_what_did_not_move_from_its_start_is_doubtful():
-    pretrained = dataclasses.replace(SETTINGS, init="timm")
+    pretrained = dataclasses.replace(SETTINGS, init="timm:resnet18")
     still = dataclasses.replace(line(1), moved=1e-6)
     assert str(judge([line(0), still], pretrained, 512)).startswith(
         "doubtful: rank 140 of 512, start 140: it is where it started; try learning_rate=0.0015"

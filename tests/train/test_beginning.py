@@ -1,0 +1,43 @@
+import logging
+from pathlib import Path
+
+import pytest
+import torch
+from byol_edge.models.backbones import build_backbone
+from byol_edge.runtime import UsageError
+from byol_edge.train.beginning import Beginning, begin
+from byol_edge.train.config import TrainConfig
+
+IMAGENET = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+HALF = (0.5, 0.5, 0.5)
+
+
+def test_without_weights_a_run_begins_with_resnet18_and_imagenets_normalization():
+    assert begin(TrainConfig()) == Beginning("resnet18", "standard", None, *IMAGENET)
+
+
+def test_network_and_normalization_come_from_the_weights():
+    found = begin(TrainConfig(init="timm:tf_efficientnet_lite0", image_size=32))
+    assert found == Beginning("tf_efficientnet_lite0", "standard", "timm:tf_efficientnet_lite0.in1k", HALF, HALF)
+    assert begin(TrainConfig(init="timm:resnet18", image_size=32)).stem == "standard"  # as they were trained
+    assert begin(TrainConfig(init="timm:resnet18", mean=HALF)).mean == HALF
+
+
+def test_a_backbone_that_contradicts_the_weights_is_refused(finished_run: Path):
+    with pytest.raises(UsageError, match=r"backbone=resnet18: .* is a run of conv4"):
+        begin(TrainConfig("resnet18", init=str(finished_run)))
+    assert begin(TrainConfig("conv4", init=str(finished_run))).backbone == "conv4"
+
+
+def test_a_guess_is_said_to_be_one(tmp_path: Path, caplog: pytest.LogCaptureFixture):
+    torch.save(build_backbone("conv4", 32).state_dict(), tmp_path / "c.pt")
+    config = TrainConfig("conv4", init=str(tmp_path / "c.pt"))
+    with caplog.at_level(logging.WARNING):
+        assert begin(config).mean == IMAGENET[0]
+    assert "ImageNet's mean and std is a guess" in caplog.text
+
+
+def test_where_all_is_chosen_the_weights_are_not_looked_for(tmp_path: Path):
+    """As for a run that goes on after they went."""
+    gone = TrainConfig("conv4", init=str(tmp_path / "gone.pt"), mean=HALF, std=HALF)
+    assert begin(gone).init == gone.init

@@ -1,0 +1,64 @@
+"""What a run begins with: its backbone, weights and normalization, as chosen, else as the weights say."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+
+from ..models.backbones import resolve_stem
+from ..models.starts import Start, find_start
+from ..runtime.errors import UsageError
+from ..runtime.preprocessing import Preprocessing
+from .config import TrainConfig
+
+log = logging.getLogger(__name__)
+
+BACKBONE = "resnet18"
+
+
+@dataclass(frozen=True)
+class Beginning:
+    """`init`: the name of a start, None for random weights. `stem` is resolved."""
+
+    backbone: str
+    stem: str
+    init: str | None
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+
+def begin(config: TrainConfig) -> Beginning:
+    """Raises UsageError where what is chosen contradicts the weights, and RunError where there are none.
+
+    Where all is chosen, the weights are not looked for: a run that goes on does not need them any more.
+    """
+    chosen = config.backbone, config.mean, config.std
+    start = find_start(config.init) if config.init is not None and None in chosen else None
+    backbone = config.backbone or (start and start.backbone) or BACKBONE
+    stem = config.stem
+    if start is not None:
+        _check_backbone(start, backbone)
+        stem = start.stem if stem == "auto" and start.stem else stem
+        _warn_of_guess(start, config)
+    return Beginning(
+        backbone=backbone,
+        stem=resolve_stem(backbone, config.image_size, stem),
+        init=start.name if start else config.init,
+        mean=config.mean or (start and start.mean) or Preprocessing.mean,
+        std=config.std or (start and start.std) or Preprocessing.std,
+    )
+
+
+def _check_backbone(start: Start, backbone: str) -> None:
+    if start.backbone not in (None, backbone):
+        raise UsageError(f"{{backbone}}: {start.name} is {start.what} of {start.backbone}", backbone=backbone)
+
+
+def _warn_of_guess(start: Start, config: TrainConfig) -> None:
+    guessed = [name for name in ("mean", "std") if getattr(config, name) is None and getattr(start, name) is None]
+    if guessed:
+        what = " and ".join(guessed)
+        log.warning(
+            f"{start.name} does not say how its images were normalized; ImageNet's {what} is a guess. "
+            f"Set {what} if you know better"
+        )
