@@ -4,19 +4,20 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from ..runtime.errors import FidelityError
+from .channels import read_channels
 from .output import count, megabytes, needs, print_json, print_table, say, share
 
 if TYPE_CHECKING:
     from ..export.bundling import Export, ExportedVariant
 
 
-@click.command(short_help="Export a run for CPUs and edge devices: RUN → bundle.")
-@click.argument("source", metavar="RUN", type=click.Path(path_type=Path))
+@click.command(short_help="Export a run for CPUs and edge devices: SOURCE → bundle.")
+@click.argument("source")
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="The bundle to write, a folder.")
 @click.option("--int8", is_flag=True, help="Also quantize, for ONNX Runtime and for OpenVINO.")
 @click.option("--fp16", is_flag=True, help="Also with weights in half precision: half the size, the same speed.")
@@ -50,12 +51,16 @@ if TYPE_CHECKING:
 )
 @click.option("--no-finetune", is_flag=True, help="Where nothing else keeps INT8 good, do not fine-tune for it.")
 @click.option("--no-images", is_flag=True, help="Put synthetic images into the bundle, none of yours.")
+@click.option("--backbone", help="The network of a checkpoint that does not say it: any of timm's, by name.")
+@click.option("--image-size", type=int, help="Its input's side in pixels.  [default: as the weights were trained]")
+@click.option("--mean", callback=read_channels, help="Mean of its pixels: 0.5, or R,G,B.  [default: the weights']")
+@click.option("--std", callback=read_channels, help="Their deviation, likewise.  [default: the weights']")
 @click.option("--sign", type=click.Path(path_type=Path), help="Sign the bundle with this private key, a PEM file.")
 @click.option("--strict", is_flag=True, help="Exit 1 if an INT8 variant misses its gates.")
 @click.option("--overwrite", is_flag=True, help="Replace the bundle at --out.")
 @click.option("--json", "as_json", is_flag=True, help="Print the result for a program.")
 def export(
-    source: Path,
+    source: str,
     out: Path,
     int8: bool,
     fp16: bool,
@@ -67,14 +72,24 @@ def export(
     calibration: Path | None,
     no_finetune: bool,
     no_images: bool,
+    backbone: str | None,
+    image_size: int | None,
+    mean: Any,
+    std: Any,
     sign: Path | None,
     strict: bool,
     overwrite: bool,
     as_json: bool,
 ) -> None:
-    """Export the encoder of RUN to ONNX and OpenVINO, and compare each variant with PyTorch.
+    """Export the encoder of SOURCE to ONNX and OpenVINO, and compare each variant with PyTorch.
 
-    Example: byol-edge export runs/photos --int8 --out bundles/photos
+    SOURCE is a run, or weights from elsewhere, as for `train --init`: imagenet, timm:NAME, a checkpoint, … Give these
+    a folder of --calibration images.
+
+    \b
+    Examples:
+      byol-edge export runs/photos --int8 --out bundles/photos
+      byol-edge export imagenet --int8 --calibration photos --out bundles/first
     """
     with needs("export"):
         from ..export.bundling import export_bundle
@@ -90,6 +105,10 @@ def export(
         no_images=no_images,
         with_projector=with_projector,
         dimensions=dimensions,
+        backbone=backbone,
+        image_size=image_size,
+        mean=mean,
+        std=std,
         sign=sign,
     )
     result = export_bundle(source, out, config, overwrite=overwrite)

@@ -11,18 +11,10 @@ import click
 
 from ..runtime.errors import RunError
 from ..runtime.run import Run
+from .channels import read_channels
 from .output import needs, note_unread, say
 
 FILE = click.Path(path_type=Path)
-
-
-def read_channels(_: click.Context, __: click.Parameter, text: str | None) -> tuple[float, ...] | None:
-    """ "0.5,0.4,0.3" as three numbers, of red, green and blue; one number stands for all three."""
-    try:
-        numbers = tuple(float(each) for each in text.split(",")) if text is not None else None
-    except ValueError:
-        raise click.BadParameter(f"{text!r} is not a number, or three with commas between them") from None
-    return numbers * 3 if numbers is not None and len(numbers) == 1 else numbers
 
 
 @click.command(short_help="Pretrain a backbone with BYOL on a folder of images: IMAGES → run.")

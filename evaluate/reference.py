@@ -13,8 +13,8 @@ from ..models.initial import load_weights
 from ..models.network import InferenceNetwork
 from ..models.starts import find_path
 from ..models.weights import load_encoder, load_network, serialize_weights, untrained_encoder
-from ..runtime.bundle import MANIFEST, Bundle
-from ..runtime.errors import BundleError, RunError, UsageError
+from ..runtime.bundle import Bundle
+from ..runtime.errors import UsageError
 from ..runtime.files import sha256
 from ..runtime.run import ENCODER, EncoderSpec, Run
 
@@ -60,10 +60,8 @@ def load_own_network(bundle: Bundle) -> InferenceNetwork:
 
 
 def load_untrained(bundle: Bundle) -> InferenceNetwork:
-    """The bundle's architecture with the weights that its run started from."""
-    seed = bundle.provenance.seed
-    if seed is None:
-        raise BundleError(f"{bundle.path / MANIFEST}: does not say which seed the run started from")
+    """The bundle's architecture with random weights: by the seed of its run, if it is of one."""
+    seed = bundle.provenance.seed or 0
     return InferenceNetwork(untrained_encoder(bundle.encoder_spec, seed), bundle.preprocessing)
 
 

@@ -70,7 +70,7 @@ class Export:
 def export_bundle(
     source: str | Path, out: str | Path, config: ExportConfig | None = None, *, overwrite: bool = False
 ) -> Export:
-    """Exports the run `source` as the bundle `out`: whole, or not at all.
+    """Exports `source`, a run or another start (docs/training.md), as the bundle `out`: whole, or not at all.
 
     `overwrite`: replace a bundle at `out`. Logs what is being done, and images that cannot be read. Raises RunError,
     OutputExistsError, ImageError, UsageError, EngineError, and FidelityError if an FP32 variant is not what PyTorch
@@ -80,9 +80,10 @@ def export_bundle(
     check_output(out, overwrite, BUNDLE)
     if config.sign is not None:
         check_private_key(Path(config.sign))
-    run = load_source(Path(source), config)
+    run = load_source(str(source), config)
+    keeps_images = not (config.no_images or run.drawn)
     side = run.spec.preprocessing.image_size
-    reference = synthetic_images(GOLDEN_IMAGES, side) if config.no_images else run.judge[:GOLDEN_IMAGES]
+    reference = run.judge[:GOLDEN_IMAGES] if keeps_images else synthetic_images(GOLDEN_IMAGES, side)
     with whole_folder(out, overwrite, BUNDLE) as folder:
         written = write_variants(run, folder, config)
         log.info("comparing each variant with PyTorch")
@@ -106,7 +107,7 @@ def export_bundle(
     return Export(
         variants=variants,
         default=manifest["default"],
-        golden_images=0 if config.no_images else len(reference),
+        golden_images=len(reference) if keeps_images else 0,
         calibration_images=len(run.calibrate) if searches else 0,
         searches=searches,
     )
@@ -207,11 +208,11 @@ def _describe_export(run: Source, config: ExportConfig, searches: dict[str, Sear
         "versions": _versions(),
         "calibration": {
             "images": len(run.calibrate),
-            "of": "a folder" if config.calibration else "the run",
+            "of": "drawn" if run.drawn else "a folder" if config.calibration else "the run",
             "sha256": sha256(run.calibrate.tobytes()),
         },
         "target": config.target,
-        "reference_images": "synthetic" if config.no_images else "the user's",
+        "reference_images": "synthetic" if config.no_images or run.drawn else "the user's",
         "judged_on": len(run.judge),
         "searches": {name: each.to_json() for name, each in searches.items()},
     }

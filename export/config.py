@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 
 from ..runtime.errors import UsageError
+from ..runtime.preprocessing import MOST_SIDE
 from .formats import FORMATS
+
+Channels = tuple[float, float, float]
 
 FORMAT_NAMES = tuple(each.name for each in FORMATS)
 TARGETS = ("cpu-vnni", "cpu-avx2", "arm")
@@ -17,12 +21,13 @@ NETWORKS = ("online", "target")
 class ExportConfig:
     """What is asked of an export.
 
-    `formats`: of the model files, "onnx" and "openvino". `network`: "online", the backbone that learned, or "target",
-    its moving average. `target`: the CPU that INT8's numbers are chosen for. `calibration`: a folder, whose images
-    calibrate and judge in place of the run's. `finetune`: where nothing else keeps INT8 good, fine-tune the network for
-    it. `no_images`: synthetic images in the bundle, none of a user's. `with_projector`: projections in place of
-    embeddings. `dimensions`: shorter vectors, by the directions that keep most of the calibration images. `sign`: a PEM
-    file with the private key that the bundle is signed with. Raises UsageError.
+    `formats`: of the model files, "onnx" and "openvino". `network`: "online", the backbone that learned, or
+    "target", its moving average. `target`: the CPU that INT8's numbers are chosen for. `calibration`: a folder,
+    whose images calibrate and judge in place of the run's. `finetune`: where nothing else keeps INT8 good, fine-
+    tune the network for it. `no_images`: synthetic images in the bundle, none of a user's. `with_projector`:
+    projections in place of embeddings. `dimensions`: shorter vectors, by the directions that keep most of the
+    calibration images. `backbone`, `image_size`, `mean` and `std`: of weights that do not say them (a checkpoint
+    from elsewhere). `sign`: a PEM file with the private key that the bundle is signed with. Raises UsageError.
     """
 
     int8: bool = False
@@ -35,12 +40,24 @@ class ExportConfig:
     no_images: bool = False
     with_projector: bool = False
     dimensions: int | None = None
+    backbone: str | None = None
+    image_size: int | None = None
+    mean: Channels | None = None
+    std: Channels | None = None
     sign: str | Path | None = None
 
     def __post_init__(self) -> None:
         if not self.formats or not set(self.formats) <= set(FORMAT_NAMES):
             names = ", ".join(FORMAT_NAMES)
             raise UsageError(f"{{formats}}: has to be {names}, or one of these", formats=",".join(self.formats))
+        if self.image_size is not None and not 16 <= self.image_size <= MOST_SIDE:
+            raise UsageError(f"{{image_size}}: has to be from 16 to {MOST_SIDE}", image_size=self.image_size)
+        for name, least in (("mean", -math.inf), ("std", 0)):
+            channels = getattr(self, name)
+            if channels is not None and not (len(channels) == 3 and all(least < each < math.inf for each in channels)):
+                raise UsageError(
+                    f"{{{name}}}: has to be three numbers in range, of red, green and blue", **{name: channels}
+                )
         for name, values in (("target", TARGETS), ("network", NETWORKS)):
             value = getattr(self, name)
             if value not in values:

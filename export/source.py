@@ -1,4 +1,4 @@
-"""What an export starts from: a run's encoder, and images to calibrate with and to judge by."""
+"""What an export starts from: an encoder, and images to calibrate with and to judge by."""
 
 from __future__ import annotations
 
@@ -9,17 +9,20 @@ from pathlib import Path
 
 from torch import nn
 
-from ..models.backbones import embedding_size
+from ..models.backbones import build_backbone, embedding_size, resolve_stem
 from ..models.checkpoint import read_projector, read_target
+from ..models.initial import load_weights
 from ..models.network import InferenceNetwork, embed_pixels
+from ..models.starts import Start, find_start
 from ..models.tail import Linear, build_tail, find_components, fold_projector, shorten
 from ..models.weights import load_encoder, serialize_weights
 from ..runtime.errors import ImageError, RunError, UsageError
 from ..runtime.fidelity import LEAST_FOR_OVERLAP, Vectors, neighbor_overlap
-from ..runtime.preprocessing import Pixels
+from ..runtime.preprocessing import Pixels, Preprocessing
 from ..runtime.reading import draw_images
 from ..runtime.run import ENCODER, EncoderSpec, Provenance, Run
-from .config import ExportConfig
+from .config import NETWORKS, ExportConfig
+from .golden import synthetic_images
 
 log = logging.getLogger(__name__)
 
@@ -27,13 +30,15 @@ log = logging.getLogger(__name__)
 MOST_TO_CALIBRATE = 300
 # As many as training keeps in a run.
 MOST_TO_DRAW = 512
+# Images that are drawn where there are none.
+DRAWN = 128
 # With fewer calibration images than this, INT8's ranges and its verdict are guesses.
 FEW = 100
 
 
 @dataclass(frozen=True)
 class Source:
-    """A run as export sees it. `calibrate` and `judge` are disjoint, uint8 `[N, H, W, 3]`."""
+    """An encoder as export sees it. `calibrate` and `judge` are disjoint, uint8 `[N, H, W, 3]`; `drawn`: by us."""
 
     spec: EncoderSpec
     network: InferenceNetwork
@@ -41,6 +46,7 @@ class Source:
     calibrate: Pixels
     judge: Pixels
     provenance: Provenance
+    drawn: bool = False
 
     @cached_property
     def reference(self) -> Vectors:
@@ -48,42 +54,97 @@ class Source:
         return embed_pixels(self.network, self.judge)
 
 
-def load_source(path: Path, config: ExportConfig) -> Source:
-    """Reads a run. Raises RunError, naming the file and what to do, ImageError, UsageError."""
-    run = Run(path)
+@dataclass(frozen=True)
+class Weights:
+    """A backbone with its weights. `layers`: of its projector, if it is to be exported; `images`: what a run keeps."""
+
+    spec: EncoderSpec
+    backbone: nn.Module
+    provenance: Provenance
+    layers: list[Linear]
+    images: Pixels | None = None
+
+
+def load_source(name: str, config: ExportConfig) -> Source:
+    """Reads a run, or another start (see models/starts.py).
+
+    Raises RunError, naming the file and what to do, ImageError, UsageError.
+    """
+    run = Run(Path(name))
+    weights = _from_run(run, config) if run.exists else _from_start(find_start(name), config)
+    spec, backbone, layers = weights.spec, weights.backbone, weights.layers
+    images = _find_images(weights, config)
+    most = min(MOST_TO_CALIBRATE, len(images) * 3 // 4)
+    calibrate, judge = images[:most], images[most:]
+    if config.dimensions is not None:
+        layers = _shorten(backbone, spec, layers, config.dimensions, calibrate, judge)
+    encoder = InferenceNetwork(backbone, spec.preprocessing, build_tail(layers))
+    provenance = replace(weights.provenance, dimensions=config.dimensions)
+    if layers:
+        spec = replace(spec, embedding_size=len(layers[-1][0]))
+    drawn = config.calibration is None and weights.images is None
+    return Source(spec, encoder, serialize_weights(backbone, encoder.tail), calibrate, judge, provenance, drawn)
+
+
+def _from_run(run: Run, config: ExportConfig) -> Weights:
     trained = run.read_encoder()
     spec = trained.spec
-    weights = trained.weights if config.network == "online" else read_target(run)
-    backbone = load_encoder(weights, spec, str(path / ENCODER))
+    for name in ("backbone", "image_size", "mean", "std"):
+        if getattr(config, name) is not None:
+            raise UsageError(f"{{{name}}}: a run has its own; leave it out", **{name: getattr(config, name)})
+    content = trained.weights if config.network == "online" else read_target(run)
+    backbone = load_encoder(content, spec, str(run.path / ENCODER))
     size = embedding_size(backbone, spec.preprocessing.image_size)
     if size != spec.embedding_size:
         raise RunError(
-            f"{path / ENCODER}: says embedding_size {spec.embedding_size}, where {spec.backbone} gives {size}"
+            f"{run.path / ENCODER}: says embedding_size {spec.embedding_size}, where {spec.backbone} gives {size}"
         )
-    if config.calibration is None:
-        images = run.read_calibration(spec.preprocessing.image_size)
-    else:
-        images = draw_images(Path(config.calibration), spec.preprocessing, MOST_TO_DRAW)
+    layers = fold_projector(read_projector(run, config.network)) if config.with_projector else []
+    provenance = replace(trained.provenance, network=config.network, with_projector=config.with_projector)
+    images = run.read_calibration(spec.preprocessing.image_size) if config.calibration is None else None
+    return Weights(spec, backbone, provenance, layers, images)
+
+
+def _from_start(start: Start, config: ExportConfig) -> Weights:
+    """Weights that were not trained here: what they do not say of themselves, `config` has to say."""
+    if start.what == "a bundle":
+        raise UsageError(f"{start.name} is a bundle already; export its run or its checkpoint")
+    if config.with_projector or config.network != NETWORKS[0]:
+        raise UsageError(f"{start.name} holds one network and no projector that is known here: that is for runs")
+    name, side = config.backbone or start.backbone, config.image_size or start.image_size
+    if name is None or side is None:
+        missing = {"backbone": "NAME"} if name is None else {"image_size": "PIXELS"}
+        raise UsageError(f"{start.name} does not say what it is; give {{{next(iter(missing))}}}", **missing)
+    if start.backbone not in (None, name):
+        raise UsageError(f"{{backbone}}: {start.name} is {start.what} of {start.backbone}", backbone=name)
+    if None in (config.mean or start.mean, config.std or start.std):
+        log.warning(f"{start.name} does not say how its images were normalized; ImageNet's mean and std are a guess")
+    preprocessing = Preprocessing(
+        side, config.mean or start.mean or Preprocessing.mean, config.std or start.std or Preprocessing.std
+    )
+    stem = start.stem or resolve_stem(name, side, "auto")
+    backbone = build_backbone(name, side, stem)
+    load_weights(start.read(), backbone, start.name, name)
+    spec = EncoderSpec(name, stem, embedding_size(backbone, side), preprocessing)
+    log.info(f"{start.name}: {start.source or start.what}, license {start.license or 'unknown'}")
+    provenance = Provenance(init=start.name, license=start.license, source=start.source)
+    return Weights(spec, backbone.eval(), provenance, [])
+
+
+def _find_images(weights: Weights, config: ExportConfig) -> Pixels:
+    """Images to calibrate with and to judge by: a folder's, the run's, or, for want of both, drawn ones."""
+    if config.calibration is not None:
+        images = draw_images(Path(config.calibration), weights.spec.preprocessing, MOST_TO_DRAW)
         if len(images) < 2:
             raise ImageError(
                 "{calibration} has one readable image; to calibrate and to judge takes two, better hundreds",
                 calibration=config.calibration,
             )
-    most = min(MOST_TO_CALIBRATE, len(images) * 3 // 4)
-    calibrate, judge = images[:most], images[most:]
-    layers = fold_projector(read_projector(run, config.network)) if config.with_projector else []
-    if config.dimensions is not None:
-        layers = _shorten(backbone, spec, layers, config.dimensions, calibrate, judge)
-    encoder = InferenceNetwork(backbone, spec.preprocessing, build_tail(layers))
-    provenance = replace(
-        trained.provenance,
-        network=config.network,
-        with_projector=config.with_projector,
-        dimensions=config.dimensions,
-    )
-    if layers:
-        spec = replace(spec, embedding_size=len(layers[-1][0]))
-    return Source(spec, encoder, serialize_weights(backbone, encoder.tail), calibrate, judge, provenance)
+        return images
+    if weights.images is not None:
+        return weights.images
+    log.warning("no folder of calibration images: drawn ones set INT8's ranges and judge it, so do not trust it far")
+    return synthetic_images(DRAWN, weights.spec.preprocessing.image_size)
 
 
 def _shorten(
