@@ -126,7 +126,8 @@ def _train(
         run.append_metrics(start)
         log.info(describe_epoch(start))
     else:
-        # In case it was lost, or is of an epoch whose checkpoint was not written any more.
+        # In case these are of an epoch whose checkpoint was not written any more, or the encoder was lost.
+        run.append_metrics(history[-1])
         save_encoder(training, history)
         epochs = settings.plan.epochs
         log.info("finished already" if done == epochs else f"going on after epoch {done} of {epochs}")

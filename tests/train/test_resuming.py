@@ -192,6 +192,14 @@ def test_fewer_epochs_than_are_done_are_refused_and_fewer_than_planned_are_not(
     assert Run(tmp_path / "run9").read_metrics()[-1].epoch == 2
 
 
+def test_an_epoch_without_its_checkpoint_is_not_judged_by(run: Path):
+    before = Run(run).read_metrics()
+    change_json(run / "config.json", lambda content: content["settings"]["plan"].update(epochs=3))
+    Run(run).append_metrics(replace(before[-1], epoch=3, rank=1))  # and then it was killed
+    assert "rank 1 " not in str(pretrain(None, run, CONFIG, resume=True))
+    assert Run(run).read_metrics() == before
+
+
 def test_a_plan_shorter_than_the_warm_up_is_refused_by_its_epochs(run: Path):
     change_json(run / "config.json", lambda content: content["settings"]["plan"].update(epochs=40, warmup_epochs=4.0))
     started = read_record(Run(run)).config
