@@ -96,7 +96,7 @@ def _inspect_bundle(bundle: Bundle, as_json: bool) -> None:
     print_table("against PyTorch, and speed, as measured at export:", columns, rows)
 
 
-def _describe_variant(bundle: Bundle, variant: Variant, speed: Mapping[str, Any] | None) -> tuple[str, ...]:
+def _describe_variant(bundle: Bundle, variant: Variant, speed: float | None) -> tuple[str, ...]:
     fidelity = _table(bundle.manifest["variants"][variant.name], "fidelity")
     cosine = fidelity.get("cosine_mean")
     return (
@@ -105,7 +105,7 @@ def _describe_variant(bundle: Bundle, variant: Variant, speed: Mapping[str, Any]
         MISSING if cosine is None else f"{cosine:.5f}",
         share(fidelity.get("overlap")),
         "passed" if variant.passes else "missed",
-        f"{speed['median']:.2f}" if speed else MISSING,
+        MISSING if speed is None else f"{speed:.2f}",
         "yes" if bundle.holds(variant) else "no",
         bundle.digest(variant),
     )
@@ -120,11 +120,12 @@ def _whose_images(bundle: Bundle) -> str:
     return "16 of the user's images or fewer, at model size, as reference (golden.npz)"
 
 
-def _read_measured(bundle: Bundle) -> dict[str, Any]:
-    """Speeds on the machine that exported; a bundle is whole without them."""
+def _read_measured(bundle: Bundle) -> dict[str, float]:
+    """Milliseconds per image on the machine that exported; a bundle is whole without them."""
     try:
-        return read_json(bundle.path / "measured.json")["ms_per_image"]
-    except (OSError, ValueError, KeyError, TypeError):
+        measured = read_json(bundle.path / "measured.json")["ms_per_image"]
+        return {name: float(each["median"]) for name, each in measured.items()}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError):
         return {}
 
 

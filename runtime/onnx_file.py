@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from math import prod
 
 from .model_format import ModelFormat
-from .protobuf import read_fields, read_numbers
+from .protobuf import Value, read_fields, read_numbers
 
 # What this project's exports are made of, and what other networks of timm's are.
 OPERATORS = frozenset(
@@ -48,7 +48,7 @@ WIDTHS = {4: 4, 10: 8}
 VARINTS = (5, 7, 11)
 MOST_RANK, MOST_NUMBER = 8, 2**31
 
-Message = dict[int, list[int | memoryview]]
+Message = dict[int, list[Value]]
 
 
 def check(parts: Sequence[bytes]) -> None:
@@ -62,7 +62,7 @@ def check(parts: Sequence[bytes]) -> None:
         if model.keys() & {TRAINING, FUNCTIONS}:
             raise ValueError("functions of its own, or a training graph")
         for opset in map(_message, model[OPSET]):
-            if _text(opset, 1) not in DOMAINS or read_numbers(opset[2])[-1:] not in [[each] for each in OPSETS]:
+            if _text(opset, 1) not in DOMAINS or _number(opset, 2) not in OPSETS:
                 raise ValueError("an operator set that this byol-edge does not know")
         _check_graph(graph)
     except ValueError as error:
@@ -113,8 +113,7 @@ def _check_node(node: Message, known: set[bytes]) -> set[bytes]:
 
 
 def _check_attribute(attribute: Message, operator: str) -> None:
-    kind = read_numbers(attribute[ATTRIBUTE_TYPE])
-    field = VALUE_FIELDS.get(kind[0]) if len(kind) == 1 else None
+    field = VALUE_FIELDS.get(_number(attribute, ATTRIBUTE_TYPE))
     held = attribute.keys() & set(range(2, 24)) - {13, ATTRIBUTE_TYPE}
     # An empty list has no field, and nothing else may have one: a graph, a reference.
     if field is None or not held <= {field} or (field < 6 and len(attribute[field]) != 1):
@@ -126,15 +125,15 @@ def _check_attribute(attribute: Message, operator: str) -> None:
 
 
 def _check_tensor(tensor: Message) -> None:
-    if tensor[EXTERNAL] or any(read_numbers(tensor[LOCATION])):
+    if tensor[EXTERNAL] or _number(tensor, LOCATION):
         raise ValueError("takes weights from another file (external data)")
-    dims, kind = read_numbers(tensor[DIMS]), read_numbers(tensor[DATA_TYPE])
-    if len(kind) != 1 or kind[0] not in SIZES or len(dims) > MOST_RANK or min(dims, default=0) < 0:
+    dims, kind = read_numbers(tensor[DIMS]), _number(tensor, DATA_TYPE)
+    if kind not in SIZES or len(dims) > MOST_RANK or min(dims, default=0) < 0:
         raise ValueError("a tensor of an unknown kind or shape")
     if tensor[RAW]:
-        counts = [len(_bytes(each)) / SIZES[kind[0]] for each in tensor[RAW]]
+        counts = [len(_text(tensor, RAW)) / SIZES[kind]]
     else:
-        counts = [sum(len(_bytes(each)) for each in tensor[field]) / width for field, width in WIDTHS.items()]
+        counts = [sum(map(_length, tensor[field])) / width for field, width in WIDTHS.items()]
         counts += [len(read_numbers(tensor[field])) for field in VARINTS]
     if [count for count in counts if count] != ([prod(dims)] if prod(dims) else []):
         raise ValueError("a tensor that is not as long as it says")
@@ -143,7 +142,7 @@ def _check_tensor(tensor: Message) -> None:
 def _type_of(value: Message) -> tuple[int, int]:
     """The data type and the number of dimensions of a graph's input or output."""
     tensor = _read(_only(_read(_only(value, 2)), 1))
-    return read_numbers(tensor[1])[0] if tensor[1] else 0, len(_read(_only(tensor, 2))[1])
+    return _number(tensor, 1), len(_read(_only(tensor, 2))[1])
 
 
 def _read(message: memoryview) -> Message:
@@ -153,7 +152,7 @@ def _read(message: memoryview) -> Message:
     return fields
 
 
-def _message(value: int | memoryview) -> Message:
+def _message(value: Value) -> Message:
     return _read(_bytes(value))
 
 
@@ -168,8 +167,23 @@ def _text(message: Message, field: int) -> bytes:
     return bytes(_bytes(message[field][-1])) if message[field] else b""
 
 
-def _bytes(value: int | memoryview) -> memoryview:
+def _number(message: Message, field: int) -> int:
+    """A number, the last one where it is given several times; 0 where it is missing."""
+    values = message[field]
+    if not all(isinstance(value, int) for value in values):
+        raise ValueError("not a protobuf message")
+    return int(values[-1]) if values else 0
+
+
+def _length(value: Value) -> int:
     if isinstance(value, int):
+        raise ValueError("not a protobuf message")
+    return len(value)
+
+
+def _bytes(value: Value) -> memoryview:
+    # An engine passes over a field of another form, so that it must not stand for one that the engine reads.
+    if not isinstance(value, memoryview):
         raise ValueError("not a protobuf message")
     return value
 

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 
 from .model_format import ModelFormat
 
-# Layers that hold graphs of their own, which may run without end.
-NESTED = frozenset({"If", "Loop", "TensorIterator"})
+# Layers that hold graphs of their own, which may run without end. OpenVINO knows a layer in any case of its letters.
+NESTED = frozenset({"if", "loop", "tensoriterator"})
 
 
 def check(parts: Sequence[bytes]) -> None:
@@ -26,8 +26,8 @@ def check(parts: Sequence[bytes]) -> None:
         if not seen and name != "net":
             raise ValueError("not an OpenVINO model (no <net> in it)")
         kind = attributes.get("type", "") if name == "layer" else name
-        seen.append(kind)
-        if kind in NESTED or (name == "layer" and not attributes.get("version", "").startswith("opset")):
+        seen.append(kind.lower())
+        if seen[-1] in NESTED or (name == "layer" and not attributes.get("version", "").startswith("opset")):
             raise ValueError(f"the layer {kind[:40]!r} is none that byol-edge exports; do not trust this model")
         # Of a Const layer: where its numbers lie.
         if name == "data" and "offset" in attributes:
@@ -45,7 +45,7 @@ def check(parts: Sequence[bytes]) -> None:
         parser.Parse(layers, True)
     except expat.ExpatError as error:
         raise ValueError(f"not an OpenVINO model ({error})") from error
-    if seen.count("Parameter") != 1 or seen.count("Result") != 1:
+    if seen.count("parameter") != 1 or seen.count("result") != 1:
         raise ValueError("takes or gives something else than one tensor; do not trust this model")
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import io
 import os
-import stat
 import threading
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -21,6 +20,7 @@ from numpy.typing import NDArray
 from PIL import ExifTags, Image, ImageOps
 
 from .errors import ImageError, brief
+from .untrusted import open_regular
 
 Pixels = NDArray[np.uint8]
 Box = tuple[float, float, float, float]  # left, top, right, bottom
@@ -36,6 +36,12 @@ REDUCED_MARGIN = 2
 
 # The largest side of a network's input, in pixels.
 MOST_SIDE = 4096
+
+# The largest side of an image: resizing takes 32 bytes for each pixel of it, so that a line of 89 million takes 3 GB.
+MOST_LENGTH = 2**20
+
+# The scans of a JPEG: it has about ten. One of 11 bytes can take as long as the whole image.
+MOST_SCANS = 100
 
 # How an image that is not square is made so.
 FITS = ("crop", "squash", "pad")
@@ -126,8 +132,6 @@ def _open(source: Source, enough: int | None = None) -> tuple[Image.Image, Box]:
         return to_rgb(image), _turn(size, orientation, image.size)
     except ImageError as error:
         raise ImageError(f"{describe(source)}: {error}") from None
-    except FileNotFoundError:
-        raise ImageError(f"{describe(source)}: no such file") from None
     # A broken file can make a decoder raise almost anything; whatever it is, the file cannot be read.
     except Exception as error:
         raise ImageError(f"{describe(source)}: unreadable image ({_reason(error)})") from error
@@ -169,22 +173,32 @@ def _is_file(source: object) -> TypeGuard[BinaryIO]:
 
 def _decode(source: str | Path | bytes | BinaryIO, enough: int | None) -> tuple[Image.Image, tuple[float, float]]:
     """Reads the pixels of an encoded image, of its first frame if it has several, and their exact width and height."""
-    if isinstance(source, (str, os.PathLike)):
-        if not stat.S_ISREG(Path(source).stat().st_mode):
-            raise ImageError("not a regular file")  # opening a pipe would wait for ever
-        file = source
-    else:
-        content = source.read() if _is_file(source) else source
-        if not isinstance(content, (bytes, bytearray, memoryview)):
-            raise ImageError("a file opened as text; open it with mode 'rb'")
-        file = io.BytesIO(content)
-    with Image.open(file, formats=FORMATS) as image:
+    # Not by its path, by which Pillow maps some files into memory: one that is cut off meanwhile would end the process.
+    with _open_encoded(source) as file, Image.open(file, formats=FORMATS) as image:
         drafted = None
         if enough is not None and image.format == "JPEG":
             drafted = image.draft(None, (enough, enough))  # the short side decides, whichever way the image is turned
         _check_size(image.width, image.height)
+        if image.format == "TIFF":
+            _check_tiles(image)
+        if image.format in ("JPEG", "MPO"):  # the second is a JPEG that holds others
+            _check_scans(file)
         image.load()
         return image, drafted[1][2:] if drafted else image.size
+
+
+def _open_encoded(source: str | Path | bytes | BinaryIO) -> BinaryIO:
+    if isinstance(source, (str, os.PathLike)):
+        try:
+            return open_regular(Path(source))
+        except FileNotFoundError:
+            raise ImageError("no such file") from None
+        except OSError as error:
+            raise ImageError(f"cannot be read ({error.strerror})") from None
+    content = source.read() if _is_file(source) else source
+    if not isinstance(content, (bytes, bytearray, memoryview)):
+        raise ImageError("a file opened as text; open it with mode 'rb'")
+    return io.BytesIO(content)
 
 
 def _check_size(width: int, height: int) -> None:
@@ -192,6 +206,22 @@ def _check_size(width: int, height: int) -> None:
     limit = Image.MAX_IMAGE_PIXELS
     if limit is not None and width * height > limit:
         raise ImageError(f"too large: {width} × {height} pixels, the limit is {limit} (PIL.Image.MAX_IMAGE_PIXELS)")
+    if max(width, height) > MOST_LENGTH:
+        raise ImageError(f"too long: {width} × {height} pixels, the limit of a side is {MOST_LENGTH}")
+
+
+def _check_tiles(tiff: Any) -> None:
+    """Refuses tiles larger than an image may be: one is decoded whole, however little of it the image shows."""
+    _check_size(*(tiff.tag_v2.get(tag, 0) for tag in (ExifTags.Base.TileWidth, ExifTags.Base.TileLength)))
+
+
+def _check_scans(file: BinaryIO) -> None:
+    """Refuses a JPEG with more scans than any encoder makes."""
+    place = file.tell()
+    scans = file.read().count(b"\xff\xda")
+    file.seek(place)
+    if scans > MOST_SCANS:
+        raise ImageError(f"a JPEG of {scans} scans, {MOST_SCANS} are the most")
 
 
 def _whole(image: Image.Image) -> tuple[Image.Image, Box]:

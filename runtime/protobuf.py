@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-Field = tuple[int, int | memoryview]
+# A number, what has a length, or the bytes of a float: a field is another one in another of these forms.
+Value = int | memoryview | bytes
 
 
-def read_fields(message: memoryview) -> Iterator[Field]:
-    """The fields of a message: a number as its value, a float as its bytes, and whatever has a length as its bytes.
+def read_fields(message: memoryview) -> Iterator[tuple[int, Value]]:
+    """The fields of a message: a number as its value, what has a length as a view of it, and a float as its bytes.
 
     Raises ValueError where it is no message.
     """
@@ -16,6 +17,8 @@ def read_fields(message: memoryview) -> Iterator[Field]:
     while place < len(message):
         tag, place = _read_number(message, place)
         field, kind = tag >> 3, tag & 7
+        if not 0 < field < 2**29:  # an engine drops the bits beyond, and reads another field
+            raise ValueError("not a protobuf message")
         if kind == 0:
             value, place = _read_number(message, place)
             yield field, value
@@ -26,19 +29,22 @@ def read_fields(message: memoryview) -> Iterator[Field]:
             length = 8 if kind == 1 else 4
         else:
             raise ValueError("not a protobuf message")
-        if length > len(message) - place or field == 0:
+        if length > len(message) - place:
             raise ValueError("cut off")
-        yield field, message[place : place + length]
+        value = message[place : place + length]
+        yield field, value if kind == 2 else bytes(value)
         place += length
 
 
-def read_numbers(values: list[int | memoryview]) -> list[int]:
-    """The signed numbers of a repeated field, however they are packed."""
+def read_numbers(values: list[Value]) -> list[int]:
+    """The signed numbers of a repeated field, however they are packed. Raises ValueError for floats."""
     numbers = []
     for value in values:
         if isinstance(value, int):
             numbers.append(value)
             continue
+        if isinstance(value, bytes):
+            raise ValueError("not a protobuf message")
         place = 0
         while place < len(value):
             number, place = _read_number(value, place)

@@ -221,6 +221,8 @@ class Run:
                 EncoderSpec.from_json(description), Provenance.from_json(description["provenance"]), content
             )
         except (ValueError, KeyError, TypeError, AttributeError) as error:
+            if not self.exists:  # a bundle's weights have the same name
+                raise RunError(f"{self.path}: {self._what_is_missing()}") from error
             raise RunError(f"{file}: does not say what it is ({error}); train again, or resume the run") from error
 
     def find_provenance(self) -> Provenance | None:

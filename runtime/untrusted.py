@@ -31,11 +31,11 @@ T = TypeVar("T")
 def open_regular(path: Path) -> BinaryIO:
     """Opens a file to read. Raises OSError, also for what is no regular file, such as a pipe."""
     # Without this flag, a pipe that nobody writes to would be waited for.
-    file = os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb")
-    kind = os.fstat(file.fileno()).st_mode
+    handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    kind = os.fstat(handle).st_mode
     if stat.S_ISREG(kind):
-        return file
-    file.close()
+        return os.fdopen(handle, "rb")
+    os.close(handle)  # Python would leave that of a folder open
     if stat.S_ISDIR(kind):
         raise IsADirectoryError(errno.EISDIR, "a folder, not a file", str(path))
     raise OSError(errno.EINVAL, "not a regular file", str(path))
@@ -110,7 +110,10 @@ def load_arrays(source: Path | bytes, names: Collection[str] = ()) -> dict[str, 
                 raise ValueError(f"unpacks from {_size(size)} to {_size(unpacked)}")
             file.seek(0)
             with np.load(file, allow_pickle=False) as arrays:
-                return {name: arrays[name] for name in names or arrays.files}
+                read = {name: arrays[name] for name in names or arrays.files}
+            if any(array.size > array.nbytes for array in read.values()):  # numbers or names of no bytes, without end
+                raise ValueError("arrays of nothing")
+            return read
     except Exception as error:  # a damaged file makes zipfile, zlib and numpy raise almost anything
         strerror = error.strerror if isinstance(error, OSError) else None
         raise ValueError(strerror or str(error) or type(error).__name__) from error

@@ -15,15 +15,15 @@ from numpy.typing import NDArray
 from .errors import ByolEdgeError, UsageError, brief
 from .fidelity import Vectors
 from .files import whole_file
-from .untrusted import load_arrays
+from .untrusted import MOST_UNPACKED, load_arrays
 
 # The key, in a Parquet file's metadata, of the `Encoder.id` that made the vectors.
 MODEL_KEY = "byol_edge.model"
 # Rows of a Parquet file that are written, and can be read, together.
 ROW_GROUP = 8192
-# What the vectors of a Parquet file may unpack to: this many times the file, and bytes beyond. A hostile one of a few
-# kilobytes could take all the memory.
-MOST_RATIO, MOST_UNPACKED = 8, 2**30
+# What the vectors of a Parquet file may unpack to: this many times the file, and MOST_UNPACKED bytes beyond. A hostile
+# one of a few kilobytes could take all the memory.
+MOST_RATIO = 8
 
 
 @dataclass(frozen=True)
@@ -128,7 +128,8 @@ def _write_npz(part: Path, shards: Iterable[VectorFile], shape: tuple[int, ...],
                 sources += shard.sources
         for name, array in (("sources", np.asarray(sources, np.str_)), ("model", np.asarray(model))):
             entry = zipfile.ZipInfo(f"{name}.npy")
-            entry.compress_type = zipfile.ZIP_DEFLATED  # numpy pads every name to the length of the longest
+            # Numpy pads every name to the length of the longest. What unpacks to too much would not be read again.
+            entry.compress_type = zipfile.ZIP_DEFLATED if 2 * array.nbytes < MOST_UNPACKED else zipfile.ZIP_STORED
             with archive.open(entry, "w", force_zip64=True) as file:
                 np.lib.format.write_array(file, array, allow_pickle=False)
 
@@ -207,18 +208,23 @@ def _read_parquet(path: Path) -> VectorFile:
 
 def _read_sources(table: Any) -> list[str]:
     column = table.column("source")
-    if str(column.type) != "string":
+    if not str(column.type).startswith("dictionary<values=string,"):
         raise ValueError(f"its sources are {column.type}, not text")
     if column.null_count:
         raise ValueError("some of its sources are missing")
-    return column.to_pylist()
+    sources = []
+    for chunk in column.chunks:
+        different = chunk.dictionary.to_pylist()
+        sources += [different[place] for place in chunk.indices.to_pylist()]
+    return sources
 
 
 def _read_table(path: Path, columns: list[str] | None) -> Any:
     arrow, parquet = _import_parquet(path)
     with path.open("rb") as file:
         # Not read_table: its threads may let go of the file while Python ends, which ends the process by SIGABRT.
-        opened = parquet.ParquetFile(file, pre_buffer=False)
+        # As a dictionary: the file may hold a long name once, and name it a million times.
+        opened = parquet.ParquetFile(file, pre_buffer=False, read_dictionary=["source"])
         kind = opened.schema_arrow.field("vector").type
         if not arrow.types.is_fixed_size_list(kind) or kind.value_type != arrow.float32():
             raise ValueError(f"its vectors are {kind}, not lists of float32 of one size")

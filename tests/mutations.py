@@ -11,7 +11,8 @@ from PIL import Image, ImageCms
 from PIL.PngImagePlugin import PngInfo
 
 TURNED = b"Exif\x00\x00II*\x00\x08\x00\x00\x00\x01\x00\x12\x01\x03\x00\x01\x00\x00\x00\x06\x00\x00\x00"
-PROFILE = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+DATED = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+PROFILE = DATED[:24] + bytes(12) + DATED[36:]  # without the time, by which the files would differ each second
 TEXTS = PngInfo()
 TEXTS.add_text("Comment", "a " * 200, zip=True)
 FRAMES = {"save_all": True, "append_images": 2}  # so many more, see _encode

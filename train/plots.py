@@ -71,9 +71,9 @@ def draw_curves(history: Sequence[Metrics], embedding_size: int, objective: Obje
         for axes, (title, figure_of) in zip(figure.subplots(2, columns).flat, panels, strict=False):
             points = [(each.epoch, value) for each in history[1:] if (value := figure_of(each)) is not None]
             axes.plot(*zip(*points, strict=True), marker="o" if len(points) < 25 else None, markersize=3)
-            untrained = figure_of(history[0])
-            if untrained is not None:
-                axes.axhline(untrained, color="gray", linestyle="--", linewidth=1, label="untrained")
+            start = figure_of(history[0])  # of random weights, or of those that `init` names
+            if start is not None:
+                axes.axhline(start, color="gray", linestyle="--", linewidth=1, label="before training")
                 axes.legend(frameon=False, loc="lower right")
             axes.set(title=title, xlabel="epoch", ylim=(0, 1.08 * axes.get_ylim()[1]))
             axes.xaxis.get_major_locator().set_params(integer=True)

@@ -67,11 +67,16 @@ def pretrain(
         raise UsageError(
             f"{{out}} lies in {sources.images}: the run's own pictures would become training images", out=run.path
         )
+    if resume and overwrite:
+        raise UsageError(
+            "{resume} goes on with what is there, {overwrite} begins again: give one of them",
+            resume=True,
+            overwrite=True,
+        )
     if not (resume and run.exists):
         if sources.images is None:
-            raise UsageError(
-                "there is no run to go on with, {out}; give {images} to start one", out=run.path, images="IMAGES"
-            )
+            missing = "there is no run to go on with, {out}; " if resume else ""
+            raise UsageError(f"{missing}give {{images}} to start a run", out=run.path, images="IMAGES")
         run.check_free(overwrite)
     with run.locked():
         going_on = resume and run.exists
@@ -122,7 +127,8 @@ def _train(
         run.append_metrics(start)
         log.info(describe_epoch(start))
     else:
-        # In case it was lost, or is of an epoch whose checkpoint was not written any more.
+        # In case these are of an epoch whose checkpoint was not written any more, or the encoder was lost.
+        run.append_metrics(history[-1])
         save_encoder(training, history)
         epochs = settings.plan.epochs
         log.info("finished already" if done == epochs else f"going on after epoch {done} of {epochs}")
@@ -207,19 +213,33 @@ def restore(training: Training, state: dict[str, Any]) -> list[Metrics]:
 
 def describe_run(settings: Settings, dataset: ImageDataset, sources: Sources) -> dict[str, Any]:
     """The content of config.json: settings, the set of images and where they are, versions."""
-    root = dataset.root
-    names = "\n".join(path.relative_to(root).as_posix() if path != root else path.name for path in dataset.paths)
+    root, queries = dataset.root, dataset.queries
+    names = [_name_in(root, path) for path in dataset.paths]
+    classed = []  # of the queries, since their figures are compared one by one with those of epoch 0
+    if queries is not None:
+        folder = sources.evaluation or root
+        named = zip(queries.paths, queries.labels, strict=True)
+        classed = [f"{_name_in(folder, path)}\t{label}" for path, label in named]
     places = {"folder": root, "labels": sources.labels, "evaluation": sources.evaluation}
     return {
         "settings": settings.to_json(),
         "images": {
             "count": len(dataset.paths),
-            "names_sha256": hashlib.sha256(names.encode(errors="replace")).hexdigest(),
-            "queries": len(dataset.queries.paths) if dataset.queries else 0,
+            "names_sha256": _digest(names),
+            "queries": len(classed),
+            "queries_sha256": _digest(classed),
             **{name: None if place is None else str(place.absolute()) for name, place in places.items()},
         },
         "versions": versions(),
     }
+
+
+def _name_in(folder: Path, path: Path) -> str:
+    return path.relative_to(folder).as_posix() if path != folder else path.name
+
+
+def _digest(lines: list[str]) -> str:
+    return hashlib.sha256("\n".join(lines).encode(errors="replace")).hexdigest()
 
 
 def choose_device(name: str) -> torch.device:

@@ -48,13 +48,19 @@ def started_with(run: Run) -> TrainConfig:
 
 
 def fill(config: TrainConfig, started: TrainConfig) -> TrainConfig:
-    """`config` with what it leaves to be computed as the run has it, so that another length changes nothing else."""
+    """`config` with what it leaves to be computed as the run has it, so that another length changes nothing else.
+
+    Raises UsageError for fewer epochs than the run's warm-up takes.
+    """
     left_open = {
         each.name: getattr(started, each.name) for each in fields(config) if getattr(config, each.name) is None
     }
     filled = replace(config, **left_open, objective=_fill_objective(config.objective, started.objective))
     if filled.recipe == started.recipe and not any(getattr(config, name) for name in VIEWS):
         filled = replace(filled, view_1=started.view_1, view_2=started.view_2)
+    warmup = started.warmup_epochs or 0
+    if filled.warmup_epochs == started.warmup_epochs and 1 <= filled.epochs < warmup:
+        raise UsageError(f"{{epochs}}: the run's warm-up takes {warmup:g}; take as many, or more", epochs=filled.epochs)
     return filled
 
 
@@ -82,6 +88,8 @@ def check_same_run(record: Record, settings: Settings, images: dict[str, Any]) -
     was = record.images
     if was.get("queries", images["queries"]) != images["queries"]:
         changes.append(f"other images to measure kNN on (were {was['queries']}, now {images['queries']})")
+    elif was.get("queries_sha256", images["queries_sha256"]) != images["queries_sha256"]:
+        changes.append("other images to measure kNN on (as many, with other names or classes)")
     elif was.get("names_sha256", images["names_sha256"]) != images["names_sha256"]:
         changes.append(f"other images (were {was.get('count')}, now {images['count']}, with other names)")
     if changes:

@@ -65,7 +65,7 @@ def _judge_accuracy(history: Sequence[Metrics], start: str) -> tuple[str, bool]:
     """The last accuracy that was measured, beside what it has to beat, and whether it does."""
     first, measured = history[0], [each for each in history[1:] if each.knn is not None]
     if first.knn is None or not measured:
-        return "no class folders or labels, so accuracy was not measured", True
+        return "accuracy was not measured, which takes class folders or labels, with ten images per class", True
     last = measured[-1]
     beside = [(start, first.knn, last.knn_gain or Interval(0.0, 0.0, 0.0))]
     if last.knn_raw is not None and last.knn_lead is not None:
@@ -83,10 +83,11 @@ def has_collapsed(epoch: Metrics, start: Metrics, settings: Settings) -> bool:
 
     Either a diagnostic of the objective is below its least, as the projections' deviation is without a predictor, while
     the embeddings may still be as good as random ones; or rank and deviation of the embeddings are both below the
-    start's, as with too high a rate.
+    start's, as with too high a rate. Trained weights may lose some of their rank to other images: there it is half.
     """
     alike = any(epoch.diagnostics[name] < each.least for name, each in _telling(epoch, settings) if each.least)
-    return alike or (epoch.rank < start.rank and epoch.embedding_std < start.embedding_std)
+    least = start.rank if settings.init is None else start.rank / 2
+    return alike or (epoch.rank < least and epoch.embedding_std < start.embedding_std)
 
 
 def is_collapsing(history: Sequence[Metrics], settings: Settings) -> bool:

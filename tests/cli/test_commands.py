@@ -318,6 +318,14 @@ def test_inspect_shows_what_a_bundle_does_not_say_as_a_dash(bundle: Path):
     assert "conv4" in shown.stdout
 
 
+@pytest.mark.parametrize(
+    "measured", ["[]", '{"ms_per_image": [1]}', '{"ms_per_image": {"fp32.onnx": {"median": "x"}}}']
+)
+def test_inspect_needs_no_speeds(bundle: Path, measured: str):
+    (bundle / "measured.json").write_text(measured)
+    assert call("inspect", bundle).exit_code == 0
+
+
 @pytest.mark.parametrize("name", ["v.npz", "v.parquet"])
 def test_inspect_of_vectors_says_who_made_them(tmp_path: Path, name: str):
     content = VectorFile(np.ones((3, 4), np.float32), ["a", "b", "c"], "3f9a:int8.onnx:onnxruntime")

@@ -87,9 +87,11 @@ def test_a_run_whose_images_moved_says_how_to_name_them(photos: Path, tmp_path: 
 
 
 def test_without_images_or_a_run_nothing_starts(tmp_path: Path):
-    for given in ((), ("--resume",)):
-        line = fails(2, "train", "--out", tmp_path / "run", *given)
-        assert f"no run to go on with, --out {tmp_path / 'run'}; give IMAGES to start one" in line
+    run = tmp_path / "run"
+    assert fails(2, "train", "--out", run) == "byol-edge: give IMAGES to start a run"
+    assert f"no run to go on with, --out {run}; give IMAGES to start a run" in fails(
+        2, "train", "--out", run, "--resume"
+    )
 
 
 def test_labels_beside_unlabeled_images_measure_knn(photos: Path, tmp_path: Path):

@@ -23,6 +23,11 @@ def test_of_many_three_hundred_calibrate(run: Path, random: np.random.Generator)
     assert (len(source.calibrate), len(source.judge)) == (300, 212)
 
 
+def test_a_bundle_is_said_not_to_be_a_run(finished_bundle: Path):
+    with pytest.raises(RunError, match=r"not a run: it holds no config\.json"):
+        load_source(finished_bundle, ExportConfig())
+
+
 def test_a_run_without_a_finished_epoch_is_said_to_be_one(run: Path):
     (run / "encoder.safetensors").unlink()
     with pytest.raises(RunError, match=r"no finished epoch yet; .*--resume"):

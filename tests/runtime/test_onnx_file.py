@@ -3,6 +3,7 @@ from pathlib import Path
 
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
 from byol_edge.runtime import BundleError, Encoder
 from byol_edge.runtime.onnx_file import check
@@ -133,6 +134,28 @@ def test_what_is_no_protobuf_is_said_to_be_none(content: bytes):
 def test_a_graph_that_is_given_twice_is_refused(exported: bytes):
     with pytest.raises(ValueError, match="not one graph"):
         check([exported + exported])  # parsers of protobuf join them
+
+
+def test_a_field_whose_number_overflows_is_refused(exported: bytes):
+    """An engine keeps 32 bits of a tag: it would read a second graph here, merged into the first."""
+    more = graph(helper.make_node("Loop", [], ["x"])).SerializeToString()
+    tag = b"\xba\x80\x80\x80\x10"  # field 7 + 2**29, of bytes
+    onnxruntime.InferenceSession(exported + tag + b"\0", providers=["CPUExecutionProvider"])
+    with pytest.raises(ValueError, match=r"not an \.onnx file"):
+        check([exported + tag + bytes([len(more)]) + more])
+
+
+@pytest.mark.parametrize("other_form", [b"\x25Relu", b"\x21Identity", b"\x20\x01"])
+def test_an_operator_is_not_hidden_behind_a_field_that_engines_pass_over(exported: bytes, other_form: bytes):
+    node = helper.make_node("Loop", [], ["x"]).SerializeToString() + other_form
+    model = onnx.load_model_from_string(exported)
+    nodes = model.graph.SerializeToString() + b"\x0a" + bytes([len(node)]) + node
+    model.ClearField("graph")
+    length = bytes(
+        [len(nodes) & 127 | 128, len(nodes) >> 7 & 127 | 128, len(nodes) >> 14 & 127 | 128, len(nodes) >> 21]
+    )
+    with pytest.raises(ValueError, match="not a protobuf message"):
+        check([model.SerializeToString() + b"\x3a" + length + nodes])
 
 
 def test_no_byte_makes_the_check_raise_anything_else(exported: bytes):

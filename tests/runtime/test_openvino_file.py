@@ -19,6 +19,8 @@ def test_what_is_exported_is_let_through(finished_bundle: Path, name: str):
     [
         (b'type="ReLU"', b'type="Loop"', "the layer 'Loop'"),
         (b'type="ReLU"', b'type="&#76;oop"', "the layer 'Loop'"),
+        (b'type="ReLU"', b'type="tensorITERATOR"', "the layer 'tensorITERATOR'"),
+        (b'type="ReLU"', b'type="parameter"', "one tensor"),
         (b'type="ReLU" version="opset1"', b"type='If' version='opset8'", "the layer 'If'"),
         (b'type="ReLU" version="opset1"', b'type="ReLU" version="mine"', "the layer 'ReLU'"),
         (b'offset="0"', b'offset="-8"', "not in its .bin file"),

@@ -1,12 +1,13 @@
 import io
 import os
+import struct
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import pytest
 from byol_edge.runtime import Encoder, ImageError, Preprocessing, prepare
-from byol_edge.runtime.preprocessing import REDUCED_MARGIN, Pixels, open_image
+from byol_edge.runtime.preprocessing import REDUCED_MARGIN, Pixels, _decode, open_image
 from PIL import ExifTags, Image
 
 SIDE = 32
@@ -135,10 +136,10 @@ def test_unreadable_files_are_named(tmp_path: Path):
             open_image(tmp_path / name)
     with pytest.raises(ImageError, match=r"gone\.jpg: no such file"):
         open_image(tmp_path / "gone.jpg")
-    with pytest.raises(ImageError, match=f"{tmp_path}: not a regular file"):
+    with pytest.raises(ImageError, match=f"{tmp_path}: .*a folder, not a file"):
         open_image(tmp_path)
     os.mkfifo(tmp_path / "pipe.jpg")  # opening it would wait for ever
-    with pytest.raises(ImageError, match=r"pipe\.jpg: not a regular file"):
+    with pytest.raises(ImageError, match=r"pipe\.jpg: .*not a regular file"):
         open_image(tmp_path / "pipe.jpg")
 
 
@@ -207,6 +208,39 @@ def test_a_decompression_bomb_is_refused(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
     with pytest.raises(ImageError, match="unreadable"):
         open_image(encode(halves(), "PNG"))
+
+
+def test_a_line_of_many_pixels_is_refused():
+    """Resizing it would take more memory than Pillow allows, which is no ImageError."""
+    line = np.zeros((1, 80_000_000), np.uint8)
+    with pytest.raises(ImageError, match="too long: 80000000 × 1 pixels"):
+        prepare(line, Preprocessing(SIDE, fit="squash"))
+
+
+def test_a_jpeg_of_many_scans_is_refused():
+    """Each takes eleven bytes, and as long as the whole image: eleven kilobytes of them took eleven seconds."""
+    whole = encode(halves(), "JPEG", progressive=True)
+    again = bytes([0xFF, 0xDA, 0, 8, 1, 1, 0, 0, 0, 0x10, 0])  # the first color again, a bit more exact
+    open_image(whole[:-2] + 50 * again + whole[-2:])
+    with pytest.raises(ImageError, match=r"a JPEG of \d+ scans"):
+        open_image(whole[:-2] + 100 * again + whole[-2:])
+
+
+def test_a_small_tiff_of_huge_tiles_is_refused():
+    width, length, tile = 256, 257, (322, 323)
+    tags = {width: 8, length: 8, 258: 8, 259: 8, 262: 1, 277: 1, **dict.fromkeys(tile, 2**15), 324: 8, 325: 8}
+    entries = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in tags.items())
+    with pytest.raises(ImageError, match="too large: 32768 × 32768 pixels"):
+        open_image(b"II*\0" + struct.pack("<IH", 8, len(tags)) + entries + bytes(4))
+
+
+def test_a_file_that_is_cut_off_meanwhile_does_not_end_the_process(tmp_path: Path):
+    """Pillow maps such a file into memory where it knows its path, and reading beyond its end is a bus error."""
+    Image.new("L", (256, 256)).save(tmp_path / "frame.bmp")
+    image, _ = _decode(tmp_path / "frame.bmp", None)
+    os.truncate(tmp_path / "frame.bmp", 0)
+    assert getattr(image, "map", None) is None
+    assert np.asarray(image).shape == (256, 256)
 
 
 def test_a_float_image_is_refused_and_something_else_too():

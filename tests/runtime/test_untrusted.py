@@ -17,8 +17,11 @@ def test_what_is_no_regular_file_is_refused_and_never_waited_for(tmp_path: Path)
             read_bytes(path, 100)
         with pytest.raises(ValueError, match="not a regular file"):
             load_arrays(path)
-    with pytest.raises(IsADirectoryError):
-        read_bytes(tmp_path / "folder", 100)
+    opened = len(list(Path("/proc/self/fd").iterdir()))
+    for _ in range(3):
+        with pytest.raises(IsADirectoryError):
+            read_bytes(tmp_path / "folder", 100)
+    assert len(list(Path("/proc/self/fd").iterdir())) == opened
 
 
 def test_a_file_is_read_whole_or_refused_for_its_size(tmp_path: Path):
@@ -84,3 +87,12 @@ def test_a_damaged_npz_is_a_value_error_with_a_reason_or_its_arrays_are_unharmed
         else:  # the bit was in a field that nothing reads, or in the list of names
             assert all(np.array_equal(array, arrays[name]) for name, array in loaded.items())
     assert refused > 0.8 * 8 * len(whole) / 5
+
+
+def test_names_of_no_letters_are_not_read_for_ever(tmp_path: Path):
+    """A trillion of them take no bytes in a file, and all the memory as a list."""
+    with zipfile.ZipFile(tmp_path / "a.npz", "w") as archive, archive.open("sources.npy", "w") as file:
+        header = {"descr": "<U0", "fortran_order": False, "shape": (10**12,)}
+        np.lib.format.write_array_header_1_0(file, header)
+    with pytest.raises(ValueError, match="arrays of nothing"):
+        load_arrays(tmp_path / "a.npz")

@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow
 import pyarrow.parquet
 import pytest
-from byol_edge.runtime import ByolEdgeError, UsageError, VectorFile, load_vectors, save_vectors, vectors
+from byol_edge.runtime import ByolEdgeError, UsageError, VectorFile, load_vectors, save_vectors, untrusted, vectors
 from byol_edge.runtime.vectors import Sink, load_names, to_text, write_vectors
 
 CONTENT = VectorFile(np.eye(3, dtype=np.float32), ["a.jpg", "mit Ümlaut.jpg", "c.jpg"], "abc:int8.onnx:onnxruntime")
@@ -234,3 +234,22 @@ def test_parquet_is_read_by_no_other_thread(tmp_path: Path):
     save_vectors(tmp_path / "v.parquet", CONTENT)
     done = subprocess.run([sys.executable, "-c", READS, tmp_path / "v.parquet"], capture_output=True, text=True)
     assert (done.returncode, done.stdout, done.stderr) == (0, "False\n", "")
+
+
+def test_names_that_take_much_room_are_read_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Two million of 130 letters: packed, they would be refused as what unpacks to far more than the file."""
+    for module in (untrusted, vectors):
+        monkeypatch.setattr(module, "MOST_UNPACKED", 10_000)
+    content = VectorFile(np.ones((100, 2), np.float32), [f"{number:0>130}" for number in range(100)], "m")
+    save_vectors(tmp_path / "v.npz", content)
+    assert load_vectors(tmp_path / "v.npz").sources == content.sources
+    assert load_names(tmp_path / "v.npz") == (content.sources, "m")
+
+
+def test_a_long_name_that_a_parquet_file_holds_once_is_in_memory_once(tmp_path: Path):
+    """34 kB named one of a megabyte 8000 times."""
+    same = VectorFile(np.ones((100, 2), np.float32), ["a" * 10_000] * 100, "m")
+    save_vectors(tmp_path / "v.parquet", same)
+    sources = load_vectors(tmp_path / "v.parquet").sources
+    assert sources == same.sources
+    assert len({id(source) for source in sources}) == 1

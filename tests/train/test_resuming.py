@@ -65,9 +65,10 @@ def test_a_run_goes_on_by_its_folder_alone(
 
 
 def test_without_a_run_there_is_nothing_to_go_on_with(tmp_path: Path):
-    for resume in (True, False):
-        with pytest.raises(UsageError, match=r"no run to go on with, out=.*; give images=IMAGES"):
-            pretrain(None, tmp_path / "run", CONFIG, resume=resume)
+    with pytest.raises(UsageError, match=r"no run to go on with, out=.*; give images=IMAGES to start a run"):
+        pretrain(None, tmp_path / "run", CONFIG, resume=True)
+    with pytest.raises(UsageError, match=r"^give images=IMAGES to start a run"):
+        pretrain(None, tmp_path / "run", CONFIG)
     assert not (tmp_path / "run").exists()
 
 
@@ -99,6 +100,18 @@ def test_labels_and_the_images_to_measure_on_are_remembered(
         RunError, match=r"l\.csv: was used by this run, and is not there; if it has moved, give labels="
     ):
         pretrain(None, run, resume=True)
+
+
+def test_as_many_other_images_to_measure_on_are_refused(photos: Path, tmp_path: Path):
+    # The gain is query by query: of other queries, it would compare each image with another one's start.
+    for name in ("eval", "renamed", "moved"):
+        shutil.copytree(photos, tmp_path / name)
+    (tmp_path / "renamed" / "disc" / "00.png").rename(tmp_path / "renamed" / "disc" / "99.png")
+    config = replace(CONFIG, epochs=1)
+    pretrain(photos / "disc", tmp_path / "run", config, evaluation=tmp_path / "eval")
+    with pytest.raises(UsageError, match=r"measure kNN on \(as many, with other names or classes\)"):
+        pretrain(None, tmp_path / "run", replace(config, epochs=2), evaluation=tmp_path / "renamed", resume=True)
+    pretrain(None, tmp_path / "run", replace(config, epochs=2), evaluation=tmp_path / "moved", resume=True)
 
 
 def test_images_that_have_moved_are_named_and_can_be_given_anew(photos: Path, tmp_path: Path):
@@ -177,6 +190,28 @@ def test_fewer_epochs_than_are_done_are_refused_and_fewer_than_planned_are_not(
         pretrain(None, tmp_path / "run9", CONFIG, resume=True)
     assert any(message.startswith("a shorter plan: 2 epochs instead of 9") for message in caplog.messages)
     assert Run(tmp_path / "run9").read_metrics()[-1].epoch == 2
+
+
+def test_an_epoch_without_its_checkpoint_is_not_judged_by(run: Path):
+    before = Run(run).read_metrics()
+    change_json(run / "config.json", lambda content: content["settings"]["plan"].update(epochs=3))
+    Run(run).append_metrics(replace(before[-1], epoch=3, rank=1))  # and then it was killed
+    assert "rank 1 " not in str(pretrain(None, run, CONFIG, resume=True))
+    assert Run(run).read_metrics() == before
+
+
+def test_a_plan_shorter_than_the_warm_up_is_refused_by_its_epochs(run: Path):
+    change_json(run / "config.json", lambda content: content["settings"]["plan"].update(epochs=40, warmup_epochs=4.0))
+    started = read_record(Run(run)).config
+    for config in (replace(CONFIG, epochs=3), replace(started, epochs=3)):  # as in Python, and as the command does it
+        with pytest.raises(UsageError, match="epochs=3: the run's warm-up takes 4; take as many, or more"):
+            fill(config, started)
+    assert fill(replace(CONFIG, epochs=4), started).warmup_epochs == 4
+
+
+def test_going_on_and_beginning_again_are_not_both_possible(photos: Path, run: Path):
+    with pytest.raises(UsageError, match="give one of them"):
+        pretrain(photos, run, CONFIG, resume=True, overwrite=True)
 
 
 def test_a_config_that_leaves_something_open_means_what_the_run_has(run: Path):

@@ -49,8 +49,19 @@ def test_a_healthy_run():
 
 def test_a_run_without_labels_is_judged_by_its_rank():
     untrained = line(0, rank=100, std=0.33)
-    assert verdict(untrained, line(1)).startswith("healthy: rank 140 of 512, untrained 100; no class folders or labels")
+    assert verdict(untrained, line(1)).startswith("healthy: rank 140 of 512, untrained 100; accuracy was not measured")
     assert verdict(untrained, line(1, rank=60)).startswith("doubtful: rank 60")
+
+
+def test_trained_weights_that_lose_a_little_rank_have_not_collapsed():
+    begun = dataclasses.replace(SETTINGS, init="runs/other")
+    history = [line(0, rank=100, std=0.6), *(line(epoch, 99 - epoch / 10, 0.58) for epoch in range(20, 24))]
+    assert not is_collapsing(history, begun)
+    assert is_collapsing(history, SETTINGS)
+    assert str(judge(history, begun, 512)).startswith("doubtful: rank 97 of 512, start 100: some dimensions have died")
+    lost = [history[0], *(line(epoch, 49 - epoch / 10, 0.3) for epoch in range(20, 24))]
+    assert is_collapsing(lost, begun)
+    assert str(judge(lost, begun, 512)).startswith("collapsed: ")
 
 
 def test_a_gain_within_the_interval_is_doubtful():
