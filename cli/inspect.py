@@ -12,7 +12,7 @@ import click
 from ..runtime.bundle import GOLDEN, MANIFEST, Bundle, Variant
 from ..runtime.encoder import Encoder
 from ..runtime.errors import ByolEdgeError, UsageError
-from ..runtime.run import ENCODER, Run
+from ..runtime.run import ENCODER, Provenance, Run
 from ..runtime.untrusted import read_json
 from ..runtime.vectors import SINKS, load_vectors
 from .output import megabytes, needs, print_json, print_table, say, share
@@ -80,8 +80,8 @@ def _inspect_bundle(bundle: Bundle, as_json: bool) -> None:
             "network": f"{bundle.encoder_spec.backbone}, {bundle.encoder_spec.stem} stem",
             "embedding": f"{bundle.embedding_size} numbers, unit length",
             "input": f"uint8 [N, {bundle.preprocessing.image_size}, {bundle.preprocessing.image_size}, 3], RGB",
-            "trained": f"{_show(trained.epoch)} of {_show(trained.epochs)} epochs, recipe {_show(trained.recipe)}, "
-            f"{_show(trained.network)} network, seed {_show(trained.seed)}",
+            "weights": _tell_origin(trained),
+            "trained": _tell_training(trained),
             "verdict": _show(trained.verdict),
             "made with": _list_versions(exported),
             "default": bundle.default.name,
@@ -108,6 +108,23 @@ def _describe_variant(bundle: Bundle, variant: Variant, speed: float | None) -> 
         MISSING if speed is None else f"{speed:.2f}",
         "yes" if bundle.holds(variant) else "no",
         bundle.digest(variant),
+    )
+
+
+def _tell_origin(trained: Provenance) -> str:
+    """What the training, or the bundle, started from."""
+    if trained.init is None:
+        return MISSING if trained.seed is None else "random at the start"
+    told = [each for each in (trained.source, trained.license and f"license {trained.license}") if each]
+    return f"{trained.init} at the start" + (f" ({', '.join(told)})" if told else "")
+
+
+def _tell_training(trained: Provenance) -> str:
+    if trained.epoch is None:
+        return MISSING if trained.init is None else "not by this project"
+    return (
+        f"{trained.epoch} of {_show(trained.epochs)} epochs, recipe {_show(trained.recipe)}, "
+        f"{_show(trained.network)} network, seed {_show(trained.seed)}"
     )
 
 

@@ -14,7 +14,7 @@ from ..models.network import InferenceNetwork
 from ..models.starts import find_path
 from ..models.weights import load_encoder, load_network, serialize_weights, untrained_encoder
 from ..runtime.bundle import Bundle
-from ..runtime.errors import UsageError
+from ..runtime.errors import RunError, UsageError
 from ..runtime.files import sha256
 from ..runtime.run import ENCODER, EncoderSpec, Run
 

@@ -80,7 +80,7 @@ def export_bundle(
     check_output(out, overwrite, BUNDLE)
     if config.sign is not None:
         check_private_key(Path(config.sign))
-    run = load_source(str(source), config)
+    run = load_source(source, config)
     keeps_images = not (config.no_images or run.drawn)
     side = run.spec.preprocessing.image_size
     reference = run.judge[:GOLDEN_IMAGES] if keeps_images else synthetic_images(GOLDEN_IMAGES, side)

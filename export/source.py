@@ -13,7 +13,7 @@ from ..models.backbones import build_backbone, embedding_size, resolve_stem
 from ..models.checkpoint import read_projector, read_target
 from ..models.initial import load_weights
 from ..models.network import InferenceNetwork, embed_pixels
-from ..models.starts import Start, find_start
+from ..models.starts import Start, find_path, find_start
 from ..models.tail import Linear, build_tail, find_components, fold_projector, shorten
 from ..models.weights import load_encoder, serialize_weights
 from ..runtime.errors import ImageError, RunError, UsageError
@@ -65,13 +65,16 @@ class Weights:
     images: Pixels | None = None
 
 
-def load_source(name: str, config: ExportConfig) -> Source:
-    """Reads a run, or another start (see models/starts.py).
+def load_source(name: str | Path, config: ExportConfig) -> Source:
+    """Reads a run, or another start by its name (see models/starts.py) or path.
 
     Raises RunError, naming the file and what to do, ImageError, UsageError.
     """
     run = Run(Path(name))
-    weights = _from_run(run, config) if run.exists else _from_start(find_start(name), config)
+    if run.exists:
+        weights = _from_run(run, config)
+    else:
+        weights = _from_start(find_start(name) if isinstance(name, str) else find_path(name), config)
     spec, backbone, layers = weights.spec, weights.backbone, weights.layers
     images = _find_images(weights, config)
     most = min(MOST_TO_CALIBRATE, len(images) * 3 // 4)

@@ -5,10 +5,15 @@ import numpy as np
 import pytest
 import safetensors.torch
 import torch
+from byol_edge.evaluate.validate import validate
+from byol_edge.export.bundling import export_bundle
 from byol_edge.export.config import ExportConfig
 from byol_edge.export.source import load_source
-from byol_edge.runtime import ImageError, RunError
-from byol_edge.runtime.run import DESCRIPTION
+from byol_edge.models.backbones import conv4
+from byol_edge.models.network import InferenceNetwork, embed_pixels
+from byol_edge.models.starts import Start
+from byol_edge.runtime import Encoder, ImageError, Preprocessing, RunError, UsageError
+from byol_edge.runtime.run import DESCRIPTION, Run
 
 
 def test_calibration_images_are_split_three_to_one(finished_run: Path):
@@ -23,11 +28,6 @@ def test_of_many_three_hundred_calibrate(run: Path, random: np.random.Generator)
     assert (len(source.calibrate), len(source.judge)) == (300, 212)
 
 
-def test_a_bundle_is_said_not_to_be_a_run(finished_bundle: Path):
-    with pytest.raises(RunError, match=r"not a run: it holds no config\.json"):
-        load_source(finished_bundle, ExportConfig())
-
-
 def test_a_run_without_a_finished_epoch_is_said_to_be_one(run: Path):
     (run / "encoder.safetensors").unlink()
     with pytest.raises(RunError, match=r"no finished epoch yet; .*--resume"):
@@ -35,10 +35,9 @@ def test_a_run_without_a_finished_epoch_is_said_to_be_one(run: Path):
 
 
 def test_what_is_no_run_is_said_to_be_none(tmp_path: Path):
-    with pytest.raises(RunError, match=r"gone: no such run; .*byol-edge train"):
-        load_source(tmp_path / "gone", ExportConfig())
-    with pytest.raises(RunError, match="not a run"):
-        load_source(tmp_path, ExportConfig())
+    for path in (tmp_path / "gone", tmp_path):
+        with pytest.raises(RunError, match=r"no run, no bundle, no checkpoint, .* \(no such file\)"):
+            load_source(path, ExportConfig())
 
 
 @pytest.mark.parametrize("description", ["{", "[]", "null", '{"backbone": "conv4"}', None])
@@ -92,3 +91,79 @@ def test_a_target_that_is_not_there_is_named(run: Path):
 def test_the_weights_of_a_bundle_hold_no_metadata(finished_run: Path):
     weights = load_source(finished_run, ExportConfig()).weights
     assert "__metadata__" not in json.loads(weights[8 : 8 + int.from_bytes(weights[:8], "little")])
+
+
+@pytest.fixture
+def checkpoint(tmp_path: Path) -> Path:
+    """Weights of conv4 as another project would keep them."""
+    torch.manual_seed(3)
+    torch.save({"state_dict": {f"backbone.{k}": v for k, v in conv4().state_dict().items()}}, tmp_path / "theirs.ckpt")
+    return tmp_path / "theirs.ckpt"
+
+
+def test_a_checkpoint_is_exported_by_what_is_said_of_it(
+    checkpoint: Path, photos: Path, caplog: pytest.LogCaptureFixture
+):
+    config = ExportConfig(
+        backbone="conv4", image_size=32, calibration=photos, mean=(0.5, 0.5, 0.5), std=(0.25, 0.25, 0.25)
+    )
+    source = load_source(checkpoint, config)
+    assert (source.spec.backbone, source.spec.stem, source.spec.embedding_size) == ("conv4", "standard", 256)
+    assert source.spec.preprocessing == Preprocessing(32, (0.5, 0.5, 0.5), (0.25, 0.25, 0.25))
+    assert (source.provenance.init, source.provenance.seed, source.drawn) == (str(checkpoint), None, False)
+    torch.manual_seed(3)
+    expected = InferenceNetwork(conv4().eval(), source.spec.preprocessing)
+    np.testing.assert_allclose(source.reference, embed_pixels(expected, source.judge), atol=1e-6)
+    assert "guess" not in caplog.text
+
+
+def test_what_a_checkpoint_does_not_say_is_asked_for_or_said_to_be_a_guess(
+    checkpoint: Path, caplog: pytest.LogCaptureFixture
+):
+    with pytest.raises(UsageError, match="does not say what it is; give backbone=NAME"):
+        load_source(checkpoint, ExportConfig(image_size=32))
+    with pytest.raises(UsageError, match="give image_size=PIXELS"):
+        load_source(checkpoint, ExportConfig(backbone="conv4"))
+    source = load_source(checkpoint, ExportConfig(backbone="conv4", image_size=32))
+    assert source.drawn
+    assert "ImageNet's mean and std are a guess" in caplog.text
+    assert "no folder of calibration images" in caplog.text
+    with pytest.raises(RunError, match=r"not the weights of this resnet18|no weights of resnet18"):
+        load_source(checkpoint, ExportConfig(backbone="resnet18", image_size=32))
+
+
+def test_what_only_runs_have_and_what_only_others_lack_is_refused(
+    checkpoint: Path, finished_run: Path, finished_bundle: Path
+):
+    for config in (ExportConfig(with_projector=True), ExportConfig(network="target")):
+        with pytest.raises(UsageError, match="that is for runs"):
+            load_source(checkpoint, config)
+    with pytest.raises(UsageError, match="a run has its own"):
+        load_source(finished_run, ExportConfig(image_size=64))
+    with pytest.raises(UsageError, match="is a bundle already"):
+        load_source(finished_bundle, ExportConfig())
+    with pytest.raises(UsageError, match="backbone=conv4: timm:resnet18"):
+        load_source("timm:resnet18", ExportConfig(backbone="conv4"))
+    for wrong in ({"mean": (0.5,)}, {"std": (0.0, 1.0, 1.0)}, {"std": (float("nan"),) * 3}, {"image_size": 8}):
+        with pytest.raises(UsageError, match=next(iter(wrong))):
+            ExportConfig(**wrong)  # type: ignore[arg-type]
+
+
+def test_a_bundle_of_a_checkpoint_is_whole_and_validates(checkpoint: Path, photos: Path, tmp_path: Path):
+    config = ExportConfig(formats=("onnx",), backbone="conv4", image_size=32)
+    exported = export_bundle(checkpoint, tmp_path / "b", config)
+    assert exported.golden_images == 0  # drawn ones are nobody's
+    assert Encoder(tmp_path / "b").self_test().passed
+    result = validate(tmp_path / "b", photos)
+    assert not result.failures
+    assert set(result.floors) == {"untrained", "raw pixels"}
+
+
+def test_license_and_source_go_into_the_bundle(finished_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    weights = Run(finished_run).read_encoder()
+    state = safetensors.torch.load(weights.weights)
+    start = Start("package:mine", "a package", lambda: state, "conv4", "standard", 32, license="MIT", source="mine 1.0")
+    monkeypatch.setattr("byol_edge.export.source.find_start", lambda name: start)
+    export_bundle("package:mine", tmp_path / "b", ExportConfig(formats=("onnx",)))
+    told = json.loads((tmp_path / "b" / "manifest.json").read_text())["provenance"]["training"]
+    assert (told["init"], told["license"], told["source"]) == ("package:mine", "MIT", "mine 1.0")
