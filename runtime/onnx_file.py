@@ -42,11 +42,17 @@ DIMS, DATA_TYPE, RAW, EXTERNAL, LOCATION = 1, 2, 9, 13, 14
 VALUE_FIELDS = {1: 2, 2: 3, 3: 4, 4: 5, 6: 7, 7: 8, 8: 9}
 # Bytes of a number, by the data type of a tensor.
 SIZES = {1: 4, 2: 1, 3: 1, 4: 2, 5: 2, 6: 4, 7: 8, 9: 1, 10: 2, 11: 8, 12: 4, 13: 8, 16: 2}
-FLOAT, UINT8 = 1, 2
+FLOAT, UINT8, INT64 = 1, 2, 7
 # Where a tensor's numbers lie if not as raw bytes: floats, int32 (and what is shorter), int64, doubles, uint64.
 WIDTHS = {4: 4, 10: 8}
-VARINTS = (5, 7, 11)
+INT64_DATA = 7
+VARINTS = (5, INT64_DATA, 11)
 MOST_RANK, MOST_NUMBER = 8, 2**31
+
+# Which operand says how far an operator grows a tensor, and to how many numbers it may: half a gigabyte of floats.
+# Where a graph computes that operand, nothing is known of it here.
+GROWING = {"ConstantOfShape": 0, "Expand": 1, "Tile": 1, "Pad": 1, "Resize": 3}
+MOST_GROWN = 2**27
 
 Message = dict[int, list[Value]]
 
@@ -84,25 +90,29 @@ def _check_graph(graph: Message) -> None:
     for tensor in tensors:
         _check_tensor(tensor)
     known = {_text(tensor, 8) for tensor in tensors}
+    sizes = {_text(tensor, 8): _size_of(tensor) for tensor in tensors if _number(tensor, DATA_TYPE) == INT64}
     inputs = [_message(each) for each in graph[INPUT]]
     inputs = [each for each in inputs if _text(each, 1) not in known]
     if [_type_of(each) for each in inputs] != [(UINT8, 4)]:
         raise ValueError("takes something else than one batch of images")
     known |= {_text(each, 1) for each in inputs} | {b""}
     for node in map(_message, graph[NODE]):
-        known |= _check_node(node, known)
+        known |= _check_node(node, known, sizes)
     outputs = [_message(each) for each in graph[OUTPUT]]
     if [_type_of(each) for each in outputs] != [(FLOAT, 2)] or _text(outputs[0], 1) not in known:
         raise ValueError("gives something else than one vector per image")
 
 
-def _check_node(node: Message, known: set[bytes]) -> set[bytes]:
-    """The names of what a node computes, from what is `known` before it."""
+def _check_node(node: Message, known: set[bytes], sizes: dict[bytes, int]) -> set[bytes]:
+    """The names of what a node computes, from what is `known` before it. `sizes`: what shapes in the file amount to."""
     operator = _text(node, OPERATOR).decode(errors="replace")
     if operator not in OPERATORS or _text(node, DOMAIN) not in DOMAINS:
         raise ValueError(f"the operator {operator[:40]!r}")
-    if not {bytes(_bytes(name)) for name in node[NODE_INPUT]} <= known:
+    inputs = [bytes(_bytes(name)) for name in node[NODE_INPUT]]
+    if not set(inputs) <= known:
         raise ValueError(f"a {operator} of something that does not come before it")
+    if any(sizes.get(name, 0) > MOST_GROWN for name in inputs[GROWING.get(operator, len(inputs)) :][:1]):
+        raise ValueError(f"a {operator} to more numbers than any network has")
     for attribute in map(_message, node[ATTRIBUTE]):
         _check_attribute(attribute, operator)
     outputs = [bytes(_bytes(name)) for name in node[NODE_OUTPUT]]
@@ -137,6 +147,12 @@ def _check_tensor(tensor: Message) -> None:
         counts += [len(read_numbers(tensor[field])) for field in VARINTS]
     if [count for count in counts if count] != ([prod(dims)] if prod(dims) else []):
         raise ValueError("a tensor that is not as long as it says")
+
+
+def _size_of(shape: Message) -> int:
+    """The product of the whole numbers of a tensor, as a shape."""
+    values = memoryview(_text(shape, RAW)).cast("q") if shape[RAW] else read_numbers(shape[INT64_DATA])
+    return prod(max(1, abs(value)) for value in values) if len(values) <= MOST_RANK else 0
 
 
 def _type_of(value: Message) -> tuple[int, int]:

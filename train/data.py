@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -95,11 +96,14 @@ def load_batches(paths: list[Path], settings: Settings, renderer: Renderer, firs
         batch_sampler=BatchSampler(settings.plan, settings.seed, first_epoch),
         num_workers=settings.workers,
         collate_fn=dataset.collate,
-        worker_init_fn=_use_one_thread,
+        worker_init_fn=_start_worker,
         generator=torch.Generator(),  # its own, so that starting workers draws nothing from the global one
     )
     return iter(loader)
 
 
-def _use_one_thread(_: int) -> None:
+def _start_worker(_: int) -> None:
     torch.set_num_threads(1)
+    # What a worker's images raise reaches the parent. What is left is a thread that hands over tensors, and loses the
+    # parent when that is stopped: not worth a traceback.
+    sys.excepthook = lambda *_: None

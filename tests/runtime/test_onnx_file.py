@@ -88,6 +88,15 @@ def thin_out(model: onnx.ModelProto) -> None:
     )
 
 
+def grow(operator: str, *operands: str) -> Change:
+    def change(model: onnx.ModelProto) -> None:
+        model.graph.initializer.append(helper.make_tensor("sizes", TensorProto.INT64, [2], [2**16, 2**15]))
+        model.graph.initializer.append(numpy_helper.from_array(np.array([1, 2**31]), "raw"))
+        model.graph.node.append(helper.make_node(operator, list(operands), ["grown"]))
+
+    return change
+
+
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
@@ -111,6 +120,10 @@ def thin_out(model: onnx.ModelProto) -> None:
         (know_another_set, "an operator set"),
         (define, "functions of its own"),
         (thin_out, "sparse tensors"),
+        (grow("ConstantOfShape", "sizes"), "more numbers than any network has"),
+        (grow("Expand", "images", "raw"), "more numbers than any network has"),
+        (grow("Tile", "images", "sizes"), "more numbers than any network has"),
+        (grow("Resize", "images", "", "", "raw"), "more numbers than any network has"),
     ],
 )
 def test_what_is_not_of_the_kind_that_is_exported_is_refused(exported: bytes, change: Change, reason: str):

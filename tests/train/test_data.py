@@ -1,9 +1,11 @@
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from byol_edge.runtime import Preprocessing, find_images
+from byol_edge.train import data
 from byol_edge.train.config import TrainConfig
 from byol_edge.train.data import BatchSampler, Draw, load_batches
 from byol_edge.train.rendering import PillowRenderer
@@ -84,3 +86,12 @@ def test_a_batch_of_nothing_readable_is_empty(tmp_path: Path, workers: int):
         paths[-1].write_bytes(np.random.default_rng(number).bytes(50))
     (batch,) = load_batches(paths, settings(4, batch_size=4, epochs=1, workers=workers), RENDERER, 0)
     assert (batch.count, len(batch.errors)) == (0, 4)
+
+
+def test_a_workers_threads_print_no_traceback(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
+    """One that hands over a tensor as the parent is stopped, by Ctrl-C, say."""
+    monkeypatch.setattr(sys, "excepthook", sys.excepthook)
+    monkeypatch.setattr(torch, "set_num_threads", lambda count: None)
+    data._start_worker(0)
+    sys.excepthook(EOFError, EOFError(), None)
+    assert capsys.readouterr().err == ""
