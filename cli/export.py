@@ -86,10 +86,7 @@ def export(
     SOURCE is a run, or weights from elsewhere, as for `train --init`: imagenet, timm:NAME, a checkpoint, … Give these
     a folder of --calibration images.
 
-    \b
-    Examples:
-      byol-edge export runs/photos --int8 --out bundles/photos
-      byol-edge export imagenet --int8 --calibration photos --out bundles/first
+    Example: byol-edge export runs/photos --int8 --out bundles/photos
     """
     with needs("export"):
         from ..export.bundling import export_bundle
