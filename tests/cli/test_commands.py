@@ -195,8 +195,9 @@ def test_a_run_starts_from_another_and_says_so(photos: Path, finished_run: Path,
     result = call("train", photos, "--out", tmp_path / "run", *config, "--init", finished_run)
     assert result.exit_code == 0, result.output
     assert f"weights from {finished_run}" in result.stderr
-    line = fails(2, "train", photos, "--out", tmp_path / "other", "--init", finished_run)
-    assert "a run of conv4, not of resnet18" in line
+    another = ("--init", finished_run, "--backbone", "resnet18")
+    line = fails(2, "train", photos, "--out", tmp_path / "other", *another)
+    assert f"--backbone resnet18: {finished_run} is a run of conv4" in line
     assert "no run, no bundle, no checkpoint" in fails(
         1, "train", photos, "--out", tmp_path / "other", "--init", tmp_path / "gone"
     )
@@ -314,7 +315,7 @@ def test_inspect_shows_what_a_bundle_does_not_say_as_a_dash(bundle: Path):
     (bundle / "measured.json").write_text("{}")
     shown = call("inspect", bundle)
     assert shown.exit_code == 0, shown.output
-    assert "– of – epochs, recipe –, – network, seed –" in shown.stdout
+    assert "weights     –\n  trained     –\n" in shown.stdout
     assert "conv4" in shown.stdout
 
 
@@ -344,7 +345,7 @@ def test_inspect_of_damaged_vectors_is_one_line(tmp_path: Path):
 def test_bad_input_to_export(run: Path, finished_run: Path, finished_bundle: Path, tmp_path: Path):
     (run / "encoder.safetensors").unlink()
     assert "no finished epoch" in fails(1, "export", run, "--out", tmp_path / "b")
-    assert "no such run" in fails(1, "export", tmp_path / "gone", "--out", tmp_path / "b")
+    assert "no run, no bundle, no checkpoint" in fails(1, "export", tmp_path / "gone", "--out", tmp_path / "b")
     assert "exists already" in fails(2, "export", finished_run, "--out", finished_bundle)
     assert not (tmp_path / "b").exists()
 
