@@ -115,11 +115,12 @@ def _from_start(start: Start, config: ExportConfig) -> Weights:
     if config.with_projector or config.network != NETWORKS[0]:
         raise UsageError(f"{start.name} holds one network and no projector that is known here: that is for runs")
     name, side = config.backbone or start.backbone, config.image_size or start.image_size
+    if start.backbone not in (None, name):
+        raise UsageError(f"{{backbone}}: {start.name} is {start.what} of {start.backbone}", backbone=name)
+    state = start.read()
     if name is None or side is None:
         missing = {"backbone": "NAME"} if name is None else {"image_size": "PIXELS"}
         raise UsageError(f"{start.name} does not say what it is; give {{{next(iter(missing))}}}", **missing)
-    if start.backbone not in (None, name):
-        raise UsageError(f"{{backbone}}: {start.name} is {start.what} of {start.backbone}", backbone=name)
     if None in (config.mean or start.mean, config.std or start.std):
         log.warning(f"{start.name} does not say how its images were normalized; ImageNet's mean and std are a guess")
     preprocessing = Preprocessing(
@@ -127,7 +128,7 @@ def _from_start(start: Start, config: ExportConfig) -> Weights:
     )
     stem = start.stem or resolve_stem(name, side, "auto")
     backbone = build_backbone(name, side, stem)
-    load_weights(start.read(), backbone, start.name, name)
+    load_weights(state, backbone, start.name, name)
     spec = EncoderSpec(name, stem, embedding_size(backbone, side), preprocessing)
     log.info(f"{start.name}: {start.source or start.what}, license {start.license or 'unknown'}")
     provenance = Provenance(init=start.name, license=start.license, source=start.source)
