@@ -226,7 +226,7 @@ def test_an_output_that_exists_is_refused_before_any_work(run: Path, bundle: Pat
     shutil.rmtree(run)
     with pytest.raises(OutputExistsError, match="overwrite=True"):
         export_bundle(run, bundle, ExportConfig(int8=True))
-    with pytest.raises(RunError, match="no such run"):
+    with pytest.raises(RunError, match="no run, no bundle, no checkpoint"):
         export_bundle(run, bundle, ExportConfig(int8=True), overwrite=True)
     assert Encoder(bundle).self_test().passed
 
