@@ -115,8 +115,7 @@ def _from_start(start: Start, config: ExportConfig) -> Weights:
     if config.with_projector or config.network != NETWORKS[0]:
         raise UsageError(f"{start.name} holds one network and no projector that is known here: that is for runs")
     name, side = config.backbone or start.backbone, config.image_size or start.image_size
-    if start.backbone not in (None, name):
-        raise UsageError(f"{{backbone}}: {start.name} is {start.what} of {start.backbone}", backbone=name)
+    start.check_backbone(name)
     state = start.read()
     if name is None or side is None:
         missing = {"backbone": "NAME"} if name is None else {"image_size": "PIXELS"}

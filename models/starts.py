@@ -48,6 +48,11 @@ class Start:
     license: str | None = None
     source: str | None = None
 
+    def check_backbone(self, name: str | None) -> None:
+        """Raises UsageError where the weights are known to be of another backbone."""
+        if self.backbone not in (None, name):
+            raise UsageError(f"{{backbone}}: {self.name} is {self.what} of {self.backbone}", backbone=name)
+
 
 @dataclass(frozen=True)
 class Package:

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 from ..models.backbones import resolve_stem
 from ..models.starts import Start, find_start
-from ..runtime.errors import UsageError
 from ..runtime.preprocessing import Preprocessing
 from .config import TrainConfig
 
@@ -37,7 +36,7 @@ def begin(config: TrainConfig) -> Beginning:
     backbone = config.backbone or (start and start.backbone) or BACKBONE
     stem = config.stem
     if start is not None:
-        _check_backbone(start, backbone)
+        start.check_backbone(backbone)
         stem = start.stem if stem == "auto" and start.stem else stem
         _warn_of_guess(start, config)
     return Beginning(
@@ -47,11 +46,6 @@ def begin(config: TrainConfig) -> Beginning:
         mean=config.mean or (start and start.mean) or Preprocessing.mean,
         std=config.std or (start and start.std) or Preprocessing.std,
     )
-
-
-def _check_backbone(start: Start, backbone: str) -> None:
-    if start.backbone not in (None, backbone):
-        raise UsageError(f"{{backbone}}: {start.name} is {start.what} of {start.backbone}", backbone=backbone)
 
 
 def _warn_of_guess(start: Start, config: TrainConfig) -> None:
