@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from pathlib import Path
 
+from ..models.starts import Channels, check_normalization
 from ..runtime.errors import UsageError
 from ..runtime.preprocessing import MOST_SIDE
 from .formats import FORMATS
-
-Channels = tuple[float, float, float]
 
 FORMAT_NAMES = tuple(each.name for each in FORMATS)
 TARGETS = ("cpu-vnni", "cpu-avx2", "arm")
@@ -52,12 +50,7 @@ class ExportConfig:
             raise UsageError(f"{{formats}}: has to be {names}, or one of these", formats=",".join(self.formats))
         if self.image_size is not None and not 16 <= self.image_size <= MOST_SIDE:
             raise UsageError(f"{{image_size}}: has to be from 16 to {MOST_SIDE}", image_size=self.image_size)
-        for name, least in (("mean", -math.inf), ("std", 0)):
-            channels = getattr(self, name)
-            if channels is not None and not (len(channels) == 3 and all(least < each < math.inf for each in channels)):
-                raise UsageError(
-                    f"{{{name}}}: has to be three numbers in range, of red, green and blue", **{name: channels}
-                )
+        check_normalization(self.mean, self.std)
         for name, values in (("target", TARGETS), ("network", NETWORKS)):
             value = getattr(self, name)
             if value not in values:

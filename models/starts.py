@@ -6,7 +6,8 @@ The same names serve `train --init`, `export` and wherever else an encoder is as
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+import math
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
@@ -94,6 +95,18 @@ def find_start(name: str) -> Start:
         installed = [each for each in BEST if find_spec(PACKAGES[each].module)]
         return _from_package((installed or BEST)[0])
     return find_path(Path(name))
+
+
+def check_normalization(mean: Sequence[float] | None, std: Sequence[float] | None) -> None:
+    """Raises UsageError where what is given is not three finite numbers, those of `std` above 0."""
+    for name, values, least in (("mean", mean, -math.inf), ("std", std, 0)):
+        if values is not None and not (len(values) == 3 and all(_is_number_above(least, each) for each in values)):
+            above = "" if name == "mean" else " above 0"
+            raise UsageError(f"{{{name}}}: has to be three numbers{above}, of red, green and blue", **{name: values})
+
+
+def _is_number_above(least: float, value: object) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and least < value < math.inf
 
 
 def list_starts() -> list[Start]:

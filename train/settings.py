@@ -8,6 +8,7 @@ from dataclasses import MISSING, Field, asdict, dataclass, fields, is_dataclass
 from typing import Any, TypeVar
 
 from ..models.objective import ObjectiveConfig
+from ..models.starts import check_normalization
 from ..runtime.cpus import available_cpus
 from ..runtime.errors import ImageError, UsageError
 from ..runtime.preprocessing import FITS, Preprocessing
@@ -178,17 +179,9 @@ def _check(config: TrainConfig) -> None:
             raise UsageError(f"{{{name}}}: {limit}", **{name: value})
     if config.learning_rate is not None and not 0 < config.learning_rate < math.inf:
         raise UsageError("{learning_rate}: has to be above 0", learning_rate=config.learning_rate)
-    for name, least in (("mean", -math.inf), ("std", 0)):
-        values = getattr(config, name)
-        if values is not None and not (len(values) == 3 and all(_is_number_above(least, each) for each in values)):
-            above = "" if name == "mean" else " above 0"
-            raise UsageError(f"{{{name}}}: has to be three numbers{above}, of red, green and blue", **{name: values})
+    check_normalization(config.mean, config.std)
     if config.fit not in FITS:
         raise UsageError(f"no fit {config.fit!r}; there are {', '.join(FITS)}", fit=config.fit)
-
-
-def _is_number_above(least: float, value: object) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and least < value < math.inf
 
 
 def _check_batch(batch_size: int, config: TrainConfig, images: int) -> None:
