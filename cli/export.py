@@ -55,6 +55,7 @@ if TYPE_CHECKING:
 @click.option("--image-size", type=int, help="Its input's side in pixels.  [default: as the weights were trained]")
 @click.option("--mean", callback=read_channels, help="Mean of its pixels: 0.5, or R,G,B.  [default: the weights']")
 @click.option("--std", callback=read_channels, help="Their deviation, likewise.  [default: the weights']")
+@click.option("--bgr", is_flag=True, help="Its first layer takes blue, green, red, as with OpenCV.")
 @click.option("--sign", type=click.Path(path_type=Path), help="Sign the bundle with this private key, a PEM file.")
 @click.option("--strict", is_flag=True, help="Exit 1 if an INT8 variant misses its gates.")
 @click.option("--overwrite", is_flag=True, help="Replace the bundle at --out.")
@@ -76,6 +77,7 @@ def export(
     image_size: int | None,
     mean: Any,
     std: Any,
+    bgr: bool,
     sign: Path | None,
     strict: bool,
     overwrite: bool,
@@ -106,6 +108,7 @@ def export(
         image_size=image_size,
         mean=mean,
         std=std,
+        bgr=bgr,
         sign=sign,
     )
     result = export_bundle(source, out, config, overwrite=overwrite)

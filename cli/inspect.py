@@ -15,17 +15,21 @@ from ..runtime.errors import ByolEdgeError, UsageError
 from ..runtime.run import ENCODER, Provenance, Run
 from ..runtime.untrusted import read_json
 from ..runtime.vectors import SINKS, load_vectors
-from .output import megabytes, needs, print_json, print_table, say, share
+from .inspect_checkpoint import inspect_checkpoint
+from .output import megabytes, needs, print_json, print_table, say, say_pairs, share
 
 MISSING = "–"
 
 
-@click.command(short_help="Say what a run, bundle, model file or file of vectors is.")
+@click.command(short_help="Say what a run, bundle, checkpoint or file of vectors is.")
 @click.argument("path", type=click.Path(path_type=Path), required=False)
 @click.option("--json", "as_json", is_flag=True, help="Print it for a program.")
 @click.option("--starts", is_flag=True, help="List the pretrained weights that are at hand for `train --init`.")
 def inspect(path: Path | None, as_json: bool, starts: bool) -> None:
-    """Say what PATH is and what it holds: a run, a bundle, an .onnx file of a bundle, or a file of vectors.
+    """Say what PATH is and what it holds.
+
+    A run, a bundle, an .onnx file of a bundle, a file of vectors, or a checkpoint of this or another project, of which
+    it tells the command that exports it.
 
     Example: byol-edge inspect bundles/photos
     """
@@ -46,7 +50,7 @@ def inspect(path: Path | None, as_json: bool, starts: bool) -> None:
         elif path.suffix in SINKS:
             _inspect_vectors(path, as_json)
         else:
-            raise ByolEdgeError(f"{path} is not a run, a bundle, an .onnx file or a file of vectors")
+            inspect_checkpoint(path, as_json)
     except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
         raise ByolEdgeError(f"{path}: damaged, or written by another version ({error!r})") from error
 
@@ -74,13 +78,14 @@ def _inspect_bundle(bundle: Bundle, as_json: bool) -> None:
     trained = bundle.provenance
     exported = _table(_table(bundle.manifest, "provenance"), "export")
     searches = _table(exported, "searches")
-    _say_pairs(
+    say_pairs(
         f"bundle {bundle.path}",
         {
             "network": f"{bundle.encoder_spec.backbone}, {bundle.encoder_spec.stem} stem",
             "embedding": f"{bundle.embedding_size} numbers, unit length",
             "input": f"uint8 [N, {bundle.preprocessing.image_size}, {bundle.preprocessing.image_size}, 3], RGB",
             "weights": _tell_origin(trained),
+            **({"assumed": "; ".join(map(str, trained.assumptions))} if trained.assumptions else {}),
             "trained": _tell_training(trained),
             "verdict": _show(trained.verdict),
             "made with": _list_versions(exported),
@@ -159,7 +164,7 @@ def _inspect_run(run: Run, as_json: bool) -> None:
     last = epochs[-1] if epochs and epochs[-1].epoch else None  # epoch 0 is the untrained network
     loss = MISSING if last is None or last.loss is None else f"{last.loss:.3f}"
     rate = plan.get("learning_rate")
-    _say_pairs(
+    say_pairs(
         f"run {run.path}",
         {
             "images": _show(config["images"].get("count")),
@@ -187,7 +192,7 @@ def _inspect_model(path: Path, as_json: bool) -> None:
         print_json(facts)
     else:
         side = encoder.preprocessing.image_size
-        _say_pairs(
+        say_pairs(
             f"model file {path}",
             {
                 "id": encoder.id,
@@ -203,7 +208,7 @@ def _inspect_vectors(path: Path, as_json: bool) -> None:
     if as_json:
         print_json(facts)
     else:
-        _say_pairs(
+        say_pairs(
             f"file of vectors {path}",
             {
                 "vectors": f"{content.vectors.shape[0]}, of {content.vectors.shape[1]} numbers each",
@@ -211,12 +216,6 @@ def _inspect_vectors(path: Path, as_json: bool) -> None:
                 "sources": " … ".join(content.sources[:: max(1, len(content.sources) - 1)]),
             },
         )
-
-
-def _say_pairs(title: str, pairs: dict[str, str]) -> None:
-    say(title)
-    for name, value in pairs.items():
-        say(f"  {name:<12}{value}")
 
 
 def _show(value: object) -> str:

@@ -215,3 +215,9 @@ def count(number: int, noun: str) -> str:
 def share(value: float | None) -> str:
     """A share or an accuracy, .xxx; a dash where it was not measured."""
     return "–" if value is None else f"{value:.3f}"
+
+
+def say_pairs(title: str, pairs: dict[str, str]) -> None:
+    say(title)
+    for name, value in pairs.items():
+        say(f"  {name:<12}{value}")

@@ -9,10 +9,9 @@ import torch
 
 from ..models.backbones import build_backbone
 from ..models.checkpoint import read_target
-from ..models.initial import load_weights
 from ..models.network import InferenceNetwork
 from ..models.starts import find_path
-from ..models.weights import load_encoder, load_network, serialize_weights, untrained_encoder
+from ..models.weights import load_encoder, load_network, load_weights, serialize_weights, untrained_encoder
 from ..runtime.bundle import Bundle
 from ..runtime.errors import RunError, UsageError
 from ..runtime.files import sha256
@@ -49,7 +48,7 @@ def load_reference(bundle: Bundle, against: Path | None = None) -> Reference:
         backbone = load_encoder(trained.weights, spec, str(against / ENCODER))
     else:
         backbone = build_backbone(spec.backbone, spec.preprocessing.image_size, spec.stem)
-        load_weights(find_path(against).read(), backbone, str(against), spec.backbone)
+        load_weights(find_path(against, spec.backbone).read(), backbone, spec.backbone, str(against))
     network = InferenceNetwork(backbone, bundle.preprocessing, own.tail)
     return Reference(network, _describe_difference(bundle, own, network, against), against)
 

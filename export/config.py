@@ -25,7 +25,8 @@ class ExportConfig:
     tune the network for it. `no_images`: synthetic images in the bundle, none of a user's. `with_projector`:
     projections in place of embeddings. `dimensions`: shorter vectors, by the directions that keep most of the
     calibration images. `backbone`, `image_size`, `mean` and `std`: of weights that do not say them (a checkpoint
-    from elsewhere). `sign`: a PEM file with the private key that the bundle is signed with. Raises UsageError.
+    from elsewhere), whose first layer takes blue, green, red if `bgr` says so. `sign`: a PEM file with the private key
+    that the bundle is signed with. Raises UsageError.
     """
 
     int8: bool = False
@@ -42,6 +43,7 @@ class ExportConfig:
     image_size: int | None = None
     mean: Channels | None = None
     std: Channels | None = None
+    bgr: bool = False
     sign: str | Path | None = None
 
     def __post_init__(self) -> None:

@@ -11,11 +11,10 @@ from torch import nn
 
 from ..models.backbones import build_backbone, embedding_size, resolve_stem
 from ..models.checkpoint import read_projector, read_target
-from ..models.initial import load_weights
 from ..models.network import InferenceNetwork, embed_pixels
-from ..models.starts import Start, find_path, find_start
-from ..models.tail import Linear, build_tail, find_components, fold_projector, shorten
-from ..models.weights import load_encoder, serialize_weights
+from ..models.starts import CHECKPOINT, Start, choose_normalization, find_path, find_start
+from ..models.tail import Linear, build_tail, find_components, read_layers, shorten
+from ..models.weights import load_encoder, load_weights, serialize_weights
 from ..runtime.errors import ImageError, RunError, UsageError
 from ..runtime.fidelity import LEAST_FOR_OVERLAP, Vectors, neighbor_overlap
 from ..runtime.preprocessing import Pixels, Preprocessing
@@ -74,7 +73,9 @@ def load_source(name: str | Path, config: ExportConfig) -> Source:
     if run.exists:
         weights = _from_run(run, config)
     else:
-        weights = _from_start(find_start(name) if isinstance(name, str) else find_path(name), config)
+        known = config.backbone, config.network, config.bgr
+        start = find_start(name, *known) if isinstance(name, str) else find_path(name, *known)
+        weights = _from_start(start, config)
     spec, backbone, layers = weights.spec, weights.backbone, weights.layers
     images = _find_images(weights, config)
     most = min(MOST_TO_CALIBRATE, len(images) * 3 // 4)
@@ -102,7 +103,7 @@ def _from_run(run: Run, config: ExportConfig) -> Weights:
         raise RunError(
             f"{run.path / ENCODER}: says embedding_size {spec.embedding_size}, where {spec.backbone} gives {size}"
         )
-    layers = fold_projector(read_projector(run, config.network)) if config.with_projector else []
+    layers = read_layers(read_projector(run, config.network)) if config.with_projector else []
     provenance = replace(trained.provenance, network=config.network, with_projector=config.with_projector)
     images = run.read_calibration(spec.preprocessing.image_size) if config.calibration is None else None
     return Weights(spec, backbone, provenance, layers, images)
@@ -112,26 +113,38 @@ def _from_start(start: Start, config: ExportConfig) -> Weights:
     """Weights that were not trained here: what they do not say of themselves, `config` has to say."""
     if start.what == "a bundle":
         raise UsageError(f"{start.name} is a bundle already; export its run or its checkpoint")
-    if config.with_projector or config.network != NETWORKS[0]:
-        raise UsageError(f"{start.name} holds one network and no projector that is known here: that is for runs")
+    start.check_backbone(config.backbone or start.backbone)
+    _check_parts(start, config)
     name, side = config.backbone or start.backbone, config.image_size or start.image_size
-    start.check_backbone(name)
-    state = start.read()
     if name is None or side is None:
         missing = {"backbone": "NAME"} if name is None else {"image_size": "PIXELS"}
-        raise UsageError(f"{start.name} does not say what it is; give {{{next(iter(missing))}}}", **missing)
-    if None in (config.mean or start.mean, config.std or start.std):
-        log.warning(f"{start.name} does not say how its images were normalized; ImageNet's mean and std are a guess")
-    preprocessing = Preprocessing(
-        side, config.mean or start.mean or Preprocessing.mean, config.std or start.std or Preprocessing.std
-    )
+        raise UsageError(f"{start.name} does not say what it was trained on; give {{{next(iter(missing))}}}", **missing)
+    mean, std, guesses = choose_normalization(start, config.mean, config.std)
     stem = start.stem or resolve_stem(name, side, "auto")
     backbone = build_backbone(name, side, stem)
-    load_weights(state, backbone, start.name, name)
-    spec = EncoderSpec(name, stem, embedding_size(backbone, side), preprocessing)
+    load_weights(start.read(), backbone, name, start.name)
+    spec = EncoderSpec(name, stem, embedding_size(backbone, side), Preprocessing(side, mean, std))
     log.info(f"{start.name}: {start.source or start.what}, license {start.license or 'unknown'}")
-    provenance = Provenance(init=start.name, license=start.license, source=start.source)
-    return Weights(spec, backbone.eval(), provenance, [])
+    assumptions = [*start.assumptions, *guesses]
+    for each in assumptions:
+        log.warning(f"assumed: {each}")
+    provenance = Provenance(
+        init=start.name,
+        license=start.license,
+        source=start.source,
+        network=config.network if start.what == CHECKPOINT else None,
+        with_projector=config.with_projector or None,
+        assumptions=assumptions,
+    )
+    return Weights(spec, backbone.eval(), provenance, list(start.layers) if config.with_projector else [])
+
+
+def _check_parts(start: Start, config: ExportConfig) -> None:
+    """Raises UsageError where a part is asked for that this start does not have, or is not known to have."""
+    if start.what != CHECKPOINT and (config.with_projector or config.bgr or config.network != NETWORKS[0]):
+        raise UsageError(f"{start.name} holds one network for red, green and blue, and no projector")
+    if config.with_projector and not start.layers:
+        raise UsageError(f"{{with_projector}}: {start.name} holds no projector of linear layers", with_projector=True)
 
 
 def _find_images(weights: Weights, config: ExportConfig) -> Pixels:

@@ -16,6 +16,8 @@ from torch import Tensor, nn
 from ..runtime.errors import UsageError
 
 STEMS = ("auto", "standard", "small")
+# A stem that checkpoints of solo-learn have: as "small", padded by 2.
+WIDER_STEM = "small-padding-2"
 # At and below this many pixels a ResNet's own stem (7×7 stride 2, max-pool) leaves too little for what follows.
 SMALL_IMAGE = 32
 
@@ -23,18 +25,24 @@ SMALL_IMAGE = 32
 SMALL_STEM_KEY = "conv1.weight"
 
 CONV4 = "conv4"
+# Before the names of torchvision's own networks. Its ResNets are timm's, and go by their names.
+TORCHVISION = "torchvision:"
+# These are built otherwise: a second classifier in training, or none that is linear.
+OTHERWISE = ("googlenet", "inception", "squeezenet")
 CONV4_WIDTHS = (32, 64, 128, 256)
 
 
 def build_backbone(name: str, image_size: int, stem: str = "standard") -> nn.Module:
     """A backbone by name: float `[N, 3, image_size, image_size]` → embeddings `[N, D]`.
 
-    `name`: "conv4" or any model of timm's. `stem`: "small" (3×3 stride 1, no max-pool; ResNets only) or "standard": see
-    resolve_stem. Weights are drawn from torch's global generator. Raises UsageError, with the nearest names for an
-    unknown one.
+    `name`: "conv4", any model of timm's, or "torchvision:" and a name there. `stem`: "standard", "small" (3×3 stride 1,
+    no max-pool; ResNets only) or "small-padding-2": see resolve_stem. Weights are drawn from torch's global generator.
+    Raises UsageError, with the nearest names for an unknown one.
     """
     if name == CONV4:
         return conv4()
+    if name.startswith(TORCHVISION):
+        return _torchvision_model(name)
     backbone = _timm_model(name, image_size)
     for module in backbone.modules():
         # Some networks come with a hundredth, for runs of a million steps: after a short one, what inference uses
@@ -42,23 +50,43 @@ def build_backbone(name: str, image_size: int, stem: str = "standard") -> nn.Mod
         if isinstance(module, nn.modules.batchnorm._BatchNorm):
             module.momentum = 0.1
     _start_gently(backbone)
-    if stem == "small":
-        _use_small_stem(backbone)
+    if stem != "standard":
+        _use_small_stem(backbone, padding=2 if stem == WIDER_STEM else 1)
     return backbone
 
 
 def resolve_stem(name: str, image_size: int, stem: str) -> str:
     """The stem of a backbone: "auto" as "small", for ResNets up to 32 px, or "standard". Raises UsageError."""
     _check_name(name)
-    if stem not in STEMS:
+    if stem not in (*STEMS, WIDER_STEM):
         raise UsageError(f"no stem {stem!r}; there are {', '.join(STEMS)}", stem=stem)
     if stem == "standard" or (stem == "auto" and image_size > SMALL_IMAGE):
         return "standard"
     with torch.device("meta"):  # shapes without weights
-        fits = name != CONV4 and _has_standard_stem(_timm_model(name, image_size))
-    if stem == "small" and not fits:
+        fits = name != CONV4 and _has_standard_stem(build_backbone(name, image_size))
+    if stem != "auto" and not fits:
         raise UsageError(f"{{stem}}: that is for ResNets with a 7×7 stem; {name} is none", stem=stem)
-    return "small" if fits else "standard"
+    return (WIDER_STEM if stem == WIDER_STEM else "small") if fits else "standard"
+
+
+def list_torchvision() -> list[str]:
+    """torchvision's classifiers that are no ResNets, by its names."""
+    import torchvision
+
+    names = torchvision.models.list_models(torchvision.models)
+    return [name for name in names if "resne" not in name and not name.startswith(OTHERWISE)]
+
+
+def find_classifier(name: str) -> str:
+    """What the tensors of a backbone's classifier begin with, where its author kept one: "fc"."""
+    if name == CONV4:
+        return "fc"
+    if name.startswith(TORCHVISION):
+        with torch.device("meta"):
+            return _find_torchvision_classifier(_whole_torchvision_model(name))
+    config = timm.get_pretrained_cfg(name, allow_unregistered=True)
+    found = config.classifier if config is not None else None
+    return found if isinstance(found, str) else "fc"
 
 
 def embedding_size(backbone: nn.Module, image_size: int) -> int:
@@ -103,6 +131,8 @@ class GlobalAveragePool(nn.Module):
 
 def _check_name(name: str) -> None:
     known = [CONV4, *timm.list_models()]
+    if name.startswith(TORCHVISION):
+        known = [f"{TORCHVISION}{each}" for each in list_torchvision()]
     if name not in known:
         shown = name[:100]
         near = difflib.get_close_matches(shown, known, n=4, cutoff=0.6)
@@ -119,6 +149,27 @@ def _timm_model(name: str, image_size: int) -> nn.Module:
         return timm.create_model(name, pretrained=False, num_classes=0, **fixed)
     except (TypeError, ValueError, AssertionError, RuntimeError) as error:
         raise UsageError(f"timm cannot build {name} for {image_size} px images: {error}") from error
+
+
+def _torchvision_model(name: str) -> nn.Module:
+    """One of torchvision's classifiers without its last linear layer; of MobileNetV3, without both."""
+    backbone = _whole_torchvision_model(name)
+    parent, _, last = _find_torchvision_classifier(backbone).rpartition(".")
+    setattr(backbone.get_submodule(parent), last, nn.Identity())
+    return backbone
+
+
+def _whole_torchvision_model(name: str) -> nn.Module:
+    import torchvision
+
+    _check_name(name)
+    return torchvision.models.get_model(name.removeprefix(TORCHVISION), weights=None)
+
+
+def _find_torchvision_classifier(network: nn.Module) -> str:
+    if type(network).__name__ == "MobileNetV3":
+        return "classifier"
+    return [name for name, module in network.named_modules() if isinstance(module, nn.Linear)][-1]
 
 
 def _start_gently(backbone: nn.Module) -> None:
@@ -156,11 +207,11 @@ def _has_standard_stem(backbone: nn.Module) -> bool:
     return isinstance(backbone, ResNet) and isinstance(first, nn.Conv2d) and first.kernel_size == (7, 7)
 
 
-def _use_small_stem(resnet: nn.Module) -> None:
+def _use_small_stem(resnet: nn.Module, padding: int) -> None:
     """3×3 stride 1 and no max-pool, as for CIFAR (SimCLR, arXiv 2002.05709, appendix B.9)."""
     first = resnet.get_submodule("conv1")
     assert isinstance(first, nn.Conv2d)
-    small = nn.Conv2d(3, first.out_channels, 3, stride=1, padding=1, bias=False)
+    small = nn.Conv2d(3, first.out_channels, 3, stride=1, padding=padding, bias=False)
     nn.init.kaiming_normal_(small.weight, mode="fan_out", nonlinearity="relu")
     resnet.conv1 = small
     resnet.maxpool = nn.Identity()

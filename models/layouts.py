@@ -1,88 +1,173 @@
-"""How other projects' checkpoints name a backbone's tensors. A new layout is one entry of LAYOUTS."""
+"""Where other projects keep BYOL's parts, and its relatives', in a checkpoint. A new layout is one entry of LAYOUTS."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
-from functools import partial
 
-from torch import Tensor
-
-# Words, in the name of a checkpoint's part, that tell a copy of the backbone from the one that learns.
-COPIES = frozenset({"target", "momentum", "teacher", "ema"})
+# Parts of names that only wrap a network, wherever they stand: DDP, torch.compile, Lightning, a training loop.
+WRAPPERS = frozenset({"module", "_orig_mod", "model", "learner", "state_dict"})
+# Words, in the name of a part, that tell a copy of the backbone from the one that is wanted. Lightning keeps weights
+# that it averaged as the network's own, and what they are averages of as "current".
+COPIES = frozenset({"target", "momentum", "teacher", "ema", "current"})
 
 
 @dataclass(frozen=True)
 class Layout:
-    """`rename`: from a backbone's own names for its tensors, in order, to this layout's, in the same order."""
+    """What the names of tensors begin with, wrappers left out, all behind one prefix.
 
-    name: str
-    rename: Callable[[Iterable[str]], list[str]]
+    `online`: the backbone that learns; `target`: its moving average; `projector`, `target_projector`: what follows
+    each in training, linear layers with norms and ReLU. Empty where there is none. `marks`: further beginnings of
+    which each is there: by them and `online` the layout is recognized. `stem`: which one a ResNet's 3×3 stem is.
+    """
 
-
-def _by_beginnings(renamed: Mapping[str, str], keys: Iterable[str]) -> list[str]:
-    """`renamed`: what a name begins with there, by what it begins with here."""
-    found = []
-    for key in keys:
-        ours = next((each for each in renamed if key.startswith(each)), None)
-        found.append(key if ours is None else renamed[ours] + key.removeprefix(ours))
-    return found
-
-
-def _as_lukemelas(keys: Iterable[str]) -> list[str]:
-    """timm's EfficientNet as lukemelas' EfficientNet-PyTorch, which numbers blocks through, and its norms by kind."""
-    keys = list(keys)
-    places = [match[0] for key in keys if (match := re.match(r"blocks\.\d+\.\d+\.", key))]
-    numbers = {place: number for number, place in enumerate(dict.fromkeys(places))}
-    expanded = {match[0] for key in keys if (match := re.match(r"blocks\.\d+\.\d+\.(?=conv_pwl)", key))}
-    inside = {"conv_dw.": "_depthwise_conv.", "se.conv_reduce.": "_se_reduce.", "se.conv_expand.": "_se_expand."}
-    wide = {
-        "conv_pw.": "_expand_conv.",
-        "conv_pwl.": "_project_conv.",
-        "bn1.": "_bn0.",
-        "bn2.": "_bn1.",
-        "bn3.": "_bn2.",
-    }
-    narrow = {"bn1.": "_bn1.", "conv_pw.": "_project_conv.", "bn2.": "_bn2."}
-    renamed = {"conv_stem.": "_conv_stem.", "bn1.": "_bn0.", "conv_head.": "_conv_head.", "bn2.": "_bn1."}
-    for place, number in numbers.items():
-        block = inside | (wide if place in expanded else narrow)
-        renamed |= {place + ours: f"_blocks.{number}.{theirs}" for ours, theirs in block.items()}
-    return _by_beginnings(renamed, keys)
+    project: str
+    online: str
+    target: str = ""
+    projector: str = ""
+    target_projector: str = ""
+    marks: tuple[str, ...] = ()
+    stem: str = "small"
 
 
+# The first whose parts are all there.
 LAYOUTS = (
-    Layout("its own names", list),
-    # nn.Sequential(*list(resnet.children())[:-1]), as in lightly's examples and much code that was copied.
     Layout(
-        "a ResNet's children by number",
-        partial(
-            _by_beginnings,
-            {"conv1.": "0.", "bn1.": "1.", "layer1.": "4.", "layer2.": "5.", "layer3.": "6.", "layer4.": "7."},
-        ),
+        "stable-pretraining",
+        online="backbone.student.",
+        target="backbone.teacher.",
+        projector="projector.student.",
+        target_projector="projector.teacher.",
+        marks=("backbone.teacher.",),
     ),
-    Layout("lukemelas' EfficientNet-PyTorch", _as_lukemelas),
+    Layout(
+        "lightly's examples",
+        online="backbone.",
+        target="backbone_momentum.",
+        projector="projection_head.layers.",
+        target_projector="projection_head_momentum.layers.",
+        marks=("backbone_momentum.", "projection_head.layers."),
+    ),
+    Layout(
+        "lightly's benchmarks",
+        online="backbone.",
+        target="teacher_backbone.",
+        projector="projection_head.layers.",
+        target_projector="teacher_projection_head.layers.",
+        marks=("teacher_backbone.", "projection_head.layers."),
+    ),
+    Layout("lightly", online="backbone.", projector="projection_head.layers.", marks=("projection_head.layers.",)),
+    Layout(
+        "solo-learn",
+        online="backbone.",
+        target="momentum_backbone.",
+        projector="projector.",
+        target_projector="momentum_projector.",
+        marks=("momentum_backbone.", "projector."),
+        stem="small-padding-2",
+    ),
+    Layout(
+        "solo-learn, 2021",
+        online="encoder.",
+        target="momentum_encoder.",
+        projector="projector.",
+        target_projector="momentum_projector.",
+        marks=("momentum_encoder.", "projector."),
+        stem="small-padding-2",
+    ),
+    Layout(
+        "lucidrains' byol-pytorch",
+        online="online_encoder.net.",
+        target="target_encoder.net.",
+        projector="online_encoder.projector.",
+        target_projector="target_encoder.projector.",
+    ),
+    Layout(
+        "sthalles' PyTorch-BYOL",
+        online="online_network_state_dict.encoder.",
+        target="target_network_state_dict.encoder.",
+        projector="online_network_state_dict.projetion.net.",
+        target_projector="target_network_state_dict.projetion.net.",
+    ),
+    Layout(
+        "lightning-bolts",
+        online="online_network.encoder.",
+        target="target_network.encoder.",
+        projector="online_network.projector.",
+        target_projector="target_network.projector.",
+        marks=("online_network.projector.",),
+    ),
+    Layout(
+        "yaox12's BYOL-PyTorch",
+        online="online_network.encoder.",
+        target="target_network.encoder.",
+        projector="online_network.projetion.",
+        target_projector="target_network.projetion.",
+    ),
+    Layout(
+        "EMAN",
+        online="online_net.backbone.",
+        target="target_net.backbone.",
+        projector="online_net.neck.mlp.",
+        target_projector="target_net.neck.mlp.",
+    ),
+    Layout(
+        "MoCo",
+        online="encoder_q.",
+        target="encoder_k.",
+        projector="encoder_q.fc.",
+        target_projector="encoder_k.fc.",
+        marks=("encoder_k.",),
+    ),
+    Layout("DINO", online="student.backbone.", target="teacher.backbone.", marks=("teacher.backbone.",)),
+    Layout("ema-pytorch", online="online_model.", target="ema_model.", marks=("ema_model.",)),
+    Layout(
+        "mmselfsup 0.x or OpenSelfSup",
+        online="online_net.0.",
+        target="target_net.0.",
+        projector="online_net.1.",
+        target_projector="target_net.1.",
+    ),
+    Layout(
+        "mmselfsup 1.x or mmpretrain",
+        online="backbone.",
+        target="target_net.0.",
+        projector="neck.",
+        target_projector="target_net.1.",
+        marks=("target_net.0.", "neck."),
+    ),
+    Layout("VISSL", online="base_model.trunk._feature_blocks."),
 )
 
 
-def find_names(state: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> dict[str, str] | None:
-    """Where each tensor of a backbone is in a checkpoint, behind whatever prefix it has there ("module.backbone.").
+@dataclass(frozen=True)
+class Placed:
+    """A layout as it stands in a checkpoint: all its parts are behind `root`."""
 
-    The layout and prefix are those that leave the fewest tensors without a match. None where none has the first one.
-    """
-    found = []
+    layout: Layout
+    root: str
+
+
+def strip_wrappers(key: str) -> str:
+    return ".".join(part for part in key.split(".") if part not in WRAPPERS)
+
+
+def is_copy(prefix: str) -> bool:
+    return bool(COPIES & set(re.split(r"[._]", prefix.lower())))
+
+
+def find_layout(keys: Iterable[str]) -> Placed | None:
+    """The layout of names that `strip_wrappers` gave; None where no project's is recognized."""
+    keys = list(keys)
     for layout in LAYOUTS:
-        theirs = layout.rename(expected)
-        last = theirs[0]
-        prefixes = [key.removesuffix(last) for key in state if key == last or key.endswith(f".{last}")]
-        found += [
-            {key: prefix + name for key, name in zip(expected, theirs, strict=True)}
-            for prefix in prefixes
-            if not _is_a_copy(prefix)
-        ]
-    return min(found, key=lambda names: sum(name not in state for name in names.values()), default=None)
+        for root in _find_roots(layout.online, keys):
+            if all(any(key.startswith(root + mark) for key in keys) for mark in layout.marks):
+                return Placed(layout, root)
+    return None
 
 
-def _is_a_copy(prefix: str) -> bool:
-    return bool(COPIES & set(re.split(r"[._]", prefix)))
+def _find_roots(part: str, keys: Iterable[str]) -> list[str]:
+    """What stands before a part, the shortest first; never a copy's name."""
+    ends = (re.match(rf"((?:.*?\.)?){re.escape(part)}", key) for key in keys)
+    return sorted({match[1] for match in ends if match and not is_copy(match[1])}, key=len)

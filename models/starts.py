@@ -20,12 +20,18 @@ from torch import Tensor
 
 from ..runtime.bundle import MANIFEST, Bundle
 from ..runtime.errors import RunError, UsageError, brief
+from ..runtime.preprocessing import Preprocessing
 from ..runtime.run import EncoderSpec, Provenance, Run, read_description
-from .initial import find_file, read_file, read_tensors
+from .backbones import TORCHVISION, list_torchvision
+from .recognition import recognize
+from .tail import Linear
+from .tensor_file import find_file, read_file, read_tensors
 
-IMAGENET, PACKAGE, TIMM, TORCHVISION = "imagenet", "package:", "timm:", "torchvision:"
+IMAGENET, PACKAGE, TIMM = "imagenet", "package:", "timm:"
 
 STANDARD = "standard"
+ONLINE = "online"
+CHECKPOINT = "a checkpoint"
 
 Channels = tuple[float, float, float]
 
@@ -35,7 +41,8 @@ class Start:
     """Weights that somebody trained. What they do not say of themselves is None.
 
     `name`: as it is recorded. `what`: what kind of thing it is, for messages. `mean` and `std`: of the network's input,
-    by channel. `license`, `source`: of the weights. `read`: their tensors by name, from the disk or the network.
+    by channel. `license`, `source`: of the weights. `read`: their tensors by the backbone's own names, from the disk or
+    the network. `layers`: of its projector, where that is known. `assumptions`: what was taken for granted.
     """
 
     name: str
@@ -48,6 +55,8 @@ class Start:
     std: Channels | None = None
     license: str | None = None
     source: str | None = None
+    layers: tuple[Linear, ...] = ()
+    assumptions: tuple[str, ...] = ()
 
     def check_backbone(self, name: str | None) -> None:
         """Raises UsageError where the weights are known to be of another backbone."""
@@ -81,10 +90,11 @@ LITE_MEAN: Channels = (127 / 255, 127 / 255, 127 / 255)
 LITE_STD: Channels = (128 / 255, 128 / 255, 128 / 255)
 
 
-def find_start(name: str) -> Start:
+def find_start(name: str, backbone: str | None = None, network: str = ONLINE, bgr: bool = False) -> Start:
     """What a name means: "imagenet", "package:NAME", "timm:NAME", "torchvision:NAME", or a path.
 
-    Nothing is read but descriptions, and nothing downloaded, before `read` is called. Raises RunError and UsageError.
+    `backbone`, `network`, `bgr`: of a checkpoint, as in `recognize`. Nothing but descriptions and checkpoints is read,
+    and nothing downloaded, before `read` is called. Raises RunError and UsageError.
     """
     for prefix, find in ((PACKAGE, _from_package), (TIMM, _from_timm), (TORCHVISION, _from_torchvision)):
         if name.startswith(prefix):
@@ -94,7 +104,7 @@ def find_start(name: str) -> Start:
             raise UsageError(f"{name} is a name for pretrained weights, and a path here; write ./{name} for the path")
         installed = [each for each in BEST if find_spec(PACKAGES[each].module)]
         return _from_package((installed or BEST)[0])
-    return find_path(Path(name))
+    return find_path(Path(name), backbone, network, bgr)
 
 
 def check_normalization(mean: Sequence[float] | None, std: Sequence[float] | None) -> None:
@@ -107,6 +117,16 @@ def check_normalization(mean: Sequence[float] | None, std: Sequence[float] | Non
 
 def _is_number_above(least: float, value: object) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool) and least < value < math.inf
+
+
+def choose_normalization(
+    start: Start | None, mean: Sequence[float] | None, std: Sequence[float] | None
+) -> tuple[Channels, Channels, tuple[str, ...]]:
+    """Mean and deviation as chosen, else as a start says, else ImageNet's; and, in words, what that assumes."""
+    said = {"mean": mean or (start and start.mean), "std": std or (start and start.std)}
+    guessed = " and ".join(name for name, value in said.items() if value is None)
+    assumed = (f"{guessed} of its images: ImageNet's",) if start is not None and guessed else ()
+    return _three(said["mean"] or Preprocessing.mean), _three(said["std"] or Preprocessing.std), assumed
 
 
 def list_starts() -> list[Start]:
@@ -142,7 +162,7 @@ def _read_package(package: Package) -> Mapping[str, Tensor]:
     files = sorted(file for folder in folders or () for file in Path(folder).glob("models/*.pth"))
     if not files:
         raise RunError(f"{package.distribution}: holds no models/*.pth; install it again")
-    return read_tensors(files[0])
+    return recognize(read_tensors(files[0]), str(files[0]), package.backbone).tensors
 
 
 def _from_timm(name: str) -> Start:
@@ -173,15 +193,18 @@ def _download_timm(name: str) -> Mapping[str, Tensor]:
 def _from_torchvision(name: str) -> Start:
     import torchvision
 
-    if name not in torchvision.models.list_models(torchvision.models) or name not in timm.list_models():
-        raise UsageError(f"no weights of torchvision's {name!r} that fit a backbone here; its ResNets do")
+    own = name in list_torchvision()
+    if not own and not (name in torchvision.models.list_models(torchvision.models) and name in timm.list_models()):
+        raise UsageError(
+            f"no weights of torchvision's {name!r}; there are its ResNets and {', '.join(list_torchvision())}"
+        )
     weights = torchvision.models.get_model_weights(name)["DEFAULT"]
     prepare = weights.transforms()
     return Start(
         name=f"{TORCHVISION}{name}",
         what="torchvision's weights",
-        read=partial(_download, "torchvision", name, partial(weights.get_state_dict, progress=False)),
-        backbone=name,
+        read=partial(_download, "torchvision", name, partial(_download_torchvision, name, weights)),
+        backbone=f"{TORCHVISION}{name}" if own else name,
         stem=STANDARD,
         image_size=prepare.crop_size[0],
         mean=_three(prepare.mean),
@@ -189,6 +212,11 @@ def _from_torchvision(name: str) -> Start:
         license="BSD-3-Clause",
         source=f"torchvision {torchvision.__version__}, {weights.url}",
     )
+
+
+def _download_torchvision(name: str, weights: Any) -> Mapping[str, Tensor]:
+    backbone = f"{TORCHVISION}{name}" if name in list_torchvision() else name
+    return recognize(weights.get_state_dict(progress=False), f"{TORCHVISION}{name}", backbone).tensors
 
 
 def _download(library: str, name: str, read: Callable[[], Mapping[str, Tensor]]) -> Mapping[str, Tensor]:
@@ -201,12 +229,12 @@ def _download(library: str, name: str, read: Callable[[], Mapping[str, Tensor]])
         ) from error
 
 
-def find_path(path: Path) -> Start:
-    """A run, a bundle or a checkpoint. Raises RunError."""
+def find_path(path: Path, backbone: str | None = None, network: str = ONLINE, bgr: bool = False) -> Start:
+    """A run, a bundle or a checkpoint; of the latter, what it is recognized as. Raises RunError and UsageError."""
     file = find_file(path)
     found = _describe(path, file)
     if found is None:
-        return Start(str(path), "a checkpoint", partial(read_tensors, file))
+        return _from_checkpoint(path, file, backbone, network, bgr)
     what, spec, trained = found
     return Start(
         name=str(path),
@@ -219,6 +247,21 @@ def find_path(path: Path) -> Start:
         std=spec.preprocessing.std,
         license=trained.license,
         source=trained.source,
+    )
+
+
+def _from_checkpoint(path: Path, file: Path, backbone: str | None, network: str, bgr: bool) -> Start:
+    found = recognize(read_tensors(file), str(path), backbone, network, bgr)
+    return Start(
+        name=str(path),
+        what=CHECKPOINT,
+        read=lambda: found.tensors,
+        backbone=found.backbone,
+        stem=found.stem,
+        image_size=found.image_size,
+        source=f"a checkpoint of {found.project}" if found.project else None,
+        layers=found.layers,
+        assumptions=found.assumptions,
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -26,13 +27,36 @@ def build_tail(layers: Sequence[Linear]) -> nn.Sequential:
     return nn.Sequential(*modules)
 
 
-def fold_projector(state: Mapping[str, Tensor]) -> list[Linear]:
-    """BYOL's projector (`0` Linear, `1` BatchNorm, `3` Linear without bias) in inference, the norm folded into `0`."""
-    scale = state["1.weight"] / (state["1.running_var"] + 1e-5).sqrt()
-    weight = state["0.weight"] * scale[:, None]
-    bias = (state["0.bias"] - state["1.running_mean"]) * scale + state["1.bias"]
-    last = state["3.weight"]
-    return [(weight, bias), (last, torch.zeros(len(last)))]
+def read_layers(state: Mapping[str, Tensor]) -> list[Linear]:
+    """The linear layers of a projector in inference, by the numbers in their names, each norm folded into its layer.
+
+    Between them is a ReLU, and behind the last one none, as in BYOL's. Empty if there is anything else in it.
+    """
+    parts: dict[str, dict[str, Tensor]] = {}
+    for key, tensor in state.items():
+        name, _, kind = key.rpartition(".")
+        parts.setdefault(name, {})[kind] = tensor
+    layers: list[Linear] = []
+    # "fc0" comes before "bn0".
+    for _, part in sorted(parts.items(), key=lambda each: (_numbers(each[0]), "running_var" in each[1])):
+        weight = part.get("weight")
+        if weight is not None and weight.ndim == 2:
+            layers.append((weight.float(), part.get("bias", torch.zeros(len(weight))).float()))
+        elif "running_var" in part and layers and len(part["running_var"]) == len(layers[-1][0]):
+            layers[-1] = _fold_norm(layers[-1], part)
+        else:
+            return []
+    return layers
+
+
+def _numbers(name: str) -> list[int]:
+    return [int(each) for each in re.findall(r"\d+", name)]
+
+
+def _fold_norm(layer: Linear, norm: Mapping[str, Tensor]) -> Linear:
+    weight, bias = layer
+    scale = norm.get("weight", torch.ones(len(bias))) / (norm["running_var"] + 1e-5).sqrt()
+    return weight * scale[:, None], (bias - norm["running_mean"]) * scale + norm.get("bias", torch.zeros(len(bias)))
 
 
 def find_components(embeddings: NDArray[np.float32], size: int) -> Tensor:

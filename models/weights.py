@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 
 import safetensors.torch
 import torch
@@ -11,7 +12,7 @@ from torch import Tensor, nn
 
 from ..runtime.errors import RunError
 from ..runtime.run import DESCRIPTION, FORMAT_VERSION, EncoderSpec, Provenance
-from .backbones import build_backbone
+from .backbones import SMALL_STEM_KEY, build_backbone
 from .network import InferenceNetwork
 from .tail import PREFIX, load_tail
 
@@ -42,6 +43,23 @@ def load_network(weights: bytes, spec: EncoderSpec, name: str) -> InferenceNetwo
 def load_encoder(weights: bytes, spec: EncoderSpec, name: str) -> nn.Module:
     """The backbone in eval mode with these weights, every tensor matched. Raises RunError, naming the file."""
     return _match(_read(weights, name), spec, name)
+
+
+def load_weights(tensors: Mapping[str, Tensor], backbone: nn.Module, name: str, start: str) -> None:
+    """Puts tensors of these names into a backbone. Raises RunError unless each is there and of its shape.
+
+    `name` and `start`: what the backbone and the weights are called. Counters of batches may be missing.
+    """
+    expected = backbone.state_dict()
+    for key, tensor in expected.items():
+        found = tensors.get(key)
+        if found is None and not key.endswith("num_batches_tracked"):
+            raise RunError(f"{start}: not the weights of this {name}: {key} is not there")
+        if found is not None and found.shape != tensor.shape:
+            stem = "; another stem (standard or small) may fit" if key == SMALL_STEM_KEY else ""
+            what = f"{key} is {list(found.shape)}, not {list(tensor.shape)}"
+            raise RunError(f"{start}: not the weights of this {name}: {what}{stem}")
+    backbone.load_state_dict({**expected, **{key: tensors[key] for key in expected if key in tensors}})
 
 
 def _plain(state: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -39,7 +39,7 @@ RUN = FolderKind(
 
 @dataclass(frozen=True)
 class EncoderSpec:
-    """What a backbone is, apart from its weights. `stem` is resolved: "small" or "standard"."""
+    """What a backbone is, apart from its weights. `stem` is resolved: see models/backbones.py."""
 
     backbone: str
     stem: str
@@ -64,7 +64,7 @@ class Provenance:
     """Where an encoder comes from; None where that is not known, or does not apply.
 
     `epoch` of `epochs` were trained. `init`: the weights that training started from, None for random ones, with their
-    `license` and `source`. `network`: "online" or "target".
+    `license` and `source`. `network`: "online" or "target". `assumptions`: what these weights do not say themselves.
     """
 
     epoch: int | None = None
@@ -79,6 +79,7 @@ class Provenance:
     with_projector: bool | None = None
     dimensions: int | None = None
     verdict: str | None = None
+    assumptions: list[str] = field(default_factory=list)
     versions: dict[str, str] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:

@@ -6,8 +6,7 @@ import logging
 from dataclasses import dataclass
 
 from ..models.backbones import resolve_stem
-from ..models.starts import Start, find_start
-from ..runtime.preprocessing import Preprocessing
+from ..models.starts import choose_normalization, find_start
 from .config import TrainConfig
 
 log = logging.getLogger(__name__)
@@ -32,27 +31,20 @@ def begin(config: TrainConfig) -> Beginning:
     Where all is chosen, the weights are not looked for: a run that goes on does not need them any more.
     """
     chosen = config.backbone, config.mean, config.std
-    start = find_start(config.init) if config.init is not None and None in chosen else None
+    start = find_start(config.init, config.backbone) if config.init is not None and None in chosen else None
     backbone = config.backbone or (start and start.backbone) or BACKBONE
     stem = config.stem
     if start is not None:
         start.check_backbone(backbone)
         stem = start.stem if stem == "auto" and start.stem else stem
-        _warn_of_guess(start, config)
+    mean, std, guesses = choose_normalization(start, config.mean, config.std)
+    assumptions = (*(start.assumptions if start else ()), *guesses)
+    for each in assumptions:
+        log.warning("assumed: %s", each)
     return Beginning(
         backbone=backbone,
         stem=resolve_stem(backbone, config.image_size, stem),
         init=start.name if start else config.init,
-        mean=config.mean or (start and start.mean) or Preprocessing.mean,
-        std=config.std or (start and start.std) or Preprocessing.std,
+        mean=mean,
+        std=std,
     )
-
-
-def _warn_of_guess(start: Start, config: TrainConfig) -> None:
-    guessed = [name for name in ("mean", "std") if getattr(config, name) is None and getattr(start, name) is None]
-    if guessed:
-        what = " and ".join(guessed)
-        log.warning(
-            f"{start.name} does not say how its images were normalized; ImageNet's {what} is a guess. "
-            f"Set {what} if you know better"
-        )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from itertools import islice
 from typing import Any
 
@@ -38,7 +38,7 @@ CHECK_EVERY = 50
 class Training:
     """What the loop works on; `network` shares the objective's backbone.
 
-    `license`, `source`: of the weights that it started from.
+    `license`, `source`, `assumptions`: of the weights that it started from.
     """
 
     run: Run
@@ -51,6 +51,7 @@ class Training:
     evaluation: Evaluation
     license: str | None = None
     source: str | None = None
+    assumptions: list[str] = field(default_factory=list)
 
 
 def run_epochs(training: Training, batches: Iterable[Batch], first_epoch: int, board: SummaryWriter) -> None:
@@ -117,6 +118,7 @@ def save_encoder(training: Training, history: list[Metrics]) -> None:
         license=training.license,
         source=training.source,
         network="online",
+        assumptions=training.assumptions,
         verdict=str(judge(history, settings, training.spec.embedding_size)),
         versions=versions(),
     )

@@ -12,9 +12,9 @@ from torch.utils.tensorboard import SummaryWriter
 
 from ..models.backbones import build_backbone, embedding_size
 from ..models.checkpoint import check_tensors, load_checkpoint
-from ..models.initial import load_weights
 from ..models.network import InferenceNetwork
 from ..models.starts import find_start
+from ..models.weights import load_weights
 from ..runtime.errors import RunError, UsageError
 from ..runtime.preprocessing import Preprocessing
 from ..runtime.reading import draw_from
@@ -162,9 +162,9 @@ def set_up(
     """Builds networks and optimizer, with weights drawn from the seed, or from `settings.init` unless others follow."""
     torch.manual_seed(settings.seed)
     backbone = build_backbone(settings.backbone, settings.image_size, settings.stem)
-    start = find_start(settings.init) if settings.init is not None and from_scratch else None
+    start = find_start(settings.init, settings.backbone) if settings.init is not None and from_scratch else None
     if start is not None:
-        load_weights(start.read(), backbone, start.name, settings.backbone)
+        load_weights(start.read(), backbone, settings.backbone, start.name)
         if start.source:
             log.info("%s: %s, license %s", start.name, start.source, start.license or "unknown")
     origin = start or (None if from_scratch else run.find_provenance())
@@ -185,6 +185,7 @@ def set_up(
         evaluation=evaluation,
         license=origin and origin.license,
         source=origin and origin.source,
+        assumptions=list(origin.assumptions) if origin else [],
     )
 
 

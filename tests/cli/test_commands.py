@@ -362,7 +362,7 @@ def test_bad_bundles_in_every_device_command(bundle: Path, photos: Path, tmp_pat
         (bundle / "m").rename(bundle / "manifest.json")
     assert not (tmp_path / "v.npz").exists()
     assert "no such file" in fails(1, "inspect", tmp_path / "gone")
-    assert "is not a run, a bundle" in fails(1, "inspect", photos)
+    assert "no run, no bundle, no checkpoint" in fails(1, "inspect", photos)
 
 
 def test_a_failed_validation_exits_1_and_names_variant_and_figure(bundle: Path, photos: Path, tmp_path: Path):

@@ -79,5 +79,5 @@ def test_what_is_no_run_and_no_checkpoint_is_refused(finished_bundle: Path, tmp_
     with pytest.raises(RunError, match="gone: no run, no bundle, no checkpoint"):
         load_reference(bundle, tmp_path / "gone")
     (tmp_path / "notes.safetensors").write_text("x")
-    with pytest.raises(RunError, match=r"notes\.safetensors: not a safetensors file"):
+    with pytest.raises(RunError, match=r"notes\.safetensors: not a checkpoint of plain tensors"):
         load_reference(bundle, tmp_path / "notes.safetensors")

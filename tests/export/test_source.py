@@ -120,24 +120,29 @@ def test_a_checkpoint_is_exported_by_what_is_said_of_it(
 def test_what_a_checkpoint_does_not_say_is_asked_for_or_said_to_be_a_guess(
     checkpoint: Path, caplog: pytest.LogCaptureFixture
 ):
-    with pytest.raises(UsageError, match="does not say what it is; give backbone=NAME"):
-        load_source(checkpoint, ExportConfig(image_size=32))
     with pytest.raises(UsageError, match="give image_size=PIXELS"):
-        load_source(checkpoint, ExportConfig(backbone="conv4"))
-    source = load_source(checkpoint, ExportConfig(backbone="conv4", image_size=32))
+        load_source(checkpoint, ExportConfig())
+    source = load_source(checkpoint, ExportConfig(image_size=32))
     assert source.drawn
-    assert "ImageNet's mean and std are a guess" in caplog.text
+    assumed = ["network: conv4, by its tensors' names and shapes", "mean and std of its images: ImageNet's"]
+    assert source.provenance.assumptions == assumed
+    assert all(f"assumed: {each}" in caplog.text for each in assumed)
+    source = load_source(checkpoint, ExportConfig(image_size=32, backbone="conv4", mean=(0.5, 0.5, 0.5)))
+    assert source.provenance.assumptions == ["std of its images: ImageNet's"]
     assert "no folder of calibration images" in caplog.text
-    with pytest.raises(RunError, match=r"not the weights of this resnet18|no weights of resnet18"):
+    with pytest.raises(RunError, match="not the weights of resnet18"):
         load_source(checkpoint, ExportConfig(backbone="resnet18", image_size=32))
 
 
 def test_what_only_runs_have_and_what_only_others_lack_is_refused(
     checkpoint: Path, finished_run: Path, finished_bundle: Path
 ):
-    for config in (ExportConfig(with_projector=True), ExportConfig(network="target")):
-        with pytest.raises(UsageError, match="that is for runs"):
-            load_source(checkpoint, config)
+    with pytest.raises(UsageError, match=r"with_projector=True: .*no projector of linear layers"):
+        load_source(checkpoint, ExportConfig(image_size=32, with_projector=True))
+    with pytest.raises(UsageError, match=r"network=target: .*of no project"):
+        load_source(checkpoint, ExportConfig(image_size=32, network="target"))
+    with pytest.raises(UsageError, match=r"timm:resnet18\S* holds one network"):
+        load_source("timm:resnet18", ExportConfig(network="target"))
     with pytest.raises(UsageError, match="a run has its own"):
         load_source(finished_run, ExportConfig(image_size=64))
     with pytest.raises(UsageError, match="is a bundle already"):
@@ -163,7 +168,7 @@ def test_license_and_source_go_into_the_bundle(finished_run: Path, tmp_path: Pat
     weights = Run(finished_run).read_encoder()
     state = safetensors.torch.load(weights.weights)
     start = Start("package:mine", "a package", lambda: state, "conv4", "standard", 32, license="MIT", source="mine 1.0")
-    monkeypatch.setattr("byol_edge.export.source.find_start", lambda name: start)
+    monkeypatch.setattr("byol_edge.export.source.find_start", lambda *_: start)
     export_bundle("package:mine", tmp_path / "b", ExportConfig(formats=("onnx",)))
     told = json.loads((tmp_path / "b" / "manifest.json").read_text())["provenance"]["training"]
     assert (told["init"], told["license"], told["source"]) == ("package:mine", "MIT", "mine 1.0")

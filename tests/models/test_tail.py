@@ -1,7 +1,7 @@
 import numpy as np
 import torch
 from byol_edge.models.byol import mlp_head
-from byol_edge.models.tail import build_tail, find_components, fold_projector, load_tail, shorten
+from byol_edge.models.tail import build_tail, find_components, load_tail, read_layers, shorten
 
 
 def projector(random: torch.Generator) -> torch.nn.Sequential:
@@ -19,7 +19,7 @@ def projector(random: torch.Generator) -> torch.nn.Sequential:
 def test_a_folded_projector_computes_what_the_projector_does():
     head = projector(torch.Generator().manual_seed(0))
     embeddings = torch.randn(20, 8)
-    tail = build_tail(fold_projector(head.state_dict()))
+    tail = build_tail(read_layers(head.state_dict()))
     assert [type(module).__name__ for module in tail] == ["Linear", "ReLU", "Linear"]
     torch.testing.assert_close(tail(embeddings), head(embeddings), atol=1e-5, rtol=1e-5)
 
@@ -36,7 +36,7 @@ def test_components_keep_what_lies_in_a_subspace(random: np.random.Generator):
 
 
 def test_shorter_projections_are_the_projections_projected(random: np.random.Generator):
-    layers = fold_projector(projector(torch.Generator().manual_seed(0)).state_dict())
+    layers = read_layers(projector(torch.Generator().manual_seed(0)).state_dict())
     embeddings = torch.randn(20, 8)
     whole = build_tail(layers)(embeddings)
     components = find_components(whole.detach().numpy(), 4)
@@ -46,7 +46,7 @@ def test_shorter_projections_are_the_projections_projected(random: np.random.Gen
 
 
 def test_a_tail_is_found_among_weights_and_without_one_nothing_follows():
-    tail = build_tail(fold_projector(projector(torch.Generator().manual_seed(0)).state_dict()))
+    tail = build_tail(read_layers(projector(torch.Generator().manual_seed(0)).state_dict()))
     state = {f"tail.{name}": tensor for name, tensor in tail.state_dict().items()}
     embeddings = torch.randn(3, 8)
     assert torch.equal(load_tail({"conv1.weight": torch.zeros(1), **state})(embeddings), tail(embeddings))

@@ -34,7 +34,7 @@ def test_a_guess_is_said_to_be_one(tmp_path: Path, caplog: pytest.LogCaptureFixt
     config = TrainConfig("conv4", init=str(tmp_path / "c.pt"))
     with caplog.at_level(logging.WARNING):
         assert begin(config).mean == IMAGENET[0]
-    assert "ImageNet's mean and std is a guess" in caplog.text
+    assert "assumed: mean and std of its images: ImageNet's" in caplog.text
 
 
 def test_where_all_is_chosen_the_weights_are_not_looked_for(tmp_path: Path):
