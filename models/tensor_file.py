@@ -140,11 +140,7 @@ def _find_unknown_before_zip(content: bytes) -> list[str]:
                 # Protocol 2 has the names that Python 2 used.
                 module, _, name = str(argument).partition(" ")
                 found.add(f"{IMPORT_MAPPING.get(module, module)}.{name}")
-    return [
-        name
-        for name in found
-        if not name.startswith(("torch._", "torch.storage", "collections.O", "_codecs.", "builtins."))
-    ]
+    return [name for name in found if not name.startswith(("torch._", "torch.storage", "collections.O", "_codecs."))]
 
 
 def _runs(name: str) -> bool:
@@ -153,7 +149,7 @@ def _runs(name: str) -> bool:
 
 
 def _is_torchs(name: str) -> bool:
-    return name.startswith(("torch.", "collections.", "numpy"))
+    return name.startswith(("torch.", "collections.", "numpy", "builtins."))
 
 
 def _load(content: bytes, names: Collection[str]) -> object:
