@@ -94,12 +94,12 @@ def _find_part(
     """The network that is asked for: where its project keeps it, or the only one that there is."""
     if placed is not None:
         return _find_placed(keys, state, placed, file, network)
-    if network != "online":
-        raise UsageError(f"{{network}}: {file} is of no project whose target is known here", network=network)
     places = _find_places(keys, backbone)
     if not places:
         raise _unknown(keys, state, file, backbone)
-    parts = [_cut(keys, state, place) for place in places if not is_copy(place)]
+    parts = [_cut(keys, state, place) for place in places if is_copy(place) == (network == "target")]
+    if not parts and network == "target":
+        raise UsageError(f"{{network}}: {file} holds none that is known by its name", network=network)
     if not parts:
         raise RunError(f"{file}: holds a copy ({places[0]}), and not the network that learned")
     for part in parts[1:]:

@@ -139,7 +139,7 @@ def test_what_only_runs_have_and_what_only_others_lack_is_refused(
 ):
     with pytest.raises(UsageError, match=r"with_projector=True: .*no projector of linear layers"):
         load_source(checkpoint, ExportConfig(image_size=32, with_projector=True))
-    with pytest.raises(UsageError, match=r"network=target: .*of no project"):
+    with pytest.raises(UsageError, match=r"network=target: .*holds none"):
         load_source(checkpoint, ExportConfig(image_size=32, network="target"))
     with pytest.raises(UsageError, match=r"timm:resnet18\S* holds one network"):
         load_source("timm:resnet18", ExportConfig(network="target"))

@@ -251,7 +251,7 @@ def test_what_is_no_network_or_several_is_said():
     assert recognize(twice, "x").backbone == "resnet18"
     with pytest.raises(RunError, match=r"a copy \(teacher\.net\.\), and not the network that learned"):
         recognize(behind("teacher.net.", resnet().state_dict()), "x")
-    with pytest.raises(UsageError, match="network=target: x is of no project"):
+    with pytest.raises(UsageError, match="network=target: x holds none"):
         recognize(resnet().state_dict(), "x", network="target")
 
 
