@@ -1,4 +1,4 @@
-"""From a run to a bundle: every variant written, judged against PyTorch, timed, and the default one chosen."""
+"""From an encoder to a bundle: every variant written, judged against PyTorch, timed, and the default one chosen."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from dataclasses import asdict, dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
+
+from torch import nn
 
 from ..models.network import embed_pixels
 from ..runtime.bundle import BUNDLE, MANIFEST
@@ -68,9 +70,12 @@ class Export:
 
 
 def export_bundle(
-    source: str | Path, out: str | Path, config: ExportConfig | None = None, *, overwrite: bool = False
+    source: str | Path | nn.Module, out: str | Path, config: ExportConfig | None = None, *, overwrite: bool = False
 ) -> Export:
     """Exports `source`, a run or another start (docs/training.md), as the bundle `out`: whole, or not at all.
+
+    `source` may also be a module of your own, images float32 `[N, 3, H, W]` to vectors `[N, D]`; `config` then has to
+    say `image_size`, and `mean` and `std` if they are not ImageNet's. It is copied, and left as it is.
 
     `overwrite`: replace a bundle at `out`. Logs what is being done, and images that cannot be read. Raises RunError,
     OutputExistsError, ImageError, UsageError, EngineError, and FidelityError if an FP32 variant is not what PyTorch
@@ -178,7 +183,7 @@ def _describe_model(
     return {
         "format_version": FORMAT_VERSION,
         "format_reader": FORMAT_READER,
-        "network": {"backbone": run.spec.backbone, "stem": run.spec.stem},
+        "network": _describe_network(run),
         "embedding_size": run.spec.embedding_size,
         "preprocessing": run.spec.preprocessing.to_json(),
         "default": choose_default(variants),
@@ -194,6 +199,12 @@ def _describe_model(
             for each, its in zip(variants, written, strict=True)
         },
     }
+
+
+def _describe_network(run: Source) -> dict[str, Any]:
+    if run.module is not None:
+        return {"module": run.module, "can_be_rebuilt": False}
+    return {"backbone": run.spec.backbone, "stem": run.spec.stem}
 
 
 def _describe_files(folder: Path) -> dict[str, Any]:

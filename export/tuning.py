@@ -11,14 +11,13 @@ import logging
 import math
 import time
 from collections.abc import Callable
-from typing import cast
 
 import torch
-from timm.utils import reparameterize_model  # pyright: ignore[reportPrivateImportUsage]
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from ..models.network import InferenceNetwork
+from ..models.tracing import merge_branches
 from ..runtime.preprocessing import Pixels
 
 log = logging.getLogger(__name__)
@@ -34,7 +33,7 @@ def fine_tune(network: InferenceNetwork, images: Pixels) -> InferenceNetwork:
     `images` uint8 `[N, H, W, 3]` give the ranges, and flipped and cropped what is learned from. Takes 600 steps, or as
     many as fit in 15 minutes. The same every time, on the same machine, unless the time ran out.
     """
-    student = cast("InferenceNetwork", reparameterize_model(network))  # a copy
+    student = merge_branches(network)
     pixels = torch.from_numpy(images)
     finish = simulate_int8(student, pixels)
     generator = torch.Generator().manual_seed(0)

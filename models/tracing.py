@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import contextlib
+import copy
 import io
 import logging
 import math
@@ -11,6 +12,7 @@ import warnings
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import cast
 
 import onnx
 import torch
@@ -48,7 +50,7 @@ def trace(network: InferenceNetwork) -> Graph:
 
     Raises RunError if torch cannot trace it.
     """
-    merged = reparameterize_model(network)  # a copy
+    merged = merge_branches(network)
     _replace_pools(merged)
     side = network.image_size
     example = torch.zeros(2, side, side, 3, dtype=torch.uint8)  # a batch of one would be taken for a constant
@@ -71,6 +73,20 @@ def trace(network: InferenceNetwork) -> Graph:
     nodes = _name_after_modules(model)
     clean(model)
     return Graph(model, nodes)
+
+
+def merge_branches(network: InferenceNetwork) -> InferenceNetwork:
+    """A copy, with its parallel branches merged (RepVGG, MobileOne) wherever that leaves what it computes as it is.
+
+    timm calls any method named `fuse`, `reparameterize` or `switch_to_deploy`: a user's own module may mean another.
+    """
+    side = network.image_size
+    noise = torch.randint(256, (1, side, side, 3), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
+    with contextlib.suppress(Exception), torch.no_grad():
+        merged = reparameterize_model(network)
+        if torch.allclose(network(noise), merged(noise), rtol=0, atol=1e-3):
+            return cast("InferenceNetwork", merged)
+    return copy.deepcopy(network)
 
 
 def count_multiply_adds(model: onnx.ModelProto) -> dict[str, int]:
