@@ -51,7 +51,7 @@ def make_module(name: str, checkpoint: str | None) -> nn.Module:
 
 def _find(name: str) -> Callable[..., object]:
     module, _, attribute = name.partition(":")
-    if not all(part.isidentifier() for part in (*module.split("."), *attribute.split("."))):
+    if not all(part.isidentifier() for part in (*module.split("."), *attribute.split("."))) or module.endswith(".py"):
         raise UsageError(f"--module {name}: has to be package.module:callable, such as nets:make of the file nets.py")
     here = str(Path.cwd())
     if here not in sys.path:  # as Python itself does for `python -m`

@@ -83,7 +83,7 @@ def _take_module(bundle: Bundle, module: nn.Module) -> Reference:
     own = prepare_module(module, bundle.preprocessing)
     network = InferenceNetwork(own, bundle.preprocessing, load_tail(state))
     found = embed_pixels(network, np.zeros((1, *[bundle.preprocessing.image_size] * 2, 3), np.uint8)).shape[1]
-    name = name_module(module)
+    name = name_module(own)
     if found != bundle.embedding_size:
         raise UsageError(f"{name} gives vectors of {found} numbers, where {bundle.path} has {bundle.embedding_size}")
     if bundle.module is None:

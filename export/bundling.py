@@ -13,10 +13,11 @@ from typing import Any
 from torch import nn
 
 from ..models.network import embed_pixels
+from ..runtime.backend import Backend
 from ..runtime.bundle import BUNDLE, MANIFEST
 from ..runtime.cpus import available_cpus
 from ..runtime.encoder import BACKENDS
-from ..runtime.errors import EngineError, FidelityError
+from ..runtime.errors import EngineError, FidelityError, brief
 from ..runtime.fidelity import GATES, OWN_COSINE, Fidelity, Vectors, compare, failed_gates
 from ..runtime.files import check_output, sha256, to_json, whole_folder
 from ..runtime.golden import PYTORCH, name_of
@@ -138,7 +139,7 @@ def _judge(
 ) -> tuple[tuple[ExportedVariant, ...], dict[str, Vectors]]:
     """Runs each variant on its engine; returns its figures, and embeddings of the `golden` images by who made them."""
     engines = [each.format.backend.load(each.model, available_cpus()) for each in written]
-    vectors = [engine.run(run.judge) for engine in engines]
+    vectors = [_run(engine, each.name, run.judge) for engine, each in zip(engines, written, strict=True)]
     timings = time_in_turn([engine.run for engine in engines], run.spec.preprocessing.image_size)
     variants = []
     for each, engine, its, timing in zip(written, engines, vectors, timings, strict=True):
@@ -153,6 +154,13 @@ def _judge(
     embeddings = {each.name: engine.run(golden) for each, engine in zip(written, engines, strict=True)}
     embeddings |= _embed_by_others(written, golden)
     return tuple(variants), {PYTORCH: embed_pixels(run.network, golden), **embeddings}
+
+
+def _run(engine: Backend, variant: str, images: Pixels) -> Vectors:
+    try:
+        return engine.run(images)
+    except Exception as error:  # each engine raises types of its own
+        raise EngineError(f"{variant} failed on {engine.name}: {brief(error)}") from error
 
 
 def _embed_by_others(written: Sequence[WrittenVariant], golden: Pixels) -> dict[str, Vectors]:

@@ -139,7 +139,7 @@ def _from_module(module: nn.Module, config: ExportConfig) -> Weights:
     preprocessing = Preprocessing(config.image_size, config.mean or Preprocessing.mean, config.std or Preprocessing.std)
     own = prepare_module(module, preprocessing)
     size = len(embed_pixels(InferenceNetwork(own, preprocessing), synthetic_images(1, config.image_size))[0])
-    name = name_module(module)
+    name = name_module(own)
     return Weights(EncoderSpec(name, "", size, preprocessing), own, Provenance(init=name), [], module=name)
 
 

@@ -18,6 +18,8 @@ from .network import InferenceNetwork
 TRIED = 3
 # Rounding moves a vector by a millionth of its length.
 TOLERANCE = 1e-3
+# The least square of a vector's length.
+LEAST = 1e-12
 
 
 def name_module(module: nn.Module) -> str:
@@ -33,16 +35,17 @@ def prepare_module(module: object, preprocessing: Preprocessing) -> nn.Module:
     """
     if not isinstance(module, nn.Module):
         raise UsageError(f"a torch.nn.Module is needed, not a {type(module).__name__}")
-    own = _copy(module)
+    own = _copy(getattr(module, "_orig_mod", module))  # of one that was compiled
     drawn = np.random.default_rng(0).integers(0, 256, (TRIED, *[preprocessing.image_size] * 2, 3), np.uint8)
     images = InferenceNetwork(nn.Identity(), preprocessing).inputs(torch.from_numpy(drawn))
-    name = name_module(module)
+    name = name_module(own)
     vectors = _run(own, images, name)
     if _differ(_run(own, images, name), vectors):
         raise UsageError(f"{name} gives an image another vector each time: switch off what it draws at random")
     if _differ(torch.cat([_run(own, image[None], name) for image in images]), vectors):
         raise UsageError(
-            f"{name} gives an image another vector when the rest of its batch is another: it has to embed each alone"
+            f"{name} gives an image another vector when the rest of its batch is another, as batch norm does in "
+            "training mode; it has to embed each alone"
         )
     return own
 
@@ -70,7 +73,7 @@ def _run(module: nn.Module, images: Tensor, name: str) -> Tensor:
     """Its vectors `[N, D]` of images `[N, 3, H, W]`. Raises UsageError where it gives something else."""
     try:
         with torch.no_grad():
-            output = module(images)
+            output = module(images.clone())  # which it may change
     except Exception as error:  # the code is the user's
         text = f"{name} does not take images as float32 {list(images.shape)} ({type(error).__name__}: {brief(error)})"
         raise UsageError(text) from error
@@ -89,6 +92,9 @@ def _run(module: nn.Module, images: Tensor, name: str) -> Tensor:
         raise UsageError(f"{name} gives {output.dtype} for float32 images; it has to give float32")
     if not output.isfinite().all():
         raise UsageError(f"{name} gives numbers that are not finite; look at its weights")
+    lengths = output.square().sum(1)
+    if not (lengths.isfinite() & (lengths > LEAST)).all():
+        raise UsageError(f"{name} gives vectors of no length, or of an infinite one; look at its weights")
     return output
 
 

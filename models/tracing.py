@@ -8,6 +8,7 @@ import copy
 import io
 import logging
 import math
+import re
 import warnings
 from collections import Counter
 from collections.abc import Iterator
@@ -67,12 +68,28 @@ def trace(network: InferenceNetwork) -> Graph:
                 external_data=False,
             )
     except Exception as error:  # the exporter's own exception types are many
-        raise RunError(f"torch cannot trace this backbone to ONNX: {str(error).splitlines()[0]}") from error
+        raise RunError(f"torch cannot trace this backbone to ONNX: {_tell_root(error)}") from error
     assert program is not None
     model = program.model_proto
+    if not model.graph.input[0].type.tensor_type.shape.dim[0].dim_param:
+        raise RunError(
+            "torch cannot trace this backbone to ONNX for any number of images: its code takes their number for a "
+            "constant, as len(x) and int(x.shape[0]) do; x.shape[0] and x.flatten(1) do not"
+        )
     nodes = _name_after_modules(model)
     clean(model)
     return Graph(model, nodes)
+
+
+def _tell_root(error: BaseException) -> str:
+    """What an error of the exporter's goes back to, and the line of code, where it names one."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    text = str(error)
+    places = re.findall(r'File "([^"]+)", line (\d+)', text)
+    place = f" at {':'.join(places[-1])}" if places else ""
+    first = text.splitlines()[0].rstrip(".") if text else "no reason given"
+    return f"{type(error).__name__}{place}: {first}; code that branches on values, or was scripted, cannot be traced"
 
 
 def merge_branches(network: InferenceNetwork) -> InferenceNetwork:
@@ -150,7 +167,8 @@ def quiet() -> Iterator[None]:
     handler = logging.NullHandler()
     logging.root.addHandler(handler)
     try:
-        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+        prints = io.StringIO()  # torch prints graphs that it cannot trace
+        with warnings.catch_warnings(), contextlib.redirect_stdout(prints), contextlib.redirect_stderr(prints):
             warnings.simplefilter("ignore")
             yield
     finally:

@@ -90,7 +90,7 @@ class Bundle:
 
     @property
     def module(self) -> str | None:
-        """The class of the module that was exported, where it was its maker's own; the bundle does not hold its code."""
+        """The class of the module that was exported, if it was its maker's own; the bundle does not hold its code."""
         return self.manifest["network"].get("module")
 
     @property
