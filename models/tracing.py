@@ -107,17 +107,18 @@ def merge_branches(network: InferenceNetwork) -> InferenceNetwork:
 
 
 def count_multiply_adds(model: onnx.ModelProto) -> dict[str, int]:
-    """Multiply-adds per image of each layer with weights, by its name."""
+    """Multiply-adds per image of each layer with weights, by its name; not of those whose output's size is unknown."""
     inferred = onnx.shape_inference.infer_shapes(model)
     values = (*inferred.graph.value_info, *inferred.graph.output)
     shapes = {value.name: [dim.dim_value for dim in value.type.tensor_type.shape.dim] for value in values}
     weights = {tensor.name: list(tensor.dims) for tensor in model.graph.initializer}
     counts = {}
     for node in inferred.graph.node:
-        if node.op_type in WEIGHTED and node.input[1] in weights:
+        its = shapes.get(node.output[0], [])[1:]  # the first is the batch
+        if node.op_type in WEIGHTED and node.input[1] in weights and its and all(its):
             taps = weights[node.input[1]]
-            outputs = math.prod(shapes[node.output[0]][1:])  # the first is the batch
-            each = math.prod(taps[1:]) if node.op_type == "Conv" else math.prod(taps) // shapes[node.output[0]][-1]
+            outputs = math.prod(its)
+            each = math.prod(taps[1:]) if node.op_type == "Conv" else math.prod(taps) // its[-1]
             counts[node.name] = outputs * each
     return counts
 
