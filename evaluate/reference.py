@@ -81,11 +81,14 @@ def _take_module(bundle: Bundle, module: nn.Module) -> Reference:
     content = bundle.read(ENCODER)
     state = read_state(content, str(bundle.path / ENCODER))
     own = prepare_module(module, bundle.preprocessing)
-    network = InferenceNetwork(own, bundle.preprocessing, load_tail(state))
-    found = embed_pixels(network, np.zeros((1, *[bundle.preprocessing.image_size] * 2, 3), np.uint8)).shape[1]
     name = name_module(own)
-    if found != bundle.embedding_size:
-        raise UsageError(f"{name} gives vectors of {found} numbers, where {bundle.path} has {bundle.embedding_size}")
+    tail = load_tail(state)
+    wanted = next((each.in_features for each in tail if isinstance(each, nn.Linear)), bundle.embedding_size)
+    black = np.zeros((1, *[bundle.preprocessing.image_size] * 2, 3), np.uint8)
+    found = embed_pixels(InferenceNetwork(own, bundle.preprocessing), black).shape[1]
+    if found != wanted:
+        raise UsageError(f"{name} gives vectors of {found} numbers, where {bundle.path} is of one that gives {wanted}")
+    network = InferenceNetwork(own, bundle.preprocessing, tail)
     if bundle.module is None:
         return Reference(network, against=name)
     its = serialize_network(network)

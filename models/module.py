@@ -14,8 +14,8 @@ from ..runtime.model_file import MOST_DIMENSIONS
 from ..runtime.preprocessing import Preprocessing
 from .network import InferenceNetwork
 
-# Images that a module is tried on.
-TRIED = 3
+# A module is tried on noise, bright and dim, so that an image's vector shows what it takes from the others.
+DIMMED = (1, 3, 9)
 # Rounding moves a vector by a millionth of its length.
 TOLERANCE = 1e-3
 # The least square of a vector's length.
@@ -36,10 +36,15 @@ def prepare_module(module: object, preprocessing: Preprocessing) -> nn.Module:
     if not isinstance(module, nn.Module):
         raise UsageError(f"a torch.nn.Module is needed, not a {type(module).__name__}")
     own = _copy(getattr(module, "_orig_mod", module))  # of one that was compiled
-    drawn = np.random.default_rng(0).integers(0, 256, (TRIED, *[preprocessing.image_size] * 2, 3), np.uint8)
-    images = InferenceNetwork(nn.Identity(), preprocessing).inputs(torch.from_numpy(drawn))
+    side = preprocessing.image_size
+    noise = np.random.default_rng(0).integers(0, 256, (side, side, 3), np.uint8)
+    drawn = torch.from_numpy(np.stack([noise // dimmed for dimmed in DIMMED]))
+    images = InferenceNetwork(nn.Identity(), preprocessing).inputs(drawn)
     name = name_module(own)
     vectors = _run(own, images, name)
+    lengths = vectors.square().sum(1)
+    if not (lengths.isfinite() & (lengths > LEAST)).all():
+        raise UsageError(f"{name} gives vectors of no length, or of an infinite one; look at its weights")
     if _differ(_run(own, images, name), vectors):
         raise UsageError(f"{name} gives an image another vector each time: switch off what it draws at random")
     if _differ(torch.cat([_run(own, image[None], name) for image in images]), vectors):
@@ -92,9 +97,6 @@ def _run(module: nn.Module, images: Tensor, name: str) -> Tensor:
         raise UsageError(f"{name} gives {output.dtype} for float32 images; it has to give float32")
     if not output.isfinite().all():
         raise UsageError(f"{name} gives numbers that are not finite; look at its weights")
-    lengths = output.square().sum(1)
-    if not (lengths.isfinite() & (lengths > LEAST)).all():
-        raise UsageError(f"{name} gives vectors of no length, or of an infinite one; look at its weights")
     return output
 
 
