@@ -3,16 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
 import click
+from click.core import ParameterSource
 
+from ..runtime.bundle import MANIFEST
 from ..runtime.encoder import BATCH_SIZE, MOST_THREADS, Encoder
 from ..runtime.errors import UsageError
 from ..runtime.images import find_images
+from ..runtime.model_file import FORMATS
+from ..runtime.run import CONFIG, ENCODER
 from ..runtime.shards import check_free, count_missing, discard_shards, embed_files, is_finished
-from .output import count, note_unread, say
+from ..runtime.stream import Streamer
+from .channels import read_channels
+from .output import count, needs, note_unread, say
+
+# What only weights that PyTorch runs are told, by the names of ExportConfig.
+OF_WEIGHTS = ("backbone", "image_size", "mean", "std")
 
 
 def engine_options(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -38,39 +48,44 @@ def engine_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 @click.command(short_help="Embed a folder of images: BUNDLE, IMAGES → vectors.")
-@click.argument("bundle", type=click.Path(path_type=Path))
+@click.argument("source")
 @click.argument("images", type=click.Path(path_type=Path))
 @click.option("-o", "--out", required=True, type=click.Path(path_type=Path), help="The .npz or .parquet file to write.")
 @engine_options
 @click.option(
     "--batch-size", type=click.IntRange(1, 4096), default=BATCH_SIZE, show_default=True, help="Images at a time."
 )
+@click.option("--backbone", help="The network of a checkpoint that does not say it: any of timm's, by name.")
+@click.option("--image-size", type=int, help="Its input's side in pixels.  [default: as the weights were trained]")
+@click.option("--mean", callback=read_channels, help="Mean of its pixels: 0.5, or R,G,B.  [default: the weights']")
+@click.option("--std", callback=read_channels, help="Their deviation, likewise.  [default: the weights']")
 @click.option("--resume", is_flag=True, help="Go on where the same command was stopped.")
 @click.option("--strict", is_flag=True, help="Exit 1, and write nothing, if an image cannot be read.")
 @click.option("--overwrite", is_flag=True, help="Replace the file at --out.")
+@click.pass_context
 def embed(
-    bundle: Path,
+    context: click.Context,
+    source: str,
     images: Path,
     out: Path,
-    variant: str,
-    backend: str,
-    threads: int | None,
-    device: str,
-    low_power: bool,
-    public_key: Path | None,
     batch_size: int,
     resume: bool,
     strict: bool,
     overwrite: bool,
+    **options: Any,
 ) -> None:
-    """Embed the images under IMAGES with BUNDLE and write vectors, sources and the model's id to a file.
+    """Embed the images under IMAGES with SOURCE and write vectors, sources and the model's id to a file.
+
+    SOURCE is a bundle or one of its .onnx files. Or it is what `export` takes: a run, imagenet, timm:NAME, a
+    checkpoint, …; PyTorch runs these.
 
     Example: byol-edge embed bundles/photos photos/test -o vectors.npz
     """
     if resume and overwrite:
         raise UsageError("--resume goes on with what is there, --overwrite begins again: give one of them")
     check_free(out, resume, overwrite)
-    with Encoder(bundle, variant, backend, threads, device, low_power, public_key) as encoder:
+    given = {name: options[name] for name in options if context.get_parameter_source(name) != ParameterSource.DEFAULT}
+    with _open(source, given) as encoder:
         paths = find_images(images)
         note_unread(images)
         if resume and is_finished(out):
@@ -83,3 +98,32 @@ def embed(
         result = embed_files(encoder, paths, out, batch_size, strict)
     left_out = f"; left out: {count(len(result.errors), 'unreadable image')}" if result.errors else ""
     say(f"{out}: {count(result.count, 'vector')}, of {encoder.embedding_size} numbers each, by {encoder.id}{left_out}")
+
+
+def _open(source: str, options: dict[str, Any]) -> AbstractContextManager[Streamer]:
+    """The encoder that `source` means, with the options that were typed, which have to be of its kind."""
+    by_pytorch = _needs_pytorch(source)
+    foreign = next((name for name in options if (name in OF_WEIGHTS) != by_pytorch), None)
+    if foreign is not None:
+        what = "runs in PyTorch, as it is, on the CPU" if by_pytorch else "has its own, as exported"
+        raise UsageError(f"{{{foreign}}}: {source} {what}; leave it out", **{foreign: options[foreign]})
+    if not by_pytorch:
+        return Encoder(source, **options)
+    with needs("export"):
+        from ..export.config import ExportConfig
+        from ..export.source import find_weights
+        from ..models.eager import EagerEncoder
+    weights = find_weights(source, ExportConfig(**options))
+    return nullcontext(EagerEncoder(weights.backbone, weights.spec))
+
+
+def _needs_pytorch(source: str) -> bool:
+    """Whether this names weights, not a bundle or a model file; told without PyTorch, which a device lacks."""
+    path = Path(source)
+    if source == "imagenet":  # a path of that name, too, is refused where all names of weights are known
+        return True
+    if (path / MANIFEST).exists() or path.suffix in {each.suffixes[0] for each in FORMATS}:
+        return False
+    if path.is_dir():
+        return (path / CONFIG).exists() or (path / ENCODER).exists()
+    return path.exists() or ":" in source

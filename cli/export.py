@@ -8,8 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ..runtime.errors import FidelityError
+from ..runtime.bundle import BUNDLE
+from ..runtime.errors import FidelityError, UsageError
+from ..runtime.files import check_output
 from .channels import read_channels
+from .module import make_module, module_option
 from .output import count, megabytes, needs, print_json, print_table, say, share
 
 if TYPE_CHECKING:
@@ -17,7 +20,8 @@ if TYPE_CHECKING:
 
 
 @click.command(short_help="Export a run for CPUs and edge devices: SOURCE → bundle.")
-@click.argument("source")
+@click.argument("source", required=False)
+@module_option("The network is what this callable of your own returns, given SOURCE, if any. Runs its code.")
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="The bundle to write, a folder.")
 @click.option("--int8", is_flag=True, help="Also quantize, for ONNX Runtime and for OpenVINO.")
 @click.option("--fp16", is_flag=True, help="Also with weights in half precision: half the size, the same speed.")
@@ -61,7 +65,8 @@ if TYPE_CHECKING:
 @click.option("--overwrite", is_flag=True, help="Replace the bundle at --out.")
 @click.option("--json", "as_json", is_flag=True, help="Print the result for a program.")
 def export(
-    source: str,
+    source: str | None,
+    module: str | None,
     out: Path,
     int8: bool,
     fp16: bool,
@@ -89,6 +94,10 @@ def export(
     a folder of --calibration images.
 
     Example: byol-edge export runs/photos --int8 --out bundles/photos
+
+    A network of your own is what a callable returns, given the path of a checkpoint; CHECKPOINT may be left out:
+
+        byol-edge export --module nets:make CHECKPOINT --image-size 224 --calibration photos --out bundles/mine
     """
     with needs("export"):
         from ..export.bundling import export_bundle
@@ -111,7 +120,13 @@ def export(
         bgr=bgr,
         sign=sign,
     )
-    result = export_bundle(source, out, config, overwrite=overwrite)
+    check_output(out, overwrite, BUNDLE)  # before code of the user's runs
+    if module is not None:
+        result = export_bundle(make_module(module, source), out, config, overwrite=overwrite)
+    elif source is not None:
+        result = export_bundle(source, out, config, overwrite=overwrite)
+    else:
+        raise UsageError("give a SOURCE, or --module")
     if as_json:
         print_json(asdict(result))
     else:

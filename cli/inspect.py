@@ -81,7 +81,7 @@ def _inspect_bundle(bundle: Bundle, as_json: bool) -> None:
     say_pairs(
         f"bundle {bundle.path}",
         {
-            "network": f"{bundle.encoder_spec.backbone}, {bundle.encoder_spec.stem} stem",
+            "network": _tell_network(bundle),
             "embedding": f"{bundle.embedding_size} numbers, unit length",
             "input": f"uint8 [N, {bundle.preprocessing.image_size}, {bundle.preprocessing.image_size}, 3], RGB",
             "weights": _tell_origin(trained),
@@ -99,6 +99,12 @@ def _inspect_bundle(bundle: Bundle, as_json: bool) -> None:
     rows = [_describe_variant(bundle, each, measured.get(name)) for name, each in bundle.variants.items()]
     columns = ("variant", "size", "cosine", "overlap@10", "gates", "ms/image", "files here", "id")
     print_table("against PyTorch, and speed, as measured at export:", columns, rows)
+
+
+def _tell_network(bundle: Bundle) -> str:
+    if bundle.module is not None:
+        return f"a module of its maker's own, {bundle.module}; validate takes it again: --module"
+    return f"{bundle.encoder_spec.backbone}, {bundle.encoder_spec.stem} stem"
 
 
 def _describe_variant(bundle: Bundle, variant: Variant, speed: float | None) -> tuple[str, ...]:

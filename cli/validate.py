@@ -13,6 +13,7 @@ import click
 from ..runtime.errors import FidelityError, UsageError
 from ..runtime.files import write_text
 from ..runtime.vector_comparison import VectorComparison, compare_vector_files
+from .module import make_module, module_option
 from .output import count, needs, note, print_json, print_table, say, share
 
 if TYPE_CHECKING:
@@ -25,6 +26,7 @@ SHARE = click.FloatRange(0, 1)
 
 @click.command(short_help="Compare every variant of a bundle with PyTorch on your images.")
 @click.argument("bundle", type=click.Path(path_type=Path), required=False)
+@click.argument("checkpoint", required=False)
 @click.option("--data", type=click.Path(path_type=Path), help="A folder of images, searched recursively.")
 @click.option("--variant", help="Only this one: fp32, int8, or a name such as int8.onnx.  [default: all]")
 @click.option(
@@ -35,6 +37,7 @@ SHARE = click.FloatRange(0, 1)
 @click.option(
     "--against", type=click.Path(path_type=Path), help="Compare with this run or checkpoint, not the bundle's weights."
 )
+@module_option("Compare with what this callable of your own returns, given CHECKPOINT, if any. Runs its code.")
 @click.option("--min-cosine", type=SHARE, help="Gate on the cosine (mean for INT8, lowest for others).")
 @click.option("--min-overlap", type=SHARE, help="Gate on the overlap of the ten nearest.")
 @click.option("--max-accuracy-drop", type=SHARE, help="Gate on the fall of 5-NN accuracy, 0.01 for a point.")
@@ -49,10 +52,12 @@ SHARE = click.FloatRange(0, 1)
 @click.option("--json", "as_json", is_flag=True, help="Print the result for a program.")
 def validate(
     bundle: Path | None,
+    checkpoint: str | None,
     data: Path | None,
     variant: str | None,
     labels: Path | None,
     against: Path | None,
+    module: str | None,
     min_cosine: float | None,
     min_overlap: float | None,
     max_accuracy_drop: float | None,
@@ -71,23 +76,33 @@ def validate(
 
     With --layers, prints the signal-to-noise ratio after each layer, and draws it in BUNDLE.report/layers.png.
 
+    A bundle that was exported with --module needs it again, and the same CHECKPOINT.
+
     With --vectors, compares what two machines made of the same images: byol-edge validate --vectors a.npz b.npz
     """
     if vectors:
-        if bundle or data or variant or labels or against or min_overlap or max_accuracy_drop or layers or junit:
+        others = (bundle, data, variant, labels, against, module, min_overlap, max_accuracy_drop, layers, junit)
+        if any(others):
             raise UsageError("--vectors compares two files: nothing goes with it but --min-cosine and --json")
         _validate_vectors(compare_vector_files(*vectors, min_cosine), as_json)
         return
     if bundle is None or data is None:
         raise UsageError("give a BUNDLE and --data DIR, or --vectors A.npz B.npz")
+    if checkpoint is not None and module is None:
+        raise UsageError(f"{checkpoint}: a CHECKPOINT goes with --module; --against compares with other weights")
+    if against is not None and module is not None:
+        raise UsageError("--against and --module both say what to compare with: give one of them")
     with needs("export"):
         from ..evaluate.layers import measure_layers
         from ..evaluate.plots import draw_layers
         from ..evaluate.validate import Limits
         from ..evaluate.validate import validate as run_validation
     limits = Limits(min_cosine, min_overlap, max_accuracy_drop)
-    result = run_validation(bundle, data, variant=variant, labels=labels, against=against, limits=limits)
-    by_layer = measure_layers(bundle, data, variant=variant) if layers else {}
+    network = make_module(module, checkpoint) if module is not None else None
+    result = run_validation(
+        bundle, data, variant=variant, labels=labels, against=against, module=network, limits=limits
+    )
+    by_layer = measure_layers(bundle, data, variant=variant, module=network) if layers else {}
     picture = bundle.resolve().with_name(bundle.resolve().name + ".report") / "layers.png"
     if as_json:
         layers_as_json = {name: [asdict(layer) for layer in found] for name, found in by_layer.items()}

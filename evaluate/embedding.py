@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
+from torch import nn
 
 from ..models.network import embed_pixels
 from ..runtime.bundle import Bundle
@@ -53,13 +54,14 @@ def embed_everywhere(
     variant: str | None = None,
     labels: Path | None = None,
     against: Path | None = None,
+    module: nn.Module | None = None,
 ) -> Embedded:
     """Embeds the images under `data` with PyTorch, with each variant that is here (or the one named), and the floors.
 
-    Logs a warning for each image that cannot be read. Raises BundleError, ImageError, EngineError, RunError and
-    UsageError.
+    `against`, `module`: see load_reference. Logs a warning for each image that cannot be read. Raises BundleError,
+    ImageError, EngineError, RunError and UsageError.
     """
-    reference = load_reference(bundle, against)
+    reference = load_reference(bundle, against, module)
     encoders = [Encoder(bundle.path, name, engine) for name, engine in find_pairs(bundle, variant)]
     paths = find_images(data)
     names = read_labels(labels, paths, data) if labels else folder_labels(paths, data)
@@ -103,5 +105,7 @@ def _embed(
 
 
 def _floors(bundle: Bundle) -> dict[str, Embed]:
-    """Embeddings that nothing was learned for."""
+    """Embeddings that nothing was learned for; of a user's own module, nobody here knows how its weights start."""
+    if bundle.module is not None:
+        return {"raw pixels": embed_raw}
     return {"untrained": partial(embed_pixels, load_untrained(bundle)), "raw pixels": embed_raw}

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 from numpy.typing import NDArray
+from torch import nn
 
 from ..models.tracing import WEIGHTED, trace
 from ..runtime.backend import ModelBytes
@@ -16,7 +17,7 @@ from ..runtime.bundle import Bundle
 from ..runtime.images import find_images
 from ..runtime.preprocessing import Pixels
 from ..runtime.reading import draw_from
-from .reference import load_own_network
+from .reference import load_reference
 from .taps import END, TAPS, tap
 
 # Enough images: each ratio is a mean over all of a layer's activations, and moves little with more.
@@ -47,14 +48,17 @@ class Layer:
         return self.scale / max(noise - 1 + 2 * self.scale, 1e-12) ** 0.5
 
 
-def measure_layers(path: str | Path, data: str | Path, *, variant: str | None = None) -> dict[str, list[Layer]]:
+def measure_layers(
+    path: str | Path, data: str | Path, *, variant: str | None = None, module: nn.Module | None = None
+) -> dict[str, list[Layer]]:
     """The layers, in the network's order, of each variant of a bundle that is here, or of those meant by `variant`.
 
-    Measured on 32 of the images under `data` that can be read. Raises BundleError, EngineError, ImageError, UsageError.
+    `module`: what the bundle was made from, if that is a user's own. Measured on 32 of the images under `data` that can
+    be read. Raises BundleError, EngineError, ImageError, UsageError.
     """
     bundle = Bundle.open(path)
     pixels = draw_from(find_images(data), bundle.preprocessing, IMAGES).pixels
-    model = trace(load_own_network(bundle)).model
+    model = trace(load_reference(bundle, module=module).network).model
     measured = {each.name: compare_layers(model, bundle.model(each).bytes, pixels) for each in bundle.choose(variant)}
     return {name: layers for name, layers in measured.items() if layers}
 

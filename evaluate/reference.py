@@ -5,13 +5,25 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
+from torch import Tensor, nn
 
 from ..models.backbones import build_backbone
 from ..models.checkpoint import read_target
-from ..models.network import InferenceNetwork
+from ..models.module import name_module, prepare_module
+from ..models.network import InferenceNetwork, embed_pixels
 from ..models.starts import find_path
-from ..models.weights import load_encoder, load_network, load_weights, serialize_weights, untrained_encoder
+from ..models.tail import load_tail
+from ..models.weights import (
+    load_encoder,
+    load_network,
+    load_weights,
+    read_state,
+    serialize_network,
+    serialize_weights,
+    untrained_encoder,
+)
 from ..runtime.bundle import Bundle
 from ..runtime.errors import RunError, UsageError
 from ..runtime.files import sha256
@@ -22,19 +34,30 @@ from ..runtime.run import ENCODER, EncoderSpec, Run
 class Reference:
     """PyTorch, eager, FP32. `difference`: how its weights, those of `against`, are not the bundle's; empty if they are.
 
-    `against`: None for the bundle's own weights.
+    `against`: what holds other weights, or may; None for the bundle's own.
     """
 
     network: InferenceNetwork
     difference: str = ""
-    against: Path | None = None
+    against: str | None = None
 
 
-def load_reference(bundle: Bundle, against: Path | None = None) -> Reference:
+def load_reference(bundle: Bundle, against: Path | None = None, module: nn.Module | None = None) -> Reference:
     """The bundle's own weights in the architecture that its manifest names, or those of a run or a checkpoint.
 
-    Raises BundleError, RunError and UsageError.
+    `module`: this is PyTorch's side; a bundle that was made from a user's own module needs it. Raises BundleError,
+    RunError and UsageError.
     """
+    if module is not None:
+        if against is not None:
+            raise UsageError("{against}: a module is what to compare with; leave it out", against=against)
+        return _take_module(bundle, module)
+    if bundle.module is not None:
+        raise UsageError(
+            f"{bundle.path}: PyTorch's side cannot be rebuilt from it, since it was made from a module of its maker's "
+            f"own ({bundle.module}); give the same one again, as at export: {{module}}",
+            module="PACKAGE.MODULE:CALLABLE",
+        )
     own = load_own_network(bundle)
     if against is None:
         return Reference(own)
@@ -50,7 +73,30 @@ def load_reference(bundle: Bundle, against: Path | None = None) -> Reference:
         backbone = build_backbone(spec.backbone, spec.preprocessing.image_size, spec.stem)
         load_weights(find_path(against, spec.backbone).read(), backbone, spec.backbone, str(against))
     network = InferenceNetwork(backbone, bundle.preprocessing, own.tail)
-    return Reference(network, _describe_difference(bundle, own, network, against), against)
+    return Reference(network, _describe_difference(bundle, own, network, against), str(against))
+
+
+def _take_module(bundle: Bundle, module: nn.Module) -> Reference:
+    """A user's own module, with the tail that the bundle holds; its weights are compared if the bundle is of one."""
+    content = bundle.read(ENCODER)
+    state = read_state(content, str(bundle.path / ENCODER))
+    own = prepare_module(module, bundle.preprocessing)
+    name = name_module(own)
+    tail = load_tail(state)
+    wanted = next((each.in_features for each in tail if isinstance(each, nn.Linear)), bundle.embedding_size)
+    black = np.zeros((1, *[bundle.preprocessing.image_size] * 2, 3), np.uint8)
+    found = embed_pixels(InferenceNetwork(own, bundle.preprocessing), black).shape[1]
+    if found != wanted:
+        raise UsageError(f"{name} gives vectors of {found} numbers, where {bundle.path} is of one that gives {wanted}")
+    network = InferenceNetwork(own, bundle.preprocessing, tail)
+    if bundle.module is None:
+        return Reference(network, against=name)
+    its = serialize_network(network)
+    if its == content:
+        return Reference(network)
+    differing = _count_differing(state, read_state(its, name))
+    text = f"{name} holds other weights than {bundle.path}: {differing} of {len(state)} tensors differ"
+    return Reference(network, text, name)
 
 
 def load_own_network(bundle: Bundle) -> InferenceNetwork:
@@ -73,17 +119,26 @@ def _describe_difference(bundle: Bundle, own: InferenceNetwork, other: Inference
     hashes = [sha256(serialize_weights(network.backbone)) for network in (own, other)]
     if hashes[0] == hashes[1]:
         return ""
-    states = [network.backbone.state_dict() for network in (own, other)]
-    differing = [name for name in states[0] if not torch.equal(states[0][name], states[1][name])]
+    state = own.backbone.state_dict()
+    differing = _count_differing(state, other.backbone.state_dict())
     text = (
         f"{against} holds other weights than {bundle.path} (sha256 {hashes[1][:12]}, not {hashes[0][:12]}): "
-        f"{len(differing)} of {len(states[0])} tensors differ"
+        f"{differing} of {len(state)} tensors differ"
     )
     if _is_target_of(Run(against), hashes[0]):
         return f"{text}; the bundle holds this run's target network, not its online network"
     trained = bundle.provenance
     known = trained.epoch is not None and trained.epochs is not None
     return text + (f"; the bundle was made after epoch {trained.epoch} of a run of {trained.epochs}" if known else "")
+
+
+def _count_differing(state: dict[str, Tensor], other: dict[str, Tensor]) -> int:
+    """How many of the tensors of `state` have other values, another type or none in `other`."""
+    alike = [
+        name in other and state[name].dtype == other[name].dtype and torch.equal(state[name], other[name])
+        for name in state
+    ]
+    return alike.count(False)
 
 
 def _is_target_of(run: Run, sha: str) -> bool:

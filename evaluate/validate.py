@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from torch import nn
 
 from ..models.network import InferenceNetwork, embed_pixels
 from ..runtime.bundle import Bundle
@@ -121,19 +122,26 @@ def validate(
     variant: str | None = None,
     labels: str | Path | None = None,
     against: str | Path | None = None,
+    module: nn.Module | None = None,
     limits: Limits | None = None,
 ) -> Validation:
     """Embeds the images under `data` with PyTorch and with each variant of a bundle, and compares.
 
     `variant`: only this one, "fp32", "int8", or a name such as "int8.onnx". `labels`: a CSV file of classes; otherwise
-    the sub-folders are. `against`: a run or checkpoint to compare with, instead of the bundle's own weights. Logs
-    progress, and images that cannot be read. Raises BundleError, ImageError, EngineError, RunError, UsageError.
+    the sub-folders are. `against`: a run or checkpoint to compare with, instead of the bundle's own weights. `module`:
+    a module to compare with; a bundle that was made from one of your own needs it again. Logs progress, and images
+    that cannot be read. Raises BundleError, ImageError, EngineError, RunError, UsageError.
 
         result = validate("bundles/photos", "photos/test", limits=Limits(min_cosine=0.995))
         assert not result.failures, result.failures
     """
     embedded = embed_everywhere(
-        Bundle.open(path), Path(data), variant, Path(labels) if labels else None, Path(against) if against else None
+        Bundle.open(path),
+        Path(data),
+        variant,
+        Path(labels) if labels else None,
+        Path(against) if against else None,
+        module,
     )
     return judge(embedded, limits or Limits())
 
@@ -226,7 +234,8 @@ def _check_golden(bundle: Bundle, network: InferenceNetwork) -> list[str]:
     """Whether PyTorch gives here what it gave at export: what a bundle's weights are held to."""
     golden = read_golden(bundle)
     failures = failed_gates(compare(golden.embeddings[PYTORCH], embed_pixels(network, golden.images)), GATES["fp32"])
-    what = "encoder.safetensors is not what the bundle was exported from, or golden.npz is not"
+    of = "encoder.safetensors" if bundle.module is None else "the module"
+    what = f"{of} is not what the bundle was exported from, or golden.npz is not"
     return [f"{what}: {'; '.join(failures)}"] if failures else []
 
 

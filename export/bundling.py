@@ -1,4 +1,4 @@
-"""From a run to a bundle: every variant written, judged against PyTorch, timed, and the default one chosen."""
+"""From an encoder to a bundle: every variant written, judged against PyTorch, timed, and the default one chosen."""
 
 from __future__ import annotations
 
@@ -10,11 +10,14 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from torch import nn
+
 from ..models.network import embed_pixels
+from ..runtime.backend import Backend
 from ..runtime.bundle import BUNDLE, MANIFEST
 from ..runtime.cpus import available_cpus
 from ..runtime.encoder import BACKENDS
-from ..runtime.errors import EngineError, FidelityError
+from ..runtime.errors import EngineError, FidelityError, brief
 from ..runtime.fidelity import GATES, OWN_COSINE, Fidelity, Vectors, compare, failed_gates
 from ..runtime.files import check_output, sha256, to_json, whole_folder
 from ..runtime.golden import PYTORCH, name_of
@@ -68,9 +71,12 @@ class Export:
 
 
 def export_bundle(
-    source: str | Path, out: str | Path, config: ExportConfig | None = None, *, overwrite: bool = False
+    source: str | Path | nn.Module, out: str | Path, config: ExportConfig | None = None, *, overwrite: bool = False
 ) -> Export:
     """Exports `source`, a run or another start (docs/training.md), as the bundle `out`: whole, or not at all.
+
+    `source` may also be a module of your own, images float32 `[N, 3, H, W]` to vectors `[N, D]`; `config` then has to
+    say `image_size`, and `mean` and `std` if they are not ImageNet's. It is copied, and left as it is.
 
     `overwrite`: replace a bundle at `out`. Logs what is being done, and images that cannot be read. Raises RunError,
     OutputExistsError, ImageError, UsageError, EngineError, and FidelityError if an FP32 variant is not what PyTorch
@@ -133,7 +139,7 @@ def _judge(
 ) -> tuple[tuple[ExportedVariant, ...], dict[str, Vectors]]:
     """Runs each variant on its engine; returns its figures, and embeddings of the `golden` images by who made them."""
     engines = [each.format.backend.load(each.model, available_cpus()) for each in written]
-    vectors = [engine.run(run.judge) for engine in engines]
+    vectors = [_run(engine, each.name, run.judge) for engine, each in zip(engines, written, strict=True)]
     timings = time_in_turn([engine.run for engine in engines], run.spec.preprocessing.image_size)
     variants = []
     for each, engine, its, timing in zip(written, engines, vectors, timings, strict=True):
@@ -148,6 +154,13 @@ def _judge(
     embeddings = {each.name: engine.run(golden) for each, engine in zip(written, engines, strict=True)}
     embeddings |= _embed_by_others(written, golden)
     return tuple(variants), {PYTORCH: embed_pixels(run.network, golden), **embeddings}
+
+
+def _run(engine: Backend, variant: str, images: Pixels) -> Vectors:
+    try:
+        return engine.run(images)
+    except Exception as error:  # each engine raises types of its own
+        raise EngineError(f"{variant} failed on {engine.name}: {brief(error)}") from error
 
 
 def _embed_by_others(written: Sequence[WrittenVariant], golden: Pixels) -> dict[str, Vectors]:
@@ -178,7 +191,7 @@ def _describe_model(
     return {
         "format_version": FORMAT_VERSION,
         "format_reader": FORMAT_READER,
-        "network": {"backbone": run.spec.backbone, "stem": run.spec.stem},
+        "network": _describe_network(run),
         "embedding_size": run.spec.embedding_size,
         "preprocessing": run.spec.preprocessing.to_json(),
         "default": choose_default(variants),
@@ -194,6 +207,12 @@ def _describe_model(
             for each, its in zip(variants, written, strict=True)
         },
     }
+
+
+def _describe_network(run: Source) -> dict[str, Any]:
+    if run.module is not None:
+        return {"module": run.module, "can_be_rebuilt": False}
+    return {"backbone": run.spec.backbone, "stem": run.spec.stem}
 
 
 def _describe_files(folder: Path) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -11,10 +12,11 @@ from torch import nn
 
 from ..models.backbones import build_backbone, embedding_size, resolve_stem
 from ..models.checkpoint import read_projector, read_target
+from ..models.module import name_module, prepare_module
 from ..models.network import InferenceNetwork, embed_pixels
 from ..models.starts import CHECKPOINT, Start, choose_normalization, find_path, find_start
 from ..models.tail import Linear, build_tail, find_components, read_layers, shorten
-from ..models.weights import load_encoder, load_weights, serialize_weights
+from ..models.weights import load_encoder, load_weights, serialize_network, serialize_weights
 from ..runtime.errors import ImageError, RunError, UsageError
 from ..runtime.fidelity import LEAST_FOR_OVERLAP, Vectors, neighbor_overlap
 from ..runtime.preprocessing import Pixels, Preprocessing
@@ -37,7 +39,10 @@ FEW = 100
 
 @dataclass(frozen=True)
 class Source:
-    """An encoder as export sees it. `calibrate` and `judge` are disjoint, uint8 `[N, H, W, 3]`; `drawn`: by us."""
+    """An encoder as export sees it. `calibrate` and `judge` are disjoint, uint8 `[N, H, W, 3]`; `drawn`: by us.
+
+    `module`: the class of a user's own module, None for a backbone that `spec` can be built from.
+    """
 
     spec: EncoderSpec
     network: InferenceNetwork
@@ -46,6 +51,7 @@ class Source:
     judge: Pixels
     provenance: Provenance
     drawn: bool = False
+    module: str | None = None
 
     @cached_property
     def reference(self) -> Vectors:
@@ -55,27 +61,25 @@ class Source:
 
 @dataclass(frozen=True)
 class Weights:
-    """A backbone with its weights. `layers`: of its projector, if it is to be exported; `images`: what a run keeps."""
+    """A backbone with its weights. `layers`: of its projector, if it is to be exported. `run`: if it is of one.
+
+    `module`: see Source.
+    """
 
     spec: EncoderSpec
     backbone: nn.Module
     provenance: Provenance
     layers: list[Linear]
-    images: Pixels | None = None
+    run: Run | None = None
+    module: str | None = None
 
 
-def load_source(name: str | Path, config: ExportConfig) -> Source:
-    """Reads a run, or another start by its name (see models/starts.py) or path.
+def load_source(name: str | Path | nn.Module, config: ExportConfig) -> Source:
+    """An encoder, see find_weights, with images to calibrate with and to judge by.
 
     Raises RunError, naming the file and what to do, ImageError, UsageError.
     """
-    run = Run(Path(name))
-    if run.exists:
-        weights = _from_run(run, config)
-    else:
-        known = config.backbone, config.network, config.bgr
-        start = find_start(name, *known) if isinstance(name, str) else find_path(name, *known)
-        weights = _from_start(start, config)
+    weights = find_weights(name, config)
     spec, backbone, layers = weights.spec, weights.backbone, weights.layers
     images = _find_images(weights, config)
     most = min(MOST_TO_CALIBRATE, len(images) * 3 // 4)
@@ -86,8 +90,23 @@ def load_source(name: str | Path, config: ExportConfig) -> Source:
     provenance = replace(weights.provenance, dimensions=config.dimensions)
     if layers:
         spec = replace(spec, embedding_size=len(layers[-1][0]))
-    drawn = config.calibration is None and weights.images is None
-    return Source(spec, encoder, serialize_weights(backbone, encoder.tail), calibrate, judge, provenance, drawn)
+    drawn = config.calibration is None and weights.run is None
+    content = serialize_network(encoder) if weights.module else serialize_weights(backbone, encoder.tail)
+    return Source(spec, encoder, content, calibrate, judge, provenance, drawn, weights.module)
+
+
+def find_weights(name: str | Path | nn.Module, config: ExportConfig) -> Weights:
+    """Reads a run, or another start by its name (see models/starts.py) or path; or takes a module as it is.
+
+    Raises RunError, naming the file and what to do, and UsageError.
+    """
+    if not isinstance(name, (str, Path)):
+        return _from_module(name, config)
+    run = Run(Path(name))
+    if run.exists:
+        return _from_run(run, config)
+    known = config.backbone, config.network, config.bgr
+    return _from_start(find_start(name, *known) if isinstance(name, str) else find_path(name, *known), config)
 
 
 def _from_run(run: Run, config: ExportConfig) -> Weights:
@@ -105,8 +124,35 @@ def _from_run(run: Run, config: ExportConfig) -> Weights:
         )
     layers = read_layers(read_projector(run, config.network)) if config.with_projector else []
     provenance = replace(trained.provenance, network=config.network, with_projector=config.with_projector)
-    images = run.read_calibration(spec.preprocessing.image_size) if config.calibration is None else None
-    return Weights(spec, backbone, provenance, layers, images)
+    return Weights(spec, backbone, provenance, layers, run)
+
+
+def _from_module(module: nn.Module, config: ExportConfig) -> Weights:
+    """A user's own network, which says nothing of its input: `config` has to."""
+    if config.backbone is not None:
+        raise UsageError("{backbone}: a module is a backbone itself; leave it out", backbone=config.backbone)
+    if config.with_projector or config.bgr or config.network != NETWORKS[0]:
+        raise UsageError("a module is one network for red, green and blue, and no projector")
+    if config.image_size is None:
+        raise UsageError("a module does not say how large its images are; give {image_size}", image_size="PIXELS")
+    mean, std, guesses = choose_normalization(None, config.mean, config.std)
+    _tell(guesses)
+    preprocessing = Preprocessing(config.image_size, mean, std)
+    own = prepare_module(module, preprocessing)
+    size = len(embed_pixels(InferenceNetwork(own, preprocessing), synthetic_images(1, config.image_size))[0])
+    name = name_module(own)
+    return Weights(
+        EncoderSpec(name, "", size, preprocessing),
+        own,
+        Provenance(init=name, assumptions=list(guesses)),
+        [],
+        module=name,
+    )
+
+
+def _tell(assumptions: Sequence[str]) -> None:
+    for each in assumptions:
+        log.warning(f"assumed: {each}")
 
 
 def _from_start(start: Start, config: ExportConfig) -> Weights:
@@ -126,8 +172,7 @@ def _from_start(start: Start, config: ExportConfig) -> Weights:
     spec = EncoderSpec(name, stem, embedding_size(backbone, side), Preprocessing(side, mean, std))
     log.info(f"{start.name}: {start.source or start.what}, license {start.license or 'unknown'}")
     assumptions = [*start.assumptions, *guesses]
-    for each in assumptions:
-        log.warning(f"assumed: {each}")
+    _tell(assumptions)
     provenance = Provenance(
         init=start.name,
         license=start.license,
@@ -157,8 +202,8 @@ def _find_images(weights: Weights, config: ExportConfig) -> Pixels:
                 calibration=config.calibration,
             )
         return images
-    if weights.images is not None:
-        return weights.images
+    if weights.run is not None:
+        return weights.run.read_calibration(weights.spec.preprocessing.image_size)
     log.warning("no folder of calibration images: drawn ones set INT8's ranges and judge it, so do not trust it far")
     return synthetic_images(DRAWN, weights.spec.preprocessing.image_size)
 

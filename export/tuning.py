@@ -11,14 +11,14 @@ import logging
 import math
 import time
 from collections.abc import Callable
-from typing import cast
 
 import torch
-from timm.utils import reparameterize_model  # pyright: ignore[reportPrivateImportUsage]
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from ..models.network import InferenceNetwork
+from ..models.tracing import merge_branches
+from ..runtime.errors import RunError
 from ..runtime.preprocessing import Pixels
 
 log = logging.getLogger(__name__)
@@ -34,7 +34,7 @@ def fine_tune(network: InferenceNetwork, images: Pixels) -> InferenceNetwork:
     `images` uint8 `[N, H, W, 3]` give the ranges, and flipped and cropped what is learned from. Takes 600 steps, or as
     many as fit in 15 minutes. The same every time, on the same machine, unless the time ran out.
     """
-    student = cast("InferenceNetwork", reparameterize_model(network))  # a copy
+    student = merge_branches(network)
     pixels = torch.from_numpy(images)
     finish = simulate_int8(student, pixels)
     generator = torch.Generator().manual_seed(0)
@@ -74,14 +74,15 @@ def _vary(batch: Tensor, generator: torch.Generator) -> Tensor:
 def simulate_int8(network: InferenceNetwork, images: Tensor) -> Callable[[], None]:
     """Makes the backbone's layers round as INT8 does, with the ranges that `images` give; returns what undoes it."""
     layers: list[nn.Module] = [each for each in network.backbone.modules() if isinstance(each, (nn.Conv2d, nn.Linear))]
+    if any(map(parametrize.is_parametrized, layers)):  # a copy shares its class with the network's, which would change
+        raise RunError("a layer whose weight is computed from others, as by weight_norm, cannot be fine-tuned")
     roundings = [_Rounding() for _ in layers]
     hooks = [layer.register_forward_pre_hook(each) for layer, each in zip(layers, roundings, strict=True)]
     with torch.no_grad():
-        batches = images.split(8)
-        for batch in batches:
+        for batch in images.split(8):
             network.unscaled(batch)
     for layer, rounding in zip(layers, roundings, strict=True):
-        rounding.fix(len(batches))
+        rounding.fix()
         parametrize.register_parametrization(layer, "weight", _RoundedWeight())
 
     def finish() -> None:
@@ -93,10 +94,11 @@ def simulate_int8(network: InferenceNetwork, images: Tensor) -> Callable[[], Non
 
 
 class _Rounding:
-    """Rounds what a layer takes; until `fix`, it only watches. Its range is the mean of the batches' ranges."""
+    """Rounds what a layer takes; until `fix`, it only watches. Its range is the mean of the calls' ranges."""
 
     def __init__(self) -> None:
         self._low = self._high = 0.0
+        self._calls = 0
         self._scale: float | None = None
 
     def __call__(self, _: nn.Module, inputs: tuple[Tensor, ...]) -> Tensor:
@@ -104,12 +106,13 @@ class _Rounding:
         if self._scale is None:
             self._low += min(values.min().item(), 0)
             self._high += max(values.max().item(), 0)
+            self._calls += 1
             return values
         zero = round(-self._low / self._scale)
         return _round(values / self._scale).clamp(-zero, 255 - zero) * self._scale
 
-    def fix(self, batches: int) -> None:
-        self._low, self._high = self._low / batches, self._high / batches
+    def fix(self) -> None:
+        self._low, self._high = self._low / max(self._calls, 1), self._high / max(self._calls, 1)
         self._scale = max(self._high - self._low, 1e-12) / 255
 
 

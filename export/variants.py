@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 from ..models.tracing import trace
 from ..runtime.backend import ModelBytes
-from ..runtime.errors import EngineError
+from ..runtime.errors import BundleError, EngineError, RunError
 from ..runtime.files import sha256
 from ..runtime.model_file import FORMAT_READER, FORMAT_VERSION, read_essentials
 from .config import ExportConfig
@@ -82,7 +82,10 @@ def _write(kind: ExportFormat[Model], network: Network, folder: Path, config: Ex
         files = tuple(f"{precision}{suffix}" for suffix in kind.file.suffixes)
         labeled = kind.label(model, _essentials(network.source, files[0], precision))
         content = kind.serialize(labeled)
-        read_essentials(folder / files[0], kind.file, content.parts)  # what a device would refuse is not written
+        try:
+            read_essentials(Path(files[0]), kind.file, content.parts)  # what a device would refuse is not written
+        except BundleError as error:
+            raise RunError(f"a device would refuse this network ({error}); take what is unusual out of it") from error
         for name, part in zip(files, content.parts, strict=True):
             (folder / name).write_bytes(part)
         variants.append(WrittenVariant(files[0], precision, kind, files, content, found))

@@ -36,7 +36,8 @@ class InferenceNetwork(nn.Module):
 
     def unscaled(self, images: Tensor) -> Tensor:
         """uint8 `[N, H, W, 3]` → float32 `[N, D]`: embeddings before they are brought to unit length."""
-        return self.tail(self.backbone(self.inputs(images)))
+        embeddings = self.backbone(self.inputs(images))
+        return self.tail(embeddings if embeddings.ndim == 2 else embeddings.flatten(1))  # pooled, but [N, D, 1, 1]
 
     def forward(self, images: Tensor) -> Tensor:
         """uint8 `[N, H, W, 3]` → float32 `[N, D]`, rows of unit length (a row of zeros stays zero)."""

@@ -125,7 +125,7 @@ def choose_normalization(
     """Mean and deviation as chosen, else as a start says, else ImageNet's; and, in words, what that assumes."""
     said = {"mean": mean or (start and start.mean), "std": std or (start and start.std)}
     guessed = " and ".join(name for name, value in said.items() if value is None)
-    assumed = (f"{guessed} of its images: ImageNet's",) if start is not None and guessed else ()
+    assumed = (f"{guessed} of its images: ImageNet's",) if guessed else ()
     return _three(said["mean"] or Preprocessing.mean), _three(said["std"] or Preprocessing.std), assumed
 
 

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import ast
 import contextlib
+import copy
 import io
 import logging
 import math
+import re
 import warnings
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import cast
 
 import onnx
 import torch
@@ -48,7 +51,7 @@ def trace(network: InferenceNetwork) -> Graph:
 
     Raises RunError if torch cannot trace it.
     """
-    merged = reparameterize_model(network)  # a copy
+    merged = merge_branches(network)
     _replace_pools(merged)
     side = network.image_size
     example = torch.zeros(2, side, side, 3, dtype=torch.uint8)  # a batch of one would be taken for a constant
@@ -65,26 +68,57 @@ def trace(network: InferenceNetwork) -> Graph:
                 external_data=False,
             )
     except Exception as error:  # the exporter's own exception types are many
-        raise RunError(f"torch cannot trace this backbone to ONNX: {str(error).splitlines()[0]}") from error
+        raise RunError(f"torch cannot trace this backbone to ONNX: {_tell_root(error)}") from error
     assert program is not None
     model = program.model_proto
+    if not model.graph.input[0].type.tensor_type.shape.dim[0].dim_param:
+        raise RunError(
+            "torch cannot trace this backbone to ONNX for any number of images: its code takes their number for a "
+            "constant, as len(x) and int(x.shape[0]) do; x.shape[0] and x.flatten(1) do not"
+        )
     nodes = _name_after_modules(model)
     clean(model)
     return Graph(model, nodes)
 
 
+def _tell_root(error: BaseException) -> str:
+    """What an error of the exporter's goes back to, and the line of code, where it names one."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    text = str(error)
+    places = re.findall(r'File "([^"]+)", line (\d+)', text)
+    place = f" at {':'.join(places[-1])}" if places else ""
+    first = text.splitlines()[0].rstrip(".") if text else "no reason given"
+    return f"{type(error).__name__}{place}: {first}; code that branches on values, or was scripted, cannot be traced"
+
+
+def merge_branches(network: InferenceNetwork) -> InferenceNetwork:
+    """A copy, with its parallel branches merged (RepVGG, MobileOne) wherever that leaves what it computes as it is.
+
+    timm calls any method named `fuse`, `reparameterize` or `switch_to_deploy`: a user's own module may mean another.
+    """
+    side = network.image_size
+    noise = torch.randint(256, (1, side, side, 3), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
+    with contextlib.suppress(Exception), torch.no_grad():
+        merged = reparameterize_model(network)
+        if torch.allclose(network(noise), merged(noise), rtol=0, atol=1e-3):
+            return cast("InferenceNetwork", merged)
+    return copy.deepcopy(network)
+
+
 def count_multiply_adds(model: onnx.ModelProto) -> dict[str, int]:
-    """Multiply-adds per image of each layer with weights, by its name."""
+    """Multiply-adds per image of each layer with weights, by its name; not of those whose output's size is unknown."""
     inferred = onnx.shape_inference.infer_shapes(model)
     values = (*inferred.graph.value_info, *inferred.graph.output)
     shapes = {value.name: [dim.dim_value for dim in value.type.tensor_type.shape.dim] for value in values}
     weights = {tensor.name: list(tensor.dims) for tensor in model.graph.initializer}
     counts = {}
     for node in inferred.graph.node:
-        if node.op_type in WEIGHTED and node.input[1] in weights:
+        its = shapes.get(node.output[0], [])[1:]  # the first is the batch
+        if node.op_type in WEIGHTED and node.input[1] in weights and its and all(its):
             taps = weights[node.input[1]]
-            outputs = math.prod(shapes[node.output[0]][1:])  # the first is the batch
-            each = math.prod(taps[1:]) if node.op_type == "Conv" else math.prod(taps) // shapes[node.output[0]][-1]
+            outputs = math.prod(its)
+            each = math.prod(taps[1:]) if node.op_type == "Conv" else math.prod(taps) // its[-1]
             counts[node.name] = outputs * each
     return counts
 
@@ -134,7 +168,8 @@ def quiet() -> Iterator[None]:
     handler = logging.NullHandler()
     logging.root.addHandler(handler)
     try:
-        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+        prints = io.StringIO()  # torch prints graphs that it cannot trace
+        with warnings.catch_warnings(), contextlib.redirect_stdout(prints), contextlib.redirect_stderr(prints):
             warnings.simplefilter("ignore")
             yield
     finally:

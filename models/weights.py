@@ -10,7 +10,7 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
-from ..runtime.errors import RunError
+from ..runtime.errors import RunError, UsageError, brief
 from ..runtime.run import DESCRIPTION, FORMAT_VERSION, EncoderSpec, Provenance
 from .backbones import SMALL_STEM_KEY, build_backbone
 from .network import InferenceNetwork
@@ -32,9 +32,22 @@ def serialize_encoder(backbone: nn.Module, spec: EncoderSpec, provenance: Proven
     return safetensors.torch.save(_plain(backbone.state_dict()), metadata)
 
 
+def serialize_network(network: InferenceNetwork) -> bytes:
+    """The same of a network whose backbone is a user's own module, under "backbone." and "tail.".
+
+    Layers may share their weights. Raises UsageError where safetensors holds no such tensors.
+    """
+    state = {name: each for name, each in network.state_dict().items() if isinstance(each, Tensor)}
+    kept = {name: each.clone() for name, each in state.items() if name not in ("scale", "shift")}
+    try:
+        return safetensors.torch.save(_plain(kept))
+    except Exception as error:  # of each kind of tensor another
+        raise UsageError(f"its weights cannot be written as a safetensors file ({brief(error)})") from error
+
+
 def load_network(weights: bytes, spec: EncoderSpec, name: str) -> InferenceNetwork:
     """The network that embeds, with its tail if the weights have one. Raises RunError, naming the file."""
-    state = _read(weights, name)
+    state = read_state(weights, name)
     tail = {key: tensor for key, tensor in state.items() if key.startswith(PREFIX)}
     backbone = _match({key: tensor for key, tensor in state.items() if key not in tail}, spec, name)
     return InferenceNetwork(backbone, spec.preprocessing, load_tail(tail))
@@ -42,7 +55,7 @@ def load_network(weights: bytes, spec: EncoderSpec, name: str) -> InferenceNetwo
 
 def load_encoder(weights: bytes, spec: EncoderSpec, name: str) -> nn.Module:
     """The backbone in eval mode with these weights, every tensor matched. Raises RunError, naming the file."""
-    return _match(_read(weights, name), spec, name)
+    return _match(read_state(weights, name), spec, name)
 
 
 def load_weights(tensors: Mapping[str, Tensor], backbone: nn.Module, name: str, start: str) -> None:
@@ -66,7 +79,8 @@ def _plain(state: dict[str, Tensor]) -> dict[str, Tensor]:
     return {name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}
 
 
-def _read(weights: bytes, name: str) -> dict[str, Tensor]:
+def read_state(weights: bytes, name: str) -> dict[str, Tensor]:
+    """The tensors of a safetensors file. Raises RunError, naming it."""
     try:
         return safetensors.torch.load(weights)
     except SafetensorError as error:

@@ -89,11 +89,21 @@ class Bundle:
         return (self.path / SIGNATURE).is_file()
 
     @property
+    def module(self) -> str | None:
+        """The class of the module that was exported, if it was its maker's own; the bundle does not hold its code."""
+        return self.manifest["network"].get("module")
+
+    @property
     def encoder_spec(self) -> EncoderSpec:
-        """The architecture of the encoder that was exported."""
+        """The architecture of the encoder that was exported. Raises BundleError where only its maker has it."""
         from .run import EncoderSpec  # a device that embeds needs neither this nor the next
 
         network = self.manifest["network"]
+        if self.module is not None:
+            raise BundleError(
+                f"{self.path}: made from a module of its maker's own ({self.module}), whose code it does not hold: "
+                "PyTorch's side cannot be rebuilt from it"
+            )
         return EncoderSpec(network["backbone"], network["stem"], self.embedding_size, self.preprocessing)
 
     @property
@@ -223,7 +233,8 @@ def _check_manifest(manifest: Any, file: Path) -> None:
         check_version(file, manifest)
         Preprocessing.from_json(manifest["preprocessing"])
         read_size(manifest)
-        _ = manifest["network"]["backbone"].strip(), manifest["network"]["stem"].strip()
+        network = manifest["network"]
+        _ = [network[name].strip() for name in (("module",) if "module" in network else ("backbone", "stem"))]
         for entry in manifest["files"].values():
             _ = entry["sha256"].strip()
             if not 0 <= int(entry["size"]) <= MOST_MODEL:

@@ -169,7 +169,7 @@ class Encoder:
 
     def _embed(self, pixels: Pixels) -> Vectors:
         vectors = self.run(pixels)
-        if problem := _find_problem(vectors):
+        if problem := find_problem(vectors):
             raise EngineError(f"{self.variant} on {self.engine} gives {problem}; run its self-test")
         return vectors
 
@@ -193,7 +193,7 @@ class Encoder:
         return run_self_test(self.bundle, self.bundle.variants[self.variant], self.engine, self.run)
 
 
-def _find_problem(vectors: Vectors) -> str:
+def find_problem(vectors: Vectors) -> str:
     """What is wrong with a model's vectors `[N, D]`; empty if nothing is."""
     if vectors.dtype != np.float32:
         return f"vectors of {vectors.dtype}, not float32"

@@ -56,7 +56,7 @@ def digest(sha256s: tuple[str, ...]) -> str:
 def precision_of(model_id: str) -> str | None:
     """The precision of the model that an id names (see ModelFile.identify), None where the text is no such id."""
     _, _, variant = model_id.partition(":")
-    precision = variant.split(".")[0]
+    precision = variant.replace(":", ".").split(".")[0]  # PyTorch's has no file: "3f9a1c0d2b4e:fp32:pytorch"
     return precision if precision in GATES else None
 
 

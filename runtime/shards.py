@@ -14,12 +14,11 @@ from pathlib import Path
 
 import numpy as np
 
-from .encoder import Encoder
 from .errors import ByolEdgeError, ImageError, OutputExistsError
 from .fidelity import Vectors
 from .files import FolderKind, check_output, locked, to_json, whole_file
 from .progress import Progress, report_progress
-from .stream import Chunk
+from .stream import Chunk, Streamer
 from .untrusted import MOST_JSON, load_arrays, parse_json, read_bytes
 from .vectors import VectorFile, check_format, load_names, to_text, write_vectors
 
@@ -110,7 +109,7 @@ def hold_shards(out: Path) -> Iterator[Path]:
         yield folder / MARKER
 
 
-def embed_files(encoder: Encoder, paths: list[Path], out: Path, batch_size: int, strict: bool = False) -> Embedded:
+def embed_files(encoder: Streamer, paths: list[Path], out: Path, batch_size: int, strict: bool = False) -> Embedded:
     """Embeds the images that no shard of `out` holds yet, and joins the shards into `out`.
 
     The file is the same, byte for byte, however often it was interrupted. An image that was replaced meanwhile is
@@ -136,7 +135,7 @@ def embed_files(encoder: Encoder, paths: list[Path], out: Path, batch_size: int,
 
 
 def _embed_rest(
-    encoder: Encoder, paths: list[Path], stamps: dict[str, str], folder: Path, batch_size: int
+    encoder: Streamer, paths: list[Path], stamps: dict[str, str], folder: Path, batch_size: int
 ) -> list[str]:
     """Adds shards until every image is in one or could not be read, and returns the reasons for the latter."""
     done: set[str] = set()

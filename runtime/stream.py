@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 from .errors import ImageError, UsageError
 from .fidelity import Vectors
@@ -27,6 +27,15 @@ class Chunk:
     vectors: Vectors
     errors: list[tuple[Any, ImageError]]
     rows: list[int]
+
+
+class Streamer(Protocol):
+    """What embeds a stream of images: an Encoder, or a network that was not exported."""
+
+    id: str
+    embedding_size: int
+
+    def stream(self, sources: Iterable[Any], batch_size: int) -> Iterator[Chunk]: ...
 
 
 def stream_chunks(

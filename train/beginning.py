@@ -38,8 +38,7 @@ def begin(config: TrainConfig) -> Beginning:
         start.check_backbone(backbone)
         stem = start.stem if stem == "auto" and start.stem else stem
     mean, std, guesses = choose_normalization(start, config.mean, config.std)
-    assumptions = (*(start.assumptions if start else ()), *guesses)
-    for each in assumptions:
+    for each in (*start.assumptions, *guesses) if start is not None else ():
         log.warning("assumed: %s", each)
     return Beginning(
         backbone=backbone,
