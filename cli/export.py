@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 
 @click.command(short_help="Export a run for CPUs and edge devices: SOURCE → bundle.")
 @click.argument("source", required=False)
-@module_option("The network is what this callable of your own returns, given SOURCE, if any. Runs its code.")
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="The bundle to write, a folder.")
 @click.option("--int8", is_flag=True, help="Also quantize, for ONNX Runtime and for OpenVINO.")
 @click.option("--fp16", is_flag=True, help="Also with weights in half precision: half the size, the same speed.")
@@ -55,6 +54,7 @@ if TYPE_CHECKING:
 )
 @click.option("--no-finetune", is_flag=True, help="Where nothing else keeps INT8 good, do not fine-tune for it.")
 @click.option("--no-images", is_flag=True, help="Put synthetic images into the bundle, none of yours.")
+@module_option("Export what this callable of your own returns: see above. Runs its code.")
 @click.option("--backbone", help="The network of a checkpoint that does not say it: any of timm's, by name.")
 @click.option("--image-size", type=int, help="Its input's side in pixels.  [default: as the weights were trained]")
 @click.option("--mean", callback=read_channels, help="Mean of its pixels: 0.5, or R,G,B.  [default: the weights']")
@@ -93,11 +93,10 @@ def export(
     SOURCE is a run, or weights from elsewhere, as for `train --init`: imagenet, timm:NAME, a checkpoint, … Give these
     a folder of --calibration images.
 
+    With --module nets:make, it is a network of your own: make of nets.py is called with SOURCE, the path of a
+    checkpoint, or with nothing if there is none, and returns a torch.nn.Module, images to vectors. Give --image-size.
+
     Example: byol-edge export runs/photos --int8 --out bundles/photos
-
-    A network of your own is what a callable returns, given the path of a checkpoint; CHECKPOINT may be left out:
-
-        byol-edge export --module nets:make CHECKPOINT --image-size 224 --calibration photos --out bundles/mine
     """
     with needs("export"):
         from ..export.bundling import export_bundle

@@ -14,10 +14,12 @@ from timm.models.resnet import ResNet
 from torch import Tensor, nn
 
 from ..runtime.errors import UsageError
+from .padding import use_same_padding
 
 STEMS = ("auto", "standard", "small")
-# A stem that checkpoints of solo-learn have: as "small", padded by 2.
-WIDER_STEM = "small-padding-2"
+# Stems that other projects' checkpoints have: solo-learn's, as "small", padded by 2; and DeepMind's, as "standard", it
+# and what follows padded as TensorFlow does.
+WIDER_STEM, SAME_STEM = "small-padding-2", "same"
 # At and below this many pixels a ResNet's own stem (7×7 stride 2, max-pool) leaves too little for what follows.
 SMALL_IMAGE = 32
 
@@ -36,8 +38,8 @@ def build_backbone(name: str, image_size: int, stem: str = "standard") -> nn.Mod
     """A backbone by name: float `[N, 3, image_size, image_size]` → embeddings `[N, D]`.
 
     `name`: "conv4", any model of timm's, or "torchvision:" and a name there. `stem`: "standard", "small" (3×3 stride 1,
-    no max-pool; ResNets only) or "small-padding-2": see resolve_stem. Weights are drawn from torch's global generator.
-    Raises UsageError, with the nearest names for an unknown one.
+    no max-pool; ResNets only), "small-padding-2" or "same": see resolve_stem. Weights are drawn from torch's global
+    generator. Raises UsageError, with the nearest names for an unknown one.
     """
     if name == CONV4:
         return conv4()
@@ -50,7 +52,9 @@ def build_backbone(name: str, image_size: int, stem: str = "standard") -> nn.Mod
         if isinstance(module, nn.modules.batchnorm._BatchNorm):
             module.momentum = 0.1
     _start_gently(backbone)
-    if stem != "standard":
+    if stem == SAME_STEM:
+        use_same_padding(backbone)
+    elif stem != "standard":
         _use_small_stem(backbone, padding=2 if stem == WIDER_STEM else 1)
     return backbone
 
@@ -58,7 +62,7 @@ def build_backbone(name: str, image_size: int, stem: str = "standard") -> nn.Mod
 def resolve_stem(name: str, image_size: int, stem: str) -> str:
     """The stem of a backbone: "auto" as "small", for ResNets up to 32 px, or "standard". Raises UsageError."""
     _check_name(name)
-    if stem not in (*STEMS, WIDER_STEM):
+    if stem not in (*STEMS, WIDER_STEM, SAME_STEM):
         raise UsageError(f"no stem {stem!r}; there are {', '.join(STEMS)}", stem=stem)
     if stem == "standard" or (stem == "auto" and image_size > SMALL_IMAGE):
         return "standard"
@@ -66,7 +70,9 @@ def resolve_stem(name: str, image_size: int, stem: str) -> str:
         fits = name != CONV4 and _has_standard_stem(build_backbone(name, image_size))
     if stem != "auto" and not fits:
         raise UsageError(f"{{stem}}: that is for ResNets with a 7×7 stem; {name} is none", stem=stem)
-    return (WIDER_STEM if stem == WIDER_STEM else "small") if fits else "standard"
+    if stem in (WIDER_STEM, SAME_STEM):
+        return stem
+    return "small" if fits else "standard"
 
 
 def list_torchvision() -> list[str]:

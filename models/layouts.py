@@ -11,6 +11,8 @@ WRAPPERS = frozenset({"module", "_orig_mod", "model", "learner", "state_dict"})
 # Words, in the name of a part, that tell a copy of the backbone from the one that is wanted. Lightning keeps weights
 # that it averaged as the network's own, and what they are averages of as "current".
 COPIES = frozenset({"target", "momentum", "teacher", "ema", "current"})
+# Before the names of what was in a pickle of haiku's.
+HAIKU = "haiku."
 
 
 @dataclass(frozen=True)
@@ -19,7 +21,8 @@ class Layout:
 
     `online`: the backbone that learns; `target`: its moving average; `projector`, `target_projector`: what follows
     each in training, linear layers with norms and ReLU. Empty where there is none. `marks`: further beginnings of
-    which each is there: by them and `online` the layout is recognized. `stem`: which one a ResNet's 3×3 stem is.
+    which each is there: by them and `online` the layout is recognized. `stem`: which one a ResNet's 7×7 stem is;
+    `small_stem`: its 3×3 one.
     """
 
     project: str
@@ -28,7 +31,8 @@ class Layout:
     projector: str = ""
     target_projector: str = ""
     marks: tuple[str, ...] = ()
-    stem: str = "small"
+    stem: str = "standard"
+    small_stem: str = "small"
 
 
 # The first whose parts are all there.
@@ -65,7 +69,7 @@ LAYOUTS = (
         projector="projector.",
         target_projector="momentum_projector.",
         marks=("momentum_backbone.", "projector."),
-        stem="small-padding-2",
+        small_stem="small-padding-2",
     ),
     Layout(
         "solo-learn, 2021",
@@ -74,7 +78,7 @@ LAYOUTS = (
         projector="projector.",
         target_projector="momentum_projector.",
         marks=("momentum_encoder.", "projector."),
-        stem="small-padding-2",
+        small_stem="small-padding-2",
     ),
     Layout(
         "lucidrains' byol-pytorch",
@@ -136,6 +140,14 @@ LAYOUTS = (
         projector="neck.",
         target_projector="target_net.1.",
         marks=("target_net.0.", "neck."),
+    ),
+    Layout(
+        "DeepMind's BYOL",
+        online=f"{HAIKU}backbone.",
+        target=f"{HAIKU}target_backbone.",
+        projector=f"{HAIKU}projector.",
+        target_projector=f"{HAIKU}target_projector.",
+        stem="same",
     ),
     Layout("VISSL", online="base_model.trunk._feature_blocks."),
 )

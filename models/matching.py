@@ -49,8 +49,11 @@ class Match:
         return len(self.missing) + len(self.left_over) + len(self.misshapen)
 
 
-def match_namings(state: State, name: str, stem: str) -> Iterator[Match]:
-    """The backbone by each naming that any of its tensors is found by; `stem`: what a ResNet's 3×3 one is."""
+def match_namings(state: State, name: str, stem: str, small_stem: str) -> Iterator[Match]:
+    """The backbone by each naming that any of its tensors is found by.
+
+    `stem`, `small_stem`: what a ResNet's 7×7 stem is in this checkpoint, and a 3×3 one.
+    """
     side = find_side(name, state)
     expected = build_empty(name, side).state_dict()
     classifier = find_classifier(name)
@@ -58,9 +61,11 @@ def match_namings(state: State, name: str, stem: str) -> Iterator[Match]:
         names = naming.rename(expected)
         if not any(each in state for each in names):
             continue
-        small = _has_small_stem(expected, state.get(names[0]))
-        shaped = build_empty(name, side, stem).state_dict() if small else expected
-        yield _match(state, shaped, names, name, stem if small else "standard", classifier)
+        its_stem = "standard"
+        if _is_resnet(expected):
+            its_stem = small_stem if _has_small_stem(state.get(names[0])) else stem
+        shaped = expected if its_stem == "standard" else build_empty(name, side, its_stem).state_dict()
+        yield _match(state, shaped, names, name, its_stem, classifier)
 
 
 def find_image_layer(expected: State) -> str | None:
@@ -68,10 +73,13 @@ def find_image_layer(expected: State) -> str | None:
     return next((key for key, tensor in expected.items() if tensor.ndim == 4), None)
 
 
-def _has_small_stem(expected: State, first: Tensor | None) -> bool:
-    standard = expected.get(SMALL_STEM_KEY)
-    is_resnet = standard is not None and standard.shape[-1] == 7
-    return is_resnet and first is not None and first.ndim == 4 and first.shape[-1] == 3
+def _is_resnet(expected: State) -> bool:
+    first = expected.get(SMALL_STEM_KEY)
+    return first is not None and first.shape[-1] == 7
+
+
+def _has_small_stem(first: Tensor | None) -> bool:
+    return first is not None and first.ndim == 4 and first.shape[-1] == 3
 
 
 def _match(state: State, expected: State, names: list[str], backbone: str, stem: str, classifier: str) -> Match:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from ..runtime.errors import RunError, UsageError
-from .backbones import WIDER_STEM
+from .backbones import SAME_STEM, WIDER_STEM
 from .families import FAMILIES, find_twin, list_names
 from .layouts import Placed, find_layout, is_copy, strip_wrappers
 from .matching import COUNTER, LISTED, Match, Part, State, build_empty, find_side, match_namings, tell_differences
@@ -157,12 +157,12 @@ def _unknown(keys: Mapping[str, str], state: State, file: str, backbone: str | N
 
 def _find_match(part: Part, placed: Placed | None, file: str, backbone: str | None) -> Match:
     """The backbone that fits, tensor by tensor. Raises RunError that tells how the nearest one differs."""
-    stem = placed.layout.stem if placed else "small"
+    stems = (placed.layout.stem, placed.layout.small_stem) if placed else ("standard", "small")
     nearest: Match | None = None
     for name in [backbone] if backbone is not None else _list_candidates(part.state):
-        for match in match_namings(part.state, name, stem):
+        for match in match_namings(part.state, name, *stems):
             if not match.differences:
-                _ask_which_twin(match, part.state, stem, file, backbone)
+                _ask_which_twin(match, part.state, file, backbone)
                 return match
             nearest = match if nearest is None or match.differences < nearest.differences else nearest
     if nearest is None:
@@ -176,10 +176,12 @@ def _list_candidates(state: State) -> Iterator[str]:
             yield from list_names(family)
 
 
-def _ask_which_twin(match: Match, state: State, stem: str, file: str, backbone: str | None) -> None:
+def _ask_which_twin(match: Match, state: State, file: str, backbone: str | None) -> None:
     twin = find_twin(match.backbone) if backbone is None else None
     lukemelas = any(name.startswith("_conv_stem") for name in match.names.values())  # always as TensorFlow pads
-    if twin is not None and not lukemelas and any(not each.differences for each in match_namings(state, twin, stem)):
+    if twin is None or lukemelas:
+        return
+    if any(not each.differences for each in match_namings(state, twin, "standard", "small")):
         raise UsageError(
             f"{file}: its tensors fit {match.backbone} and {twin}, which compute different things. Give {{backbone}}",
             backbone=match.backbone,
@@ -211,7 +213,9 @@ def _as_rgb(tensors: State, match: Match, file: str, bgr: bool) -> tuple[State, 
 
 def _list_assumptions(match: Match, backbone: str | None) -> tuple[str, ...]:
     assumed = [] if backbone is not None else [f"network: {match.backbone}, by its tensors' names and shapes"]
-    if match.stem != "standard":
+    if match.stem == SAME_STEM:
+        assumed.append("padding: as TensorFlow's SAME")
+    elif match.stem != "standard":
         padding = 2 if match.stem == WIDER_STEM else 1
         assumed.append(f"stem: 3×3, stride 1, padding {padding}, no max-pool")
     return tuple(assumed)

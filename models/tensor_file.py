@@ -19,6 +19,8 @@ from torch import Tensor
 from ..runtime.errors import RunError
 from ..runtime.run import ENCODER
 from ..runtime.untrusted import MOST_STATE, read_bytes
+from .haiku import is_haiku, name_backbone, read_haiku
+from .layouts import HAIKU
 
 # What a file begins with, and what it then is instead of a checkpoint.
 OTHERS = {
@@ -82,6 +84,10 @@ def read_tensors(file: Path) -> Mapping[str, Tensor]:
         raise RunError(f"{file}: {kind}")
     if not content:
         raise RunError(f"{file}: empty (0 bytes), so damaged")
+    if is_haiku(content):
+        tensors = read_haiku(content, str(file))
+        name_backbone(tensors, str(file))
+        return {f"{HAIKU}{name}": tensor for name, tensor in tensors.items()}
     return _read_safetensors(content, file) if content[8:9] == b"{" else _read_pickle(content, file)
 
 

@@ -138,7 +138,7 @@ def test_validation_asks_for_the_module_and_knows_another(own_bundle: Path, phot
     result = validate(own_bundle, photos, variant="fp32.onnx", module=Own(seed=1))
     assert f"Own holds other weights than {own_bundle}: 8 of 11 tensors differ" in result.difference
     assert "Own holds other weights than the bundle" in result.failures[0]
-    with pytest.raises(UsageError, match="gives vectors of 5 numbers, .* one that gives 8"):
+    with pytest.raises(UsageError, match=r"gives vectors of 5 numbers, .* one that gives 8"):
         load_reference(Bundle.open(own_bundle), module=Thin())
     with pytest.raises(UsageError, match=r"against=x: a module is what to compare with"):
         load_reference(Bundle.open(own_bundle), Path("x"), Own())

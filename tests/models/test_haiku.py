@@ -4,7 +4,7 @@ import timm
 import torch
 from byol_edge.models.haiku import is_haiku, name_backbone, read_haiku
 from byol_edge.models.padding import use_same_padding
-from byol_edge.models.tail import build_tail, fold_projector
+from byol_edge.models.tail import build_tail, read_layers
 from byol_edge.runtime import RunError
 from haiku_pickles import Tree, draw_resnet, write_checkpoint
 from numpy.typing import NDArray
@@ -85,7 +85,7 @@ def test_both_networks_are_read_and_embed_as_haiku_does(flat: bool, protocol: in
         expected = reference.embed(images)
         found = build(part(tensors, f"{prefix}backbone."))(images)
         assert (found - expected).abs().max() <= 1e-6 * expected.abs().max()
-        projected = build_tail(fold_projector(part(tensors, f"{prefix}projector.")))(expected)
+        projected = build_tail(read_layers(part(tensors, f"{prefix}projector.")))(expected)
         assert (projected - reference.project(expected)).abs().max() <= 2e-6 * projected.abs().max()
 
 

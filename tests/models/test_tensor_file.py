@@ -110,8 +110,8 @@ def test_whole_modules_are_refused_with_what_to_do(tmp_path: Path):
         (b"\x1f\x8b" + bytes(99), "unpack it"),
         (b"<!DOCTYPE html><html>", "download it again"),
         (b"junk", "damaged"),
-        (b"\x80\x02.", "damaged"),
-        (pickle.dumps({"a": 1}), "damaged"),
+        (b"\x80\x02.", "c.pt: "),
+        (pickle.dumps({"a": 1}), "a pickle without online_params"),
         (b"\x08\0\0\0\0\0\0\0{", "not a safetensors file, or damaged"),
     ],
 )

@@ -1,0 +1,119 @@
+"""`embed` with weights that were not exported."""
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from byol_edge.models.backbones import conv4
+from byol_edge.runtime import Encoder, load_vectors
+from byol_edge.runtime.shards import shard_folder
+from commands import call, fails
+
+
+def test_a_run_is_embedded_with_as_its_bundle_is(run: Path, finished_bundle: Path, photos: Path, tmp_path: Path):
+    (run / "calibration.npz").unlink()  # that is for exports
+    done = call("embed", run, photos, "-o", tmp_path / "v.npz")
+    assert done.exit_code == 0, done.output
+    content = load_vectors(tmp_path / "v.npz")
+    assert content.model.endswith(":fp32:pytorch")
+    assert f"120 vectors, of 256 numbers each, by {content.model}" in done.stdout
+    exported = Encoder(finished_bundle, "fp32").embed(content.sources)
+    np.testing.assert_allclose(content.vectors, exported, atol=1e-5)
+
+
+def test_a_checkpoint_is_told_what_it_is(photos: Path, tmp_path: Path):
+    torch.save(conv4().state_dict(), tmp_path / "theirs.pt")
+    command = ("embed", tmp_path / "theirs.pt", photos, "-o", tmp_path / "v.npz", "--backbone", "conv4")
+    assert "give --image-size PIXELS" in fails(2, *command)
+    assert call(*command, "--image-size", 32, "--mean", 0.5, "--std", 0.5).exit_code == 0
+    # Another preprocessing makes other vectors.
+    others = ("--image-size", 32, "--mean", 0.4, "--std", 0.5, "--resume")
+    assert "they do not mix" in fails(1, *command, *others)
+    same = call(*command, "--image-size", 32, "--mean", 0.5, "--std", 0.5, "--resume")
+    assert "is finished already" in same.stdout
+
+
+def test_it_goes_on_where_it_was_stopped(run: Path, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("byol_edge.runtime.shards.SHARD_IMAGES", 32)
+    command = ("embed", run, photos, "--batch-size", 16, "-o")
+    assert call(*command, tmp_path / "whole.npz").exit_code == 0
+    kept: list[Path] = []
+
+    def stop(*_: object) -> None:
+        kept.append(Path(shutil.copytree(shard_folder(tmp_path / "v.npz"), tmp_path / "kept")))
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("byol_edge.runtime.shards._join", stop)
+        stopped = call(*command, tmp_path / "v.npz")
+    assert stopped.exit_code == 130
+    assert "--resume goes on" in stopped.stderr
+    sorted(shard_folder(tmp_path / "v.npz").glob("*.npz"))[-1].unlink()
+    assert call(*command, tmp_path / "v.npz", "--resume").exit_code == 0
+    assert (tmp_path / "v.npz").read_bytes() == (tmp_path / "whole.npz").read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("options", "reason"),
+    [
+        (("--variant", "auto"), "--variant auto: {} runs in PyTorch"),
+        (("--backend", "openvino"), "--backend openvino: {} runs in PyTorch"),
+        (("--threads", 2), "--threads 2: {} runs in PyTorch"),
+        (("--low-power",), "--low-power: {} runs in PyTorch"),
+        (("--public-key", "key.pem"), "--public-key key.pem: {} runs in PyTorch"),
+    ],
+)
+def test_what_is_for_bundles_is_refused(
+    finished_run: Path, photos: Path, tmp_path: Path, options: tuple[object, ...], reason: str
+):
+    line = fails(2, "embed", finished_run, photos, "-o", tmp_path / "v.npz", *options)
+    assert reason.format(finished_run) in line
+
+
+def test_what_a_bundle_says_itself_is_refused(finished_bundle: Path, photos: Path, tmp_path: Path):
+    for source in (finished_bundle, finished_bundle / "fp32.onnx"):
+        for flag, value in (("--image-size", 64), ("--backbone", "conv4"), ("--mean", 0.5), ("--std", 0.5)):
+            line = fails(2, "embed", source, photos, "-o", tmp_path / "v.npz", flag, value)
+            assert f"{flag} " in line
+            assert "has its own, as exported" in line
+
+
+WITHOUT_PYTORCH = """
+import sys
+for name in ("torch", "timm", "onnx"):
+    sys.modules[name] = None
+from byol_edge.cli.main import cli
+sys.exit(cli(standalone_mode=True))
+"""
+
+
+def test_without_pytorch_weights_need_it_and_a_wrong_path_does_not(finished_run: Path, photos: Path, tmp_path: Path):
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "theirs.pt").touch()
+    for source, reason in (
+        ("imagenet", "which is not installed: pip install 'byol-edge[export]'"),
+        ("timm:resnet18", "which is not installed: pip install"),
+        (finished_run, "which is not installed: pip install"),
+        (tmp_path / "theirs.pt", "which is not installed: pip install"),
+        (tmp_path / "gone", "no such folder; `byol-edge export RUN --out BUNDLE` makes one"),
+        (tmp_path / "gone.onnx", "gone.onnx"),
+        (tmp_path / "empty", "not a bundle: it holds no manifest.json"),
+    ):
+        command = [sys.executable, "-c", WITHOUT_PYTORCH, "embed", str(source), str(photos), "-o", "v.npz"]
+        result = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
+        assert result.returncode == 1
+        (line,) = result.stderr.splitlines()
+        assert reason in line
+
+
+def test_a_path_that_is_named_as_weights_is_asked_for_otherwise(
+    finished_bundle: Path, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(finished_bundle, "imagenet")
+    assert "write ./imagenet for the path" in fails(2, "embed", "imagenet", photos, "-o", "v.npz")
+    assert call("embed", "./imagenet", photos, "-o", "v.npz").exit_code == 0
