@@ -1,7 +1,11 @@
+from pathlib import Path
+
 import numpy as np
 import pytest
 import timm
 import torch
+from byol_edge.export.config import ExportConfig
+from byol_edge.export.source import load_source
 from byol_edge.models.haiku import is_haiku, name_backbone, read_haiku
 from byol_edge.models.padding import use_same_padding
 from byol_edge.models.tail import build_tail, read_layers
@@ -68,7 +72,7 @@ def part(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
 
 
 def build(tensors: dict[str, Tensor]) -> nn.Module:
-    network = ResNet(Bottleneck, (1, 1, 1, 1), num_classes=0)
+    network = ResNet(Bottleneck, (1, 1, 1, 1), num_classes=0)  # pyright: ignore[reportArgumentType]
     network.load_state_dict(tensors)
     use_same_padding(network)
     return network.eval()
@@ -140,9 +144,24 @@ def test_what_is_no_such_checkpoint_is_named():
             read_haiku(content, "pretrain.pkl")
 
 
-def test_torchs_files_are_not_taken_for_haikus(tmp_path):
+def test_torchs_files_are_not_taken_for_haikus(tmp_path: Path):
     assert is_haiku(write_checkpoint(({}, {}), ({}, {})))
     for new in (True, False):
         torch.save({"a": torch.zeros(3)}, tmp_path / "a.pt", _use_new_zipfile_serialization=new)
         assert not is_haiku((tmp_path / "a.pt").read_bytes())
     assert not is_haiku(b"")
+
+
+@torch.no_grad()
+def test_a_checkpoint_is_exported_by_its_path(tmp_path: Path):
+    params, state = draw_resnet(1, (3, 4, 6, 3), np.float16)
+    (tmp_path / "pretrain.pkl").write_bytes(write_checkpoint((params, state), ({}, {})))
+    source = load_source(str(tmp_path / "pretrain.pkl"), ExportConfig(image_size=64))
+    assert source.spec.backbone == "resnet50"
+    whole = [
+        {path: {key: each.astype(np.float32) for key, each in values.items()} for path, values in tree.items()}
+        for tree in (params, state)
+    ]
+    images = torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    expected = HaikuResNet(*whole).embed(images)
+    assert (source.network.backbone(images) - expected).abs().max() <= 2e-6 * expected.abs().max()
