@@ -92,7 +92,7 @@ def _match(state: State, expected: State, names: list[str], backbone: str, stem:
         key for key in state if key not in known and key.split(".")[0] in own and not key.startswith(f"{classifier}.")
     ]
     misshapen = [
-        f"{theirs[key]} is {list(state[theirs[key]].shape)}, not {list(tensor.shape)}"
+        f"{theirs[key]} is {_describe(state[theirs[key]])}, not {list(tensor.shape)}"
         for key, tensor in expected.items()
         if theirs[key] in state and not _fits(state[theirs[key]], tensor, key == image_layer)
     ]
@@ -101,11 +101,16 @@ def _match(state: State, expected: State, names: list[str], backbone: str, stem:
 
 def _fits(found: Tensor, expected: Tensor, takes_image: bool) -> bool:
     """Whether the shapes are the same, but for the channels of images in a first convolution."""
-    if found.layout != torch.strided:
+    if found.layout != torch.strided or found.is_meta:
         return False
     if takes_image and expected.ndim == 4 and found.ndim == 4:
         return found.shape[0] == expected.shape[0] and found.shape[2:] == expected.shape[2:]
     return found.shape == expected.shape
+
+
+def _describe(tensor: Tensor) -> str:
+    kind = "sparse " if tensor.layout != torch.strided else "without numbers, " if tensor.is_meta else ""
+    return f"{kind}{list(tensor.shape)}"
 
 
 def tell_differences(match: Match, part: Part, file: str) -> str:

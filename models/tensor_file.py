@@ -105,7 +105,7 @@ def _read_pickle(content: bytes, file: Path) -> Mapping[str, Tensor]:
         raise RunError(f"{file}: would run {running[0]} where it is unpickled; do not use this file")
     try:
         state = _load(content, names)
-        tensors = dict(_flatten(state))
+        tensors = dict(_flatten(state, "", set()))
     except Exception as error:  # whatever a damaged pickle raises
         raise RunError(f"{file}: not a checkpoint of plain tensors, or damaged") from error
     if tensors:
@@ -193,11 +193,15 @@ class _EmptyDict:
         return Counter()
 
 
-def _flatten(content: object, path: str = "") -> Iterator[tuple[str, Tensor]]:
-    """The tensors in nested dicts, by path. Optimizers number theirs, which are not wanted."""
+def _flatten(content: object, path: str, seen: set[int]) -> Iterator[tuple[str, Tensor]]:
+    """The tensors in nested dicts, by path. Optimizers number theirs, which are not wanted.
+
+    Each dict is entered once: a few hundred bytes can refer to the same ones 2⁴⁰ times.
+    """
     if isinstance(content, Tensor):
         yield path, content
-    elif isinstance(content, Mapping):
+    elif isinstance(content, Mapping) and id(content) not in seen:
+        seen.add(id(content))
         for key, value in content.items():
             if isinstance(key, str):
-                yield from _flatten(value, f"{path}.{key}" if path else key)
+                yield from _flatten(value, f"{path}.{key}" if path else key, seen)

@@ -88,7 +88,7 @@ OTHER_FILES: dict[str, Callable[[], bytes]] = {
 @pytest.mark.parametrize("kind", OTHER_FILES)
 def test_another_kind_of_file_by_a_checkpoints_name(kind: str, ending: str, tmp_path: Path):
     line = refusal(write(tmp_path, OTHER_FILES[kind](), f"a.{ending}"))
-    assert "no checkpoint" in line or "not a" in line or "damaged" in line
+    assert any(word in line for word in ("no checkpoint", "not a", "not the file", "only PyTorch's", "damaged"))
 
 
 def test_a_checkpoint_by_another_formats_name_is_read_or_named(tmp_path: Path):
@@ -301,7 +301,7 @@ OTHER_NETWORKS: dict[str, Callable[[], Any]] = {
 @pytest.mark.parametrize("name", OTHER_NETWORKS)
 def test_no_backbone_in_it(name: str, tmp_path: Path):
     line = refusal(write(tmp_path, saved(OTHER_NETWORKS[name]())))
-    assert any(word in line for word in ("no backbone", "holds no", "no weights", "not the weights", "does not say"))
+    assert any(word in line for word in ("no network", "holds no", "holds a copy", "not the weights"))
 
 
 def test_an_optimizers_state(tmp_path: Path):
