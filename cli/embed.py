@@ -15,7 +15,7 @@ from ..runtime.encoder import BATCH_SIZE, MOST_THREADS, Encoder
 from ..runtime.errors import UsageError
 from ..runtime.images import find_images
 from ..runtime.model_file import FORMATS
-from ..runtime.run import CONFIG, ENCODER
+from ..runtime.run import Run
 from ..runtime.shards import check_free, count_missing, discard_shards, embed_files, is_finished
 from ..runtime.stream import Streamer
 from .channels import read_channels
@@ -125,5 +125,5 @@ def _needs_pytorch(source: str) -> bool:
     if (path / MANIFEST).exists() or path.suffix in {each.suffixes[0] for each in FORMATS}:
         return False
     if path.is_dir():
-        return (path / CONFIG).exists() or (path / ENCODER).exists()
+        return Run(path).exists
     return path.exists() or ":" in source

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+from contextlib import redirect_stdout
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -121,7 +123,8 @@ def export(
     )
     check_output(out, overwrite, BUNDLE)  # before code of the user's runs
     if module is not None:
-        result = export_bundle(make_module(module, source), out, config, overwrite=overwrite)
+        with redirect_stdout(sys.stderr):  # what the user's code prints
+            result = export_bundle(make_module(module, source), out, config, overwrite=overwrite)
     elif source is not None:
         result = export_bundle(source, out, config, overwrite=overwrite)
     else:

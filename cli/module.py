@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
-from contextlib import redirect_stdout
 from functools import partial
 from importlib import import_module
 from operator import attrgetter
@@ -27,23 +26,19 @@ def module_option(text: str) -> Callable[..., Any]:
 def make_module(name: str, checkpoint: str | None) -> nn.Module:
     """What the callable `name` returns, called with the path of a checkpoint, or with nothing where there is none.
 
-    A module that lies there ready is taken as it is.
-    Runs the code that it names, from the current folder or wherever else Python finds it. What it prints goes to
-    standard error. Raises UsageError where it is no such callable, and ByolEdgeError where it raises.
+    A module that lies there ready is taken as it is. Runs the code that it names, from the current folder or wherever
+    else Python finds it. Raises UsageError where it is no such callable, and ByolEdgeError where it raises.
     """
     from torch import nn
 
-    with redirect_stdout(sys.stderr):
-        make = _find(name)
-        if isinstance(make, nn.Module):
-            if checkpoint is not None:
-                raise UsageError(
-                    f"--module {name} is a module already, which takes no checkpoint; leave out {checkpoint}"
-                )
-            return make
-        arguments = () if checkpoint is None else (checkpoint,)
-        called = f"--module {name} raised {{}}, called with {repr(checkpoint) if arguments else 'nothing'}"
-        made = _run(partial(make, *arguments), called)
+    make = _find(name)
+    if isinstance(make, nn.Module):
+        if checkpoint is not None:
+            raise UsageError(f"--module {name} is a module already, which takes no checkpoint; leave out {checkpoint}")
+        return make
+    arguments = () if checkpoint is None else (checkpoint,)
+    called = f"--module {name} raised {{}}, called with {repr(checkpoint) if arguments else 'nothing'}"
+    made = _run(partial(make, *arguments), called)
     if not isinstance(made, nn.Module):
         raise UsageError(f"--module {name} returned a {type(made).__name__}, not a torch.nn.Module")
     return made

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import sys
+from contextlib import redirect_stdout
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -98,11 +100,12 @@ def validate(
         from ..evaluate.validate import Limits
         from ..evaluate.validate import validate as run_validation
     limits = Limits(min_cosine, min_overlap, max_accuracy_drop)
-    network = make_module(module, checkpoint) if module is not None else None
-    result = run_validation(
-        bundle, data, variant=variant, labels=labels, against=against, module=network, limits=limits
-    )
-    by_layer = measure_layers(bundle, data, variant=variant, module=network) if layers else {}
+    with redirect_stdout(sys.stderr):  # what a user's own code prints
+        network = make_module(module, checkpoint) if module is not None else None
+        result = run_validation(
+            bundle, data, variant=variant, labels=labels, against=against, module=network, limits=limits
+        )
+        by_layer = measure_layers(bundle, data, variant=variant, module=network) if layers else {}
     picture = bundle.resolve().with_name(bundle.resolve().name + ".report") / "layers.png"
     if as_json:
         layers_as_json = {name: [asdict(layer) for layer in found] for name, found in by_layer.items()}

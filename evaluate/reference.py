@@ -14,12 +14,12 @@ from ..models.checkpoint import read_target
 from ..models.module import name_module, prepare_module
 from ..models.network import InferenceNetwork, embed_pixels
 from ..models.starts import find_path
-from ..models.tail import load_tail
 from ..models.weights import (
     load_encoder,
     load_network,
     load_weights,
     read_state,
+    read_tail,
     serialize_network,
     serialize_weights,
     untrained_encoder,
@@ -78,11 +78,11 @@ def load_reference(bundle: Bundle, against: Path | None = None, module: nn.Modul
 
 def _take_module(bundle: Bundle, module: nn.Module) -> Reference:
     """A user's own module, with the tail that the bundle holds; its weights are compared if the bundle is of one."""
-    content = bundle.read(ENCODER)
-    state = read_state(content, str(bundle.path / ENCODER))
+    content, file = bundle.read(ENCODER), str(bundle.path / ENCODER)
+    state = read_state(content, file)
     own = prepare_module(module, bundle.preprocessing)
     name = name_module(own)
-    tail = load_tail(state)
+    tail = read_tail(state, file)
     wanted = next((each.in_features for each in tail if isinstance(each, nn.Linear)), bundle.embedding_size)
     black = np.zeros((1, *[bundle.preprocessing.image_size] * 2, 3), np.uint8)
     found = embed_pixels(InferenceNetwork(own, bundle.preprocessing), black).shape[1]

@@ -6,6 +6,7 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from os import PathLike
 from pathlib import Path
 
 from torch import nn
@@ -100,7 +101,7 @@ def find_weights(name: str | Path | nn.Module, config: ExportConfig) -> Weights:
 
     Raises RunError, naming the file and what to do, and UsageError.
     """
-    if not isinstance(name, (str, Path)):
+    if not isinstance(name, (str, PathLike)):
         return _from_module(name, config)
     run = Run(Path(name))
     if run.exists:
@@ -129,6 +130,8 @@ def _from_run(run: Run, config: ExportConfig) -> Weights:
 
 def _from_module(module: nn.Module, config: ExportConfig) -> Weights:
     """A user's own network, which says nothing of its input: `config` has to."""
+    if not isinstance(module, nn.Module):
+        raise UsageError(f"a name, a path or a torch.nn.Module is needed, not a {type(module).__name__}")
     if config.backbone is not None:
         raise UsageError("{backbone}: a module is a backbone itself; leave it out", backbone=config.backbone)
     if config.with_projector or config.bgr or config.network != NETWORKS[0]:

@@ -50,7 +50,15 @@ def load_network(weights: bytes, spec: EncoderSpec, name: str) -> InferenceNetwo
     state = read_state(weights, name)
     tail = {key: tensor for key, tensor in state.items() if key.startswith(PREFIX)}
     backbone = _match({key: tensor for key, tensor in state.items() if key not in tail}, spec, name)
-    return InferenceNetwork(backbone, spec.preprocessing, load_tail(tail))
+    return InferenceNetwork(backbone, spec.preprocessing, read_tail(tail, name))
+
+
+def read_tail(state: dict[str, Tensor], name: str) -> nn.Sequential:
+    """The tail among the tensors of a file; the identity where there is none. Raises RunError, naming the file."""
+    try:
+        return load_tail(state)
+    except (ValueError, KeyError, IndexError, RuntimeError) as error:
+        raise RunError(f"{name}: what follows its backbone is not what export writes ({brief(error)})") from error
 
 
 def load_encoder(weights: bytes, spec: EncoderSpec, name: str) -> nn.Module:

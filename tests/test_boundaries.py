@@ -161,6 +161,7 @@ def test_the_device_commands_need_the_device_install_alone(
         (["train", "x", "--out", "y"], "train"),
         (["export", "x", "--out", "y"], "export"),
         (["validate", "x", "--data", "y"], "export"),
+        (["embed", "imagenet", "x", "-o", "y.npz"], "export"),
         (["demo"], "all"),
     ],
 )

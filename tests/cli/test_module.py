@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -29,6 +30,10 @@ class Net(nn.Sequential):
     def __init__(self):
         super().__init__(nn.Conv2d(3, 8, 3), nn.AdaptiveAvgPool2d(1))
 
+    def forward(self, images):
+        print("forward")
+        return super().forward(images)
+
 class Outer:
     make = staticmethod(make)
 
@@ -48,7 +53,7 @@ def leaves():
 
 
 @pytest.fixture
-def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """The current folder, with modules of a user's own in it and a checkpoint."""
     (tmp_path / "nets.py").write_text(NETS)
     (tmp_path / "broken.py").write_text("def (")
@@ -127,6 +132,14 @@ def test_from_export_to_validation(here: Path, photos: Path):
     assert "cannot be rebuilt from it" in fails(1, "train", photos, "--init", "b", "--out", "r")
     # The place is looked at before code of the user's runs.
     assert "exists already" in fails(2, "export", "--module", "gone:make", "--out", "b")
+
+
+def test_what_its_code_prints_is_not_in_the_result(here: Path):
+    done = call("export", "--module", "nets:Net", "--image-size", 32, "--format", "onnx", "--out", "b", "--json")
+    assert json.loads(done.stdout)["default"] == "fp32.onnx"
+    assert "forward" in done.stderr
+    done = call("validate", "b", "--module", "nets:Net", "--data", "b/golden", "--json")
+    assert json.loads(done.stdout)["images"] == 6
 
 
 def test_what_does_not_go_together_is_refused(here: Path):

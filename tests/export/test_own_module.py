@@ -215,7 +215,7 @@ class NoGradient(Own):
 
 def with_weight_norm() -> nn.Module:
     module = Own()
-    module.block = parametrizations.weight_norm(module.block)
+    parametrizations.weight_norm(module.block)
     return module
 
 

@@ -1,7 +1,17 @@
 import pytest
 import torch
 from byol_edge.models.backbones import build_backbone
-from byol_edge.models.weights import load_encoder, serialize_encoder, serialize_weights, untrained_encoder
+from byol_edge.models.network import InferenceNetwork
+from byol_edge.models.tail import build_tail
+from byol_edge.models.weights import (
+    load_encoder,
+    read_state,
+    read_tail,
+    serialize_encoder,
+    serialize_network,
+    serialize_weights,
+    untrained_encoder,
+)
 from byol_edge.runtime import Preprocessing, RunError
 from byol_edge.runtime.run import EncoderSpec, Provenance, read_description
 from torch import nn
@@ -61,3 +71,23 @@ def test_the_untrained_encoder_depends_on_the_seed_and_leaves_the_global_one_alo
     assert torch.equal(torch.get_rng_state(), state)
     assert torch.equal(first, again)
     assert not torch.equal(first, other)
+
+
+def test_a_whole_network_comes_back_with_its_tail_even_where_layers_share_weights():
+    torch.manual_seed(0)
+    backbone = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 4))
+    backbone[1].weight = backbone[0].weight
+    tail = build_tail([(torch.ones(2, 4), torch.zeros(2))])
+    network = InferenceNetwork(backbone, Preprocessing(32), tail)
+    state = read_state(serialize_network(network), "w")
+    assert set(state) == {*(f"backbone.{place}.{name}" for place in (0, 1) for name in ("weight", "bias")),
+                          "tail.0.weight", "tail.0.bias"}  # fmt: skip
+    assert torch.equal(state["backbone.1.weight"], backbone.get_parameter("0.weight"))
+    assert torch.equal(read_tail(state, "w").get_parameter("0.weight"), torch.ones(2, 4))
+    assert serialize_network(network) == serialize_network(network)
+
+
+@pytest.mark.parametrize("name", ["tail.x.weight", "tail.0.weight"])
+def test_a_tail_that_export_did_not_write_is_refused(name: str):
+    with pytest.raises(RunError, match="w: what follows its backbone is not what export writes"):
+        read_tail({name: torch.ones(2, 2)}, "w")

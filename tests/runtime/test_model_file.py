@@ -102,6 +102,7 @@ def test_an_id_tells_the_precision(finished_bundle: Path):
     assert read_alone(finished_bundle / "int8.onnx").precision == "int8"
     for foreign in ("", "m", "abc:", "abc:clip.onnx:onnxruntime", "int8.onnx"):
         assert precision_of(foreign) is None
+    assert precision_of("3f9a1c0d2b4e:fp32:pytorch") == "fp32"
 
 
 class SumBackend:
