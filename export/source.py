@@ -113,8 +113,8 @@ def find_weights(name: str | Path | nn.Module, config: ExportConfig) -> Weights:
 def _from_run(run: Run, config: ExportConfig) -> Weights:
     trained = run.read_encoder()
     spec = trained.spec
-    for name in ("backbone", "image_size", "mean", "std"):
-        if getattr(config, name) is not None:
+    for name in ("backbone", "image_size", "mean", "std", "bgr"):
+        if getattr(config, name):
             raise UsageError(f"{{{name}}}: a run has its own; leave it out", **{name: getattr(config, name)})
     content = trained.weights if config.network == "online" else read_target(run)
     backbone = load_encoder(content, spec, str(run.path / ENCODER))

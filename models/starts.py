@@ -108,11 +108,15 @@ def find_start(name: str, backbone: str | None = None, network: str = ONLINE, bg
 
 
 def check_normalization(mean: Sequence[float] | None, std: Sequence[float] | None) -> None:
-    """Raises UsageError where what is given is not three finite numbers, those of `std` above 0."""
+    """Raises UsageError where what is given is not three numbers up to 1, those of `std` above 0."""
     for name, values, least in (("mean", mean, -math.inf), ("std", std, 0)):
-        if values is not None and not (len(values) == 3 and all(_is_number_above(least, each) for each in values)):
+        if values is None:
+            continue
+        if not (len(values) == 3 and all(_is_number_above(least, each) for each in values)):
             above = "" if name == "mean" else " above 0"
             raise UsageError(f"{{{name}}}: has to be three numbers{above}, of red, green and blue", **{name: values})
+        if max(values) > 1:
+            raise UsageError(f"{{{name}}}: is of pixels from 0 to 1; divide yours by 255", **{name: values})
 
 
 def _is_number_above(least: float, value: object) -> bool:

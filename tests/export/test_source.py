@@ -149,6 +149,8 @@ def test_what_only_runs_have_and_what_only_others_lack_is_refused(
         load_source(finished_bundle, ExportConfig())
     with pytest.raises(UsageError, match="backbone=conv4: timm:resnet18"):
         load_source("timm:resnet18", ExportConfig(backbone="conv4"))
+    with pytest.raises(UsageError, match=r"mean=.*: is of pixels from 0 to 1; divide yours by 255"):
+        ExportConfig(mean=(123.675, 116.28, 103.53))
     for wrong in ({"mean": (0.5,)}, {"std": (0.0, 1.0, 1.0)}, {"std": (float("nan"),) * 3}, {"image_size": 8}):
         with pytest.raises(UsageError, match=next(iter(wrong))):
             ExportConfig(**wrong)  # type: ignore[arg-type]
