@@ -38,8 +38,10 @@ def read_layers(state: Mapping[str, Tensor]) -> list[Linear]:
         parts.setdefault(name, {})[kind] = tensor
     layers: list[Linear] = []
     # "fc0" comes before "bn0".
-    for _, part in sorted(parts.items(), key=lambda each: (_numbers(each[0]), "running_var" in each[1])):
+    for name, part in sorted(parts.items(), key=lambda each: (_numbers(each[0]), "running_var" in each[1])):
         weight = part.get("weight")
+        if len(_numbers(name)) > 1:  # a network within the network
+            return []
         if weight is not None and weight.ndim == 2:
             layers.append((weight.float(), part.get("bias", torch.zeros(len(weight))).float()))
         elif "running_var" in part and layers and len(part["running_var"]) == len(layers[-1][0]):

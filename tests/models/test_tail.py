@@ -2,6 +2,7 @@ import numpy as np
 import torch
 from byol_edge.models.byol import mlp_head
 from byol_edge.models.tail import build_tail, find_components, load_tail, read_layers, shorten
+from torch import nn
 
 
 def projector(random: torch.Generator) -> torch.nn.Sequential:
@@ -51,3 +52,30 @@ def test_a_tail_is_found_among_weights_and_without_one_nothing_follows():
     embeddings = torch.randn(3, 8)
     assert torch.equal(load_tail({"conv1.weight": torch.zeros(1), **state})(embeddings), tail(embeddings))
     assert torch.equal(load_tail({})(embeddings), embeddings)
+
+
+def test_a_projector_is_read_whatever_its_layers_are_called():
+    torch.manual_seed(0)
+    head = mlp_head(8, 16, 4).eval()
+    expected = read_layers(head.state_dict())
+    for names in (("fc0", "bn0", "fc1"), ("l1", "bn1", "l2")):
+        renamed, places = {}, dict(zip("013", names, strict=True))
+        for key, tensor in reversed(head.state_dict().items()):
+            number, _, kind = key.partition(".")
+            renamed[f"{places[number]}.{kind}"] = tensor
+        found = read_layers(renamed)
+        pairs = [pair for one, other in zip(found, expected, strict=True) for pair in zip(one, other, strict=True)]
+        assert all(torch.equal(a, b) for a, b in pairs)
+
+
+def test_a_projector_with_anything_else_in_it_is_not_read():
+    linear = {"0.weight": torch.ones(3, 4), "0.bias": torch.zeros(3)}
+    assert len(read_layers(linear)) == 1
+    for other in (
+        {"1.weight": torch.ones(3, 3, 1, 1)},
+        {"1.weight_g": torch.ones(3)},
+        {"2.0.weight": torch.ones(3, 3)},
+    ):
+        assert read_layers({**linear, **other}) == []  # type: ignore[dict-item]
+    norm = nn.BatchNorm1d(4)
+    assert read_layers({f"0.{key}": value for key, value in norm.state_dict().items()}) == []
