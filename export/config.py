@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..models.starts import Channels, check_normalization
+from ..models.normalization import Channels, check_normalization
 from ..runtime.errors import UsageError
 from ..runtime.preprocessing import MOST_SIDE
 from .formats import FORMATS

@@ -15,7 +15,8 @@ from ..models.backbones import build_backbone, embedding_size, resolve_stem
 from ..models.checkpoint import read_projector, read_target
 from ..models.module import name_module, prepare_module
 from ..models.network import InferenceNetwork, embed_pixels
-from ..models.starts import CHECKPOINT, Start, choose_normalization, find_path, find_start
+from ..models.normalization import choose_normalization
+from ..models.starts import CHECKPOINT, Start, find_path, find_start
 from ..models.tail import Linear, build_tail, find_components, read_layers, shorten
 from ..models.weights import load_encoder, load_weights, serialize_network, serialize_weights
 from ..runtime.errors import ImageError, RunError, UsageError

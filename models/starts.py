@@ -5,9 +5,11 @@ The same names serve `train --init`, `export` and wherever else an encoder is as
 
 from __future__ import annotations
 
+import contextlib
+import difflib
+import io
 import logging
-import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
@@ -20,9 +22,9 @@ from torch import Tensor
 
 from ..runtime.bundle import MANIFEST, Bundle
 from ..runtime.errors import RunError, UsageError, brief
-from ..runtime.preprocessing import Preprocessing
 from ..runtime.run import EncoderSpec, Provenance, Run, read_description
 from .backbones import TORCHVISION, list_torchvision
+from .normalization import Channels, as_channels
 from .recognition import recognize
 from .tail import Linear
 from .tensor_file import find_file, read_file, read_tensors
@@ -32,8 +34,6 @@ IMAGENET, PACKAGE, TIMM = "imagenet", "package:", "timm:"
 STANDARD = "standard"
 ONLINE = "online"
 CHECKPOINT = "a checkpoint"
-
-Channels = tuple[float, float, float]
 
 
 @dataclass(frozen=True)
@@ -107,32 +107,6 @@ def find_start(name: str, backbone: str | None = None, network: str = ONLINE, bg
     return find_path(Path(name), backbone, network, bgr)
 
 
-def check_normalization(mean: Sequence[float] | None, std: Sequence[float] | None) -> None:
-    """Raises UsageError where what is given is not three numbers up to 1, those of `std` above 0."""
-    for name, values, least in (("mean", mean, -math.inf), ("std", std, 0)):
-        if values is None:
-            continue
-        if not (len(values) == 3 and all(_is_number_above(least, each) for each in values)):
-            above = "" if name == "mean" else " above 0"
-            raise UsageError(f"{{{name}}}: has to be three numbers{above}, of red, green and blue", **{name: values})
-        if max(values) > 1:
-            raise UsageError(f"{{{name}}}: is of pixels from 0 to 1; divide yours by 255", **{name: values})
-
-
-def _is_number_above(least: float, value: object) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and least < value < math.inf
-
-
-def choose_normalization(
-    start: Start | None, mean: Sequence[float] | None, std: Sequence[float] | None
-) -> tuple[Channels, Channels, tuple[str, ...]]:
-    """Mean and deviation as chosen, else as a start says, else ImageNet's; and, in words, what that assumes."""
-    said = {"mean": mean or (start and start.mean), "std": std or (start and start.std)}
-    guessed = " and ".join(name for name, value in said.items() if value is None)
-    assumed = (f"{guessed} of its images: ImageNet's",) if guessed else ()
-    return _three(said["mean"] or Preprocessing.mean), _three(said["std"] or Preprocessing.std), assumed
-
-
 def list_starts() -> list[Start]:
     """The named starts that are at hand here, without a network."""
     return [_from_package(name) for name in PACKAGES if find_spec(PACKAGES[name].module)]
@@ -182,8 +156,8 @@ def _from_timm(name: str) -> Start:
         backbone=backbone,
         stem=STANDARD,
         image_size=config.input_size[-1],
-        mean=_three(config.mean),
-        std=_three(config.std),
+        mean=as_channels(config.mean),
+        std=as_channels(config.std),
         license=config.license,
         source=f"timm {timm.__version__}, {config.hf_hub_id or config.url}",
     )
@@ -198,10 +172,11 @@ def _from_torchvision(name: str) -> Start:
     import torchvision
 
     own = name in list_torchvision()
-    if not own and not (name in torchvision.models.list_models(torchvision.models) and name in timm.list_models()):
-        raise UsageError(
-            f"no weights of torchvision's {name!r}; there are its ResNets and {', '.join(list_torchvision())}"
-        )
+    known = [each for each in torchvision.models.list_models(torchvision.models) if each in timm.list_models()]
+    if not own and name not in known:
+        near = difflib.get_close_matches(name[:100], [*list_torchvision(), *known], n=3)
+        hint = f"did you mean {', '.join(near)}?" if near else "torchvision.models.list_models() has their names"
+        raise UsageError(f"no weights of torchvision's {name[:100]!r} that fit a backbone here; {hint}")
     weights = torchvision.models.get_model_weights(name)["DEFAULT"]
     prepare = weights.transforms()
     return Start(
@@ -211,8 +186,8 @@ def _from_torchvision(name: str) -> Start:
         backbone=f"{TORCHVISION}{name}" if own else name,
         stem=STANDARD,
         image_size=prepare.crop_size[0],
-        mean=_three(prepare.mean),
-        std=_three(prepare.std),
+        mean=as_channels(prepare.mean),
+        std=as_channels(prepare.std),
         license="BSD-3-Clause",
         source=f"torchvision {torchvision.__version__}, {weights.url}",
     )
@@ -220,7 +195,9 @@ def _from_torchvision(name: str) -> Start:
 
 def _download_torchvision(name: str, weights: Any) -> Mapping[str, Tensor]:
     backbone = f"{TORCHVISION}{name}" if name in list_torchvision() else name
-    return recognize(weights.get_state_dict(progress=False), f"{TORCHVISION}{name}", backbone).tensors
+    with contextlib.redirect_stdout(io.StringIO()):  # it tells of every attempt
+        state = weights.get_state_dict(progress=False)
+    return recognize(state, f"{TORCHVISION}{name}", backbone).tensors
 
 
 def _download(library: str, name: str, read: Callable[[], Mapping[str, Tensor]]) -> Mapping[str, Tensor]:
@@ -288,8 +265,3 @@ def _describe(path: Path, file: Path) -> tuple[str, EncoderSpec, Provenance] | N
         except (ValueError, KeyError, TypeError, AttributeError):  # of another project
             pass
     return None
-
-
-def _three(values: Any) -> Channels:
-    first, second, third = map(float, values)
-    return first, second, third

@@ -6,7 +6,8 @@ import logging
 from dataclasses import dataclass
 
 from ..models.backbones import resolve_stem
-from ..models.starts import choose_normalization, find_start
+from ..models.normalization import choose_normalization
+from ..models.starts import find_start
 from .config import TrainConfig
 
 log = logging.getLogger(__name__)

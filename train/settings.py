@@ -7,8 +7,8 @@ import math
 from dataclasses import MISSING, Field, asdict, dataclass, fields, is_dataclass
 from typing import Any, TypeVar
 
+from ..models.normalization import check_normalization
 from ..models.objective import ObjectiveConfig
-from ..models.starts import check_normalization
 from ..runtime.cpus import available_cpus
 from ..runtime.errors import ImageError, UsageError
 from ..runtime.preprocessing import FITS, Preprocessing

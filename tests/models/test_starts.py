@@ -124,7 +124,7 @@ def test_torchvisions_weights_fit_the_backbone_of_that_name():
     backbone = build_backbone("resnet18", 224)
     load_weights(recognize(state, start.name, "resnet18").tensors, backbone, "resnet18", start.name)
     assert torch.equal(backbone.state_dict()["layer4.1.conv2.weight"], state["layer4.1.conv2.weight"])
-    with pytest.raises(UsageError, match="no weights of torchvision's 'conv4'; there are its ResNets"):
+    with pytest.raises(UsageError, match="no weights of torchvision's 'conv4' that fit a backbone here"):
         find_start("torchvision:conv4")
 
 
