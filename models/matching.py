@@ -20,6 +20,8 @@ State = Mapping[str, Tensor]
 SIDE = 224
 # Tensors that an error lists.
 LISTED = 3
+# Names that are left over, among which the nearest is looked for.
+MOST_COMPARED = 500
 # Only training counts batches, and old files lack it.
 COUNTER = "num_batches_tracked"
 
@@ -118,7 +120,7 @@ def tell_differences(match: Match, part: Part, file: str) -> str:
     nearest = difflib.get_close_matches
     pairs = []
     for name in match.missing[:LISTED]:
-        near = nearest(name, match.left_over, n=1, cutoff=0.6)
+        near = nearest(name, match.left_over[:MOST_COMPARED], n=1, cutoff=0.6)
         pairs.append(f"{part.place}{name}" + (f" (there is {part.place}{near[0]})" if near else ""))
     told = [
         _count(len(match.missing), "missing", pairs),

@@ -31,6 +31,7 @@ OTHERS = {
     b"<html": "a web page, not the file itself; download it again",
     b"GGUF": "a GGUF file; only PyTorch's checkpoints and safetensors are read",
 }
+LONGEST_NAME = 500
 # Whatever a pickle names in these runs something, or reaches for it.
 DANGEROUS = frozenset(
     (
@@ -84,11 +85,29 @@ def read_tensors(file: Path) -> Mapping[str, Tensor]:
         raise RunError(f"{file}: {kind}")
     if not content:
         raise RunError(f"{file}: empty (0 bytes), so damaged")
+    tensors = _read_content(content, file)
+    sound = {name: tensor for name, tensor in tensors.items() if _is_sound(name, tensor)}
+    if not sound:
+        raise RunError(f"{file}: holds no tensors that a network could have")
+    return sound
+
+
+def _read_content(content: bytes, file: Path) -> Mapping[str, Tensor]:
     if is_haiku(content):
         tensors = read_haiku(content, str(file))
         name_backbone(tensors, str(file))
         return {f"{HAIKU}{name}": tensor for name, tensor in tensors.items()}
     return _read_safetensors(content, file) if content[8:9] == b"{" else _read_pickle(content, file)
+
+
+def _is_sound(name: str, tensor: Tensor) -> bool:
+    """Whether a network could have it: of few bytes, a view that repeats them can have any size."""
+    repeats = (
+        tensor.layout == torch.strided
+        and not tensor.is_meta
+        and tensor.numel() * tensor.element_size() > tensor.untyped_storage().nbytes()
+    )
+    return len(name) <= LONGEST_NAME and name.isprintable() and not repeats
 
 
 def _read_safetensors(content: bytes, file: Path) -> Mapping[str, Tensor]:
@@ -127,8 +146,13 @@ def _find_unknown(content: bytes, file: Path) -> list[str]:
             return _find_unknown_before_zip(content)
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
             kept = {name.partition("/")[2] for name in archive.namelist()}
+            unpacked = sum(entry.file_size for entry in archive.infolist())
         if "constants.pkl" in kept:
             raise RunError(f"{file}: a TorchScript archive; save torch.jit.load(…).state_dict() in its place")
+        if unpacked > len(content):  # torch compresses nothing
+            raise RunError(
+                f"{file}: unpacks to {unpacked / 1e6:.0f} MB, and torch.save packs nothing; not a checkpoint"
+            )
         return torch.serialization.get_unsafe_globals_in_checkpoint(io.BytesIO(content))
     except RunError:
         raise

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import safetensors.torch
 import torch
 from byol_edge.models.backbones import conv4
 from byol_edge.models.tensor_file import read_tensors
@@ -151,3 +152,25 @@ def test_a_folder_of_shards_is_named(tmp_path: Path):
     (tmp_path / "model.safetensors.index.json").write_text("{}")
     with pytest.raises(RunError, match="a folder of shards"):
         find_file(tmp_path)
+
+
+def test_what_no_network_could_have_is_passed_over(tmp_path: Path):
+    sound = {"conv1.weight": torch.ones(2)}
+    odd = {
+        "repeated": torch.ones(1).expand(2**40),
+        "a\nline": torch.ones(1),
+        "\x1b[31m": torch.ones(1),
+        "x" * 501: torch.ones(1),
+    }
+    assert list(read_tensors(write({**odd, **sound}, tmp_path / "c.pt"))) == ["conv1.weight"]
+    with pytest.raises(RunError, match="no tensors that a network could have"):
+        read_tensors(write(odd, tmp_path / "c.pt"))
+    safetensors.torch.save_file({"a\nline": torch.ones(1), "b": torch.ones(1)}, tmp_path / "c.safetensors")
+    assert list(read_tensors(tmp_path / "c.safetensors")) == ["b"]
+
+
+def test_a_packed_archive_is_not_unpacked(tmp_path: Path):
+    with zipfile.ZipFile(tmp_path / "c.pt", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("c/data.pkl", bytes(10_000_000))
+    with pytest.raises(RunError, match=r"unpacks to 10 MB, and torch\.save packs nothing"):
+        read_tensors(tmp_path / "c.pt")
