@@ -111,7 +111,7 @@ def search(space: SearchSpace[Model]) -> tuple[Model, Search]:
         if _is_good(_best(results)):
             break
     best = _require(results)
-    if not _is_good(best):
+    if best.model is not None and not _is_good(best):
         for layers in _growing(_most_sensitive(space.measure(best.model), space.shares)):
             results.append(_try(space, best.method, layers))
             if _is_good(results[-1]):
