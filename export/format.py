@@ -45,6 +45,10 @@ class ExportFormat(Protocol[Model]):
         """
         ...
 
+    def quick_method(self, graph: Graph, calibrate: Pixels, target: str) -> Method[Model]:
+        """The one way to quantize where there are no images to search with: `calibrate` are of another kind."""
+        ...
+
     def label(self, model: Model, essentials: dict[str, Any]) -> Model:
         """The same model with the manifest's essentials in its metadata, so that its file also works alone."""
         ...

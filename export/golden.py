@@ -7,13 +7,15 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, ImageDraw
 
 from ..runtime.bundle import GOLDEN
 from ..runtime.golden import Golden
 from ..runtime.preprocessing import Pixels, Preprocessing, prepare
 
 GOLDEN_IMAGES = 16
+# Shapes in a synthetic image.
+LEAVES = 300
 FOLDER = "golden"
 _EXIF_ORIENTATION = 0x0112
 
@@ -35,19 +37,38 @@ def write_golden(
 
 
 def synthetic_images(count: int, side: int) -> Pixels:
-    """Drawn images, no two alike: a disc or a bar on a shaded ground, uint8 `[N, side, side, 3]`."""
+    """Drawn images, no two alike and the same every time, uint8 `[N, side, side, 3]`.
+
+    Discs and boxes of all sizes lie over each other (dead leaves), with noise whose amplitude falls with frequency: in
+    this they are like photographs, so that a network for photographs takes them for none too unlikely. On plain shapes,
+    INT8 of EfficientNet-Lite0 had a cosine of 0.96 to PyTorch, on these 0.998.
+    """
     rng = np.random.default_rng(0)
-    y, x = np.mgrid[0:side, 0:side] / side
+    frequencies = np.hypot(np.fft.fftfreq(side)[:, None], np.fft.fftfreq(side)[None])
+    frequencies[0, 0] = 1
     images = []
-    for number in range(count):
-        corners, ink = rng.uniform(0, 255, (2, 3)), rng.uniform(0, 255, 3)
-        slope = (x * rng.uniform() + y * rng.uniform())[:, :, None]
-        ground = corners[0] * (1 - slope) + corners[1] * slope
-        cx, cy, size = rng.uniform(0.2, 0.8), rng.uniform(0.2, 0.8), rng.uniform(0.1, 0.3)
-        disc = np.hypot(x - cx, y - cy) < size
-        bar = np.abs((x - cx) * np.cos(6 * size) + (y - cy) * np.sin(6 * size)) < size / 2
-        images.append(np.where((bar if number % 2 else disc)[:, :, None], ink, ground).clip(0, 255).astype(np.uint8))
+    for _ in range(count):
+        noise = np.fft.ifft2(np.fft.fft2(rng.normal(size=(side, side))) / frequencies).real
+        strength = rng.uniform(6, 30)
+        pixels = np.asarray(_draw_leaves(side, rng)) + (strength * noise / noise.std())[:, :, None]
+        images.append(pixels.clip(0, 255).astype(np.uint8))
     return np.stack(images)
+
+
+def _draw_leaves(side: int, rng: np.random.Generator) -> Image.Image:
+    """Shapes over each other, the largest at the bottom, drawn at twice the size for smooth edges."""
+    width = 2 * side
+    image = Image.new("RGB", (width, width))
+    draw = ImageDraw.Draw(image)
+    base, spread = rng.uniform(0, 255, 3), rng.uniform(20, 90)
+    radii = (0.02 * width * rng.uniform(0.001, 1, LEAVES) ** -0.7).clip(max=width / 2)
+    for radius in np.sort(radii)[::-1]:
+        x, y = rng.uniform(0, width, 2)
+        height = radius * rng.uniform(0.4, 1)
+        color = base + rng.normal(0, spread) + rng.normal(0, spread / 2, 3)
+        shape = draw.ellipse if rng.uniform() < 0.6 else draw.rectangle
+        shape((x - radius, y - height, x + radius, y + height), fill=tuple(color.clip(0, 255).astype(int).tolist()))
+    return image.resize((side, side), Image.Resampling.BICUBIC)
 
 
 def encoded_files() -> dict[str, bytes]:

@@ -56,6 +56,9 @@ class OnnxFormat:
     def methods(self, graph: Graph, calibrate: Pixels, target: str) -> list[list[Method[onnx.ModelProto]]]:
         return onnx_int8.list_methods(graph, calibrate, target)
 
+    def quick_method(self, graph: Graph, calibrate: Pixels, target: str) -> Method[onnx.ModelProto]:
+        return onnx_int8.quick_method(graph, calibrate, target)
+
     def label(self, model: onnx.ModelProto, essentials: dict[str, Any]) -> onnx.ModelProto:
         labeled = _copy(model)
         del labeled.metadata_props[:]

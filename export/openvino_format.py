@@ -50,6 +50,11 @@ class OpenVinoFormat:
 
         return list_methods(graph, calibrate, target)
 
+    def quick_method(self, graph: Graph, calibrate: Pixels, target: str) -> Method[IR]:
+        from .openvino_int8 import quick_method
+
+        return quick_method(graph, calibrate, target)
+
     def label(self, model: IR, essentials: dict[str, Any]) -> IR:
         labeled = model.model.clone()
         _name_by_place(labeled, model.layers)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
@@ -16,43 +16,65 @@ from .search import Method
 import_openvino()  # before nncf, which has telemetry of its own
 with quiet():
     import nncf
-    from nncf.quantization.advanced_parameters import AdvancedQuantizationParameters, OverflowFix
+    from nncf.quantization.advanced_parameters import (
+        AdvancedQuantizationParameters,
+        OverflowFix,
+        QuantizationParameters,
+    )
     from nncf.quantization.range_estimator import RangeEstimatorParameters, RangeEstimatorParametersSet
+
+MIN_MAX, HISTOGRAM = RangeEstimatorParametersSet.MINMAX, RangeEstimatorParametersSet.HISTOGRAM
+
+
+@dataclass(frozen=True)
+class Options:
+    """How NNCF quantizes. Defaults are its own, among them symmetric activations.
+
+    `per_channel`: the inputs of depthwise convolutions have a range for each channel.
+    """
+
+    ranges: RangeEstimatorParameters = field(default_factory=RangeEstimatorParameters)
+    asymmetric: bool = False
+    full_correction: bool = False
+    per_channel: bool = True
 
 
 def list_methods(graph: Graph, calibrate: Pixels, target: str) -> list[list[Method[IR]]]:
-    """Ways to find the activations' ranges on `calibrate` uint8 `[N, H, W, 3]`, those to try side by side together.
+    """Ways to quantize with `calibrate` uint8 `[N, H, W, 3]`, those to try side by side together.
 
-    All but the first with asymmetric activations, which kept more neighbors on every network it was tried on.
+    All but the first with asymmetric activations, which kept more neighbors on every network trained here.
     """
     ir = convert(graph)
 
-    def by(ranges: RangeEstimatorParameters, **options: Any) -> partial[IR]:
-        return partial(_quantize, ir, calibrate, target, ranges, options)
+    def by(ranges: RangeEstimatorParameters, full_correction: bool = False) -> partial[IR]:
+        return partial(_quantize, ir, calibrate, target, Options(ranges, target != "arm", full_correction))
 
-    asymmetric = {} if target == "arm" else {"preset": nncf.QuantizationPreset.MIXED}
-    full = {**asymmetric, "fast_bias_correction": False}
     return [
         [
-            Method("NNCF's defaults", by(RangeEstimatorParameters())),
-            Method("min-max ranges", by(RangeEstimatorParametersSet.MINMAX, **asymmetric)),
+            Method("NNCF's defaults", partial(_quantize, ir, calibrate, target, Options())),
+            Method("min-max ranges", by(MIN_MAX)),
         ],
         [
-            Method("histogram ranges", by(RangeEstimatorParametersSet.HISTOGRAM, **asymmetric)),
-            Method("min-max ranges, full bias correction", by(RangeEstimatorParametersSet.MINMAX, **full)),
-            Method("histogram ranges, full bias correction", by(RangeEstimatorParametersSet.HISTOGRAM, **full)),
+            Method("min-max ranges, full bias correction", by(MIN_MAX, full_correction=True)),
+            Method("histogram ranges, full bias correction", by(HISTOGRAM, full_correction=True)),
         ],
     ]
 
 
-def _quantize(
-    ir: IR,
-    calibrate: Pixels,
-    target: str,
-    ranges: RangeEstimatorParameters,
-    options: dict[str, Any],
-    in_float: Collection[str],
-) -> IR:
+def quick_method(graph: Graph, calibrate: Pixels, target: str) -> Method[IR]:
+    """One that goes well with images of another kind than will come: no channel has a range of its own.
+
+    Calibrated on crops of two photographs, EfficientNet-Lite0 had a cosine of 0.987 with a range per channel on
+    others, and of 0.996 without.
+    """
+    options = Options(MIN_MAX, target != "arm", full_correction=True, per_channel=False)
+    return Method(
+        "min-max ranges per tensor, full bias correction",
+        partial(_quantize, convert(graph), calibrate, target, options),
+    )
+
+
+def _quantize(ir: IR, calibrate: Pixels, target: str, options: Options, in_float: Collection[str]) -> IR:
     shared_core()  # NNCF makes Cores of its own and lets them go
     ignored = [*outside_backbone(ir), *_convolutions(ir, in_float)]
     images = nncf.Dataset([calibrate[index : index + 1] for index in range(len(calibrate))])
@@ -60,13 +82,17 @@ def _quantize(
         quantized = nncf.quantize(
             ir.model,
             images,
+            preset=nncf.QuantizationPreset.MIXED if options.asymmetric else None,
             subset_size=len(calibrate),
+            fast_bias_correction=not options.full_correction,
             ignored_scope=nncf.IgnoredScope(names=ignored),
             advanced_parameters=AdvancedQuantizationParameters(
                 overflow_fix=OverflowFix.ENABLE if target == "cpu-avx2" else OverflowFix.DISABLE,
-                activations_range_estimator_params=ranges,
+                activations_range_estimator_params=options.ranges,
+                activations_quantization_params=None
+                if options.per_channel
+                else QuantizationParameters(per_channel=False),
             ),
-            **options,
         )
     return replace(ir, model=quantized)
 

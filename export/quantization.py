@@ -57,6 +57,9 @@ class Quantization(Generic[Model]):
     def methods(self) -> Sequence[Sequence[Method[Model]]]:
         return self._list_methods(self.network.graph)
 
+    def quick_method(self) -> Method[Model]:
+        return self.format.quick_method(self.network.graph, self.network.source.calibrate, self.config.target)
+
     def fine_tuned(self, method: Method[Model]) -> Method[Model] | None:
         if not self.config.finetune:
             return None

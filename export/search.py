@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -21,6 +22,8 @@ Model = TypeVar("Model")
 GOOD_COSINE, GOOD_OVERLAP = 0.995, 0.92
 # With more than this share of the multiply-adds in float, a network is INT8 in name only.
 MOST_IN_FLOAT = 0.20
+# Layers in float cost time and size: they have to make a variant good, or leave no more than this of its loss.
+WORTHWHILE = 0.90
 
 
 @dataclass(frozen=True)
@@ -97,8 +100,9 @@ def search(space: SearchSpace[Model]) -> tuple[Model, Search]:
     """Tries each group of methods until the best is good enough, then leaves layers in float, then fine-tunes.
 
     The best is the one of highest 1st percentile of cosines. Its layers that lose most go into float, one, two, four, …
-    of them, up to a fifth of the multiply-adds. Last come the methods on a fine-tuned network, with the best one's
-    layers in float. A method that raises is recorded and passed over. Raises RunError if all of them do.
+    of them, up to a fifth of the multiply-adds, and stay there if that is worth it. Last come the methods on a
+    fine-tuned network, with the best one's layers in float. A method that raises is recorded and passed over. Raises
+    RunError if all of them do.
     """
     groups = space.methods()
     results: list[_Result[Model]] = []
@@ -106,23 +110,37 @@ def search(space: SearchSpace[Model]) -> tuple[Model, Search]:
         results += [_try(space, method, []) for method in group]
         if _is_good(_best(results)):
             break
-    best = _best(results)
-    if best is None or best.model is None:
-        raise RunError(f"no way to quantize this network worked; the last error: {results[-1].trial.error}")
-    if not _is_good(best):
+    best = _require(results)
+    if best.model is not None and not _is_good(best):
         for layers in _growing(_most_sensitive(space.measure(best.model), space.shares)):
             results.append(_try(space, best.method, layers))
             if _is_good(results[-1]):
                 break
-        best = _best(results) or best
+        best = _require(results)
     in_float = best.in_float
     for group in groups:
-        if _is_good(best):
+        if _is_good(_best(results)):
             break
         results += [_try(space, tuned, in_float) for tuned in map(space.fine_tuned, group) if tuned]
-        best = _best(results) or best
+    return _conclude(results)
+
+
+def quantize_by(space: SearchSpace[Model], method: Method[Model]) -> tuple[Model, Search]:
+    """Quantizes by one method, whatever comes of it. Raises RunError if that fails."""
+    return _conclude([_try(space, method, [])])
+
+
+def _conclude(results: Sequence[_Result[Model]]) -> tuple[Model, Search]:
+    best = _require(results)
     assert best.model is not None
     return best.model, Search(best.trial, tuple(each.trial for each in results))
+
+
+def _require(results: Sequence[_Result[Model]]) -> _Result[Model]:
+    best = _best(results)
+    if best is None:
+        raise RunError(f"no way to quantize this network worked; the last error: {results[-1].trial.error}")
+    return best
 
 
 def _is_good(result: _Result[Model] | None) -> bool:
@@ -134,12 +152,26 @@ def _is_good(result: _Result[Model] | None) -> bool:
 
 
 def _best(results: Sequence[_Result[Model]]) -> _Result[Model] | None:
-    """A good one before one that is not; of these, that of the highest 1st percentile."""
-    return max((each for each in results if each.trial.fidelity), key=_rank, default=None)
+    """The one to keep, of results in the order in which they were tried."""
+    best = None
+    for result in results:
+        if result.model is not None and (best is None or _is_better(result, best)):
+            best = result
+    return best
 
 
-def _rank(result: _Result[Model]) -> tuple[bool, float]:
-    return _is_good(result), result.trial.fidelity.cosine_p01 if result.trial.fidelity else -1.0
+def _is_better(result: _Result[Model], other: _Result[Model]) -> bool:
+    """A good one before one that is not; of these, the one of highest 1st percentile, by much if it costs more."""
+    if _is_good(result) != _is_good(other):
+        return _is_good(result)
+    worthwhile = WORTHWHILE if len(result.in_float) > len(other.in_float) else 1.0
+    return _loss(result) < worthwhile * _loss(other)
+
+
+def _loss(result: _Result[Model]) -> float:
+    """What is lost at the 1st percentile of cosines, 0 to 2; 3 where there are rows without a direction."""
+    lowest = result.trial.fidelity.cosine_p01 if result.trial.fidelity else math.nan
+    return 3.0 if math.isnan(lowest) else 1 - lowest
 
 
 def _try(space: SearchSpace[Model], method: Method[Model], in_float: Sequence[str]) -> _Result[Model]:

@@ -26,6 +26,7 @@ from ..runtime.reading import draw_images
 from ..runtime.run import ENCODER, EncoderSpec, Provenance, Run
 from .config import NETWORKS, ExportConfig
 from .golden import synthetic_images
+from .stand_ins import make_stand_ins
 
 log = logging.getLogger(__name__)
 
@@ -33,8 +34,8 @@ log = logging.getLogger(__name__)
 MOST_TO_CALIBRATE = 300
 # As many as training keeps in a run.
 MOST_TO_DRAW = 512
-# Images that are drawn where there are none.
-DRAWN = 128
+# Images that are made where there are none: a quarter of them is enough to judge neighbors by.
+DRAWN = 4 * LEAST_FOR_OVERLAP
 # With fewer calibration images than this, INT8's ranges and its verdict are guesses.
 FEW = 100
 
@@ -197,7 +198,7 @@ def _check_parts(start: Start, config: ExportConfig) -> None:
 
 
 def _find_images(weights: Weights, config: ExportConfig) -> Pixels:
-    """Images to calibrate with and to judge by: a folder's, the run's, or, for want of both, drawn ones."""
+    """Images to calibrate with and to judge by: a folder's, the run's, or, for want of both, stand-ins."""
     if config.calibration is not None:
         images = draw_images(Path(config.calibration), weights.spec.preprocessing, MOST_TO_DRAW)
         if len(images) < 2:
@@ -208,8 +209,9 @@ def _find_images(weights: Weights, config: ExportConfig) -> Pixels:
         return images
     if weights.run is not None:
         return weights.run.read_calibration(weights.spec.preprocessing.image_size)
-    log.warning("no folder of calibration images: drawn ones set INT8's ranges and judge it, so do not trust it far")
-    return synthetic_images(DRAWN, weights.spec.preprocessing.image_size)
+    images, what = make_stand_ins(DRAWN, weights.spec.preprocessing.image_size)
+    log.warning(f"no folder of calibration images: {what} set INT8's ranges and judge it, so do not trust it far")
+    return images
 
 
 def _shorten(

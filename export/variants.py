@@ -17,7 +17,7 @@ from .config import ExportConfig
 from .format import ExportFormat
 from .formats import FORMATS
 from .quantization import Network, Quantization
-from .search import Search, search
+from .search import Search, quantize_by, search
 from .source import FEW, Source
 
 log = logging.getLogger(__name__)
@@ -76,7 +76,9 @@ def _write(kind: ExportFormat[Model], network: Network, folder: Path, config: Ex
         models["fp16"] = kind.halve(in_float), None
     if config.int8:
         log.info(f"quantizing for {kind.engine}")
-        models["int8"] = search(Quantization(kind, network, config))
+        space = Quantization(kind, network, config)
+        # By images that are not the user's, one way cannot be told from another.
+        models["int8"] = quantize_by(space, space.quick_method()) if network.source.drawn else search(space)
     variants = []
     for precision, (model, found) in models.items():
         files = tuple(f"{precision}{suffix}" for suffix in kind.file.suffixes)

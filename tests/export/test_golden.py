@@ -3,7 +3,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from byol_edge.export.golden import encoded_files
+from byol_edge.export.golden import encoded_files, synthetic_images
 from byol_edge.runtime import Encoder, Preprocessing, prepare
 from PIL import Image
 
@@ -50,3 +50,19 @@ def test_a_bundles_reference_holds_every_variant(finished_bundle: Path):
 def test_any_model_size(side: int):
     for content in encoded_files().values():
         assert prepare(content, Preprocessing(side)).shape == (side, side, 3)
+
+
+@pytest.mark.parametrize("side", [16, 224])
+def test_synthetic_images_are_no_two_alike_and_the_same_each_time(side: int):
+    images = synthetic_images(6, side)
+    assert images.shape == (6, side, side, 3)
+    assert images.dtype == np.uint8
+    assert len({image.tobytes() for image in images}) == 6
+    assert min(image.std() for image in images) > 5
+    assert np.array_equal(images, synthetic_images(6, side))
+
+
+def test_synthetic_images_are_smooth_as_photographs_are():
+    images = synthetic_images(6, 64).astype(float)
+    steps = np.abs(np.diff(images, axis=2)).mean()
+    assert steps < 0.8 * np.abs(images - images.mean((1, 2), keepdims=True)).mean()

@@ -3,7 +3,7 @@ from collections.abc import Collection
 
 import pytest
 from byol_edge.evaluate.layers import Layer
-from byol_edge.export.search import MOST_IN_FLOAT, Method, search
+from byol_edge.export.search import MOST_IN_FLOAT, Method, quantize_by, search
 from byol_edge.runtime import RunError
 from byol_edge.runtime.fidelity import Fidelity
 
@@ -79,6 +79,33 @@ def test_no_more_goes_into_float_than_a_fifth_and_the_best_is_kept_all_the_same(
     assert model == ("x", ())
     assert len(found.tried) == 4
     assert max(trial.float_share for trial in found.tried) <= MOST_IN_FLOAT
+
+
+def test_layers_in_float_that_gain_next_to_nothing_are_not_kept():
+    model, found = search(Workshop("x", gain=0.001, x=0.9))
+    assert model == ("x", ())
+    assert found.kept.name == "x"
+    assert found.tried[-1].name == "x, 3 layers in float"
+    model, _ = search(Workshop("x", gain=0.011, x=0.9))
+    assert model == ("x", ("c", "b", "d"))
+
+
+def test_layers_in_float_that_make_it_good_are_kept_however_little_they_gain():
+    model, _ = search(Workshop("x", gain=0.0002, x=0.9949))
+    assert model == ("x", ("c",))
+
+
+def test_rows_without_a_direction_are_worse_than_any():
+    model, _ = search(Workshop("xy", x=float("nan"), y=0.3))
+    assert model == ("y", ())
+
+
+def test_one_method_is_taken_whatever_comes_of_it():
+    shop = Workshop("x", tuned="tuned_", x=0.5, y=-1)
+    model, found = quantize_by(shop, shop.method("x"))
+    assert (model, found.kept.name, len(found.tried)) == (("x", ()), "x", 1)
+    with pytest.raises(RunError, match="no kernel for this"):
+        quantize_by(shop, shop.method("y"))
 
 
 def test_fine_tuning_comes_last_with_the_best_layers_in_float():
