@@ -21,7 +21,7 @@ def test_a_normalization_that_is_a_guess_is_said_to_be_one(photos: Path, tmp_pat
     checkpoint, out = tmp_path / "c.pt", tmp_path / "run"
     torch.save(build_backbone("conv4", 32).state_dict(), checkpoint)
     command = ("train", photos, "--out", out, *SMALL, "--overwrite")
-    guess = f"{checkpoint} does not say how its images were normalized; ImageNet's {{}} is a guess. Set {{}} if"
+    guess = "assumed: {} of its images: ImageNet's"
     for given, said in (
         (("--init", checkpoint), "mean and std"),
         (("--init", checkpoint, "--mean", 0.5), "std"),
@@ -31,8 +31,8 @@ def test_a_normalization_that_is_a_guess_is_said_to_be_one(photos: Path, tmp_pat
     ):
         result = call(*command, *given)
         assert result.exit_code == 0, result.output
-        assert ("is a guess" in result.stderr) == (said is not None)
-        assert said is None or guess.format(said, said) in " ".join(result.stderr.split())
+        assert ("assumed:" in result.stderr) == (said is not None)
+        assert said is None or guess.format(said) in " ".join(result.stderr.split())
         if "--std" in given:
             assert "normalization: mean 0.5 0.5 0.5, std 0.5 0.4 1" in result.stderr
             assert (settings(out)["mean"], settings(out)["std"]) == ([0.5] * 3, [0.5, 0.4, 1.0])

@@ -64,7 +64,7 @@ def test_each_layout_gives_its_online_network_its_target_and_its_projector(layou
     for part in (layout.projector, layout.target_projector):
         state |= behind(root + part, head) if part else {}
     found = recognize(state, "theirs.pt")
-    assert (found.project, found.backbone, found.stem) == (layout.project, "resnet18", "standard")
+    assert (found.project, found.backbone, found.stem) == (layout.project, "resnet18", layout.stem)
     assert torch.equal(found.tensors["layer4.1.conv2.weight"], online.state_dict()["layer4.1.conv2.weight"])
     assert [tuple(weight.shape) for weight, _ in found.layers] == ([(8, 512), (4, 8)] if layout.projector else [])
     if layout.target:
