@@ -202,9 +202,11 @@ def _check_values(tensors: State, match: Match, part: Part, file: str) -> None:
 def _as_rgb(tensors: State, match: Match, file: str, bgr: bool) -> tuple[State, tuple[str, ...]]:
     """The weights for red, green and blue: of those for gray, or for blue, green and red, the same function."""
     name = match.image_layer
-    if name is None or tensors[name].shape[1] == 3:
-        return (tensors, ()) if name is None or not bgr else ({**tensors, name: tensors[name].flip(1)}, (BGR,))
+    if name is None:
+        return tensors, ()
     weight = tensors[name]
+    if weight.shape[1] == 3:
+        return ({**tensors, name: weight.flip(1)}, (BGR,)) if bgr else (tensors, ())
     if weight.shape[1] == 1:
         luma = torch.tensor(LUMA, dtype=torch.float64).view(1, 3, 1, 1)
         return {**tensors, name: (weight.double() * luma).float()}, (GRAY,)

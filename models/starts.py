@@ -177,13 +177,14 @@ def _from_torchvision(name: str) -> Start:
         near = difflib.get_close_matches(name[:100], [*list_torchvision(), *known], n=3)
         hint = f"did you mean {', '.join(near)}?" if near else "torchvision.models.list_models() has their names"
         raise UsageError(f"no weights of torchvision's {name[:100]!r} that fit a backbone here; {hint}")
+    backbone = f"{TORCHVISION}{name}" if own else name
     weights = torchvision.models.get_model_weights(name)["DEFAULT"]
     prepare = weights.transforms()
     return Start(
         name=f"{TORCHVISION}{name}",
         what="torchvision's weights",
-        read=partial(_download, "torchvision", name, partial(_download_torchvision, name, weights)),
-        backbone=f"{TORCHVISION}{name}" if own else name,
+        read=partial(_download, "torchvision", name, partial(_download_torchvision, backbone, weights)),
+        backbone=backbone,
         stem=STANDARD,
         image_size=prepare.crop_size[0],
         mean=as_channels(prepare.mean),
@@ -193,11 +194,10 @@ def _from_torchvision(name: str) -> Start:
     )
 
 
-def _download_torchvision(name: str, weights: Any) -> Mapping[str, Tensor]:
-    backbone = f"{TORCHVISION}{name}" if name in list_torchvision() else name
+def _download_torchvision(backbone: str, weights: Any) -> Mapping[str, Tensor]:
     with contextlib.redirect_stdout(io.StringIO()):  # it tells of every attempt
         state = weights.get_state_dict(progress=False)
-    return recognize(state, f"{TORCHVISION}{name}", backbone).tensors
+    return recognize(state, str(weights), backbone).tensors
 
 
 def _download(library: str, name: str, read: Callable[[], Mapping[str, Tensor]]) -> Mapping[str, Tensor]:

@@ -11,9 +11,7 @@ from collections import Counter
 from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 
-import safetensors.torch
 import torch
-from safetensors import SafetensorError
 from torch import Tensor
 
 from ..runtime.errors import RunError
@@ -21,6 +19,7 @@ from ..runtime.run import ENCODER
 from ..runtime.untrusted import MOST_STATE, read_bytes
 from .haiku import is_haiku, name_backbone, read_haiku
 from .layouts import HAIKU
+from .weights import read_state
 
 # What a file begins with, and what it then is instead of a checkpoint.
 OTHERS = {
@@ -97,7 +96,7 @@ def _read_content(content: bytes, file: Path) -> Mapping[str, Tensor]:
         tensors = read_haiku(content, str(file))
         name_backbone(tensors, str(file))
         return {f"{HAIKU}{name}": tensor for name, tensor in tensors.items()}
-    return _read_safetensors(content, file) if content[8:9] == b"{" else _read_pickle(content, file)
+    return read_state(content, str(file)) if content[8:9] == b"{" else _read_pickle(content, file)
 
 
 def _is_sound(name: str, tensor: Tensor) -> bool:
@@ -108,13 +107,6 @@ def _is_sound(name: str, tensor: Tensor) -> bool:
         and tensor.numel() * tensor.element_size() > tensor.untyped_storage().nbytes()
     )
     return len(name) <= LONGEST_NAME and name.isprintable() and not repeats
-
-
-def _read_safetensors(content: bytes, file: Path) -> Mapping[str, Tensor]:
-    try:
-        return safetensors.torch.load(content)
-    except SafetensorError as error:
-        raise RunError(f"{file}: not a safetensors file, or damaged ({error})") from error
 
 
 def _read_pickle(content: bytes, file: Path) -> Mapping[str, Tensor]:
@@ -133,7 +125,7 @@ def _read_pickle(content: bytes, file: Path) -> Mapping[str, Tensor]:
         raise RunError(f"{file}: an optimizer's state, which holds no network")
     if names:
         raise RunError(
-            f"{file}: holds whole modules ({min(names, key=_is_torchs)}, …), which take their code to read. Where you "
+            f"{file}: holds whole modules ({min(names, key=_of_library)}, …), which take their code to read. Where you "
             "trust it, load it with torch.load(…, weights_only=False) and save its state_dict()"
         )
     raise RunError(f"{file}: holds no state dict")
@@ -178,7 +170,7 @@ def _runs(name: str) -> bool:
     return module in DANGEROUS or (module == "builtins" and attribute in RUNNING)
 
 
-def _is_torchs(name: str) -> bool:
+def _of_library(name: str) -> bool:
     return name.startswith(("torch.", "collections.", "numpy", "builtins."))
 
 

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from ..runtime.errors import RunError, UsageError, brief
 from ..runtime.run import DESCRIPTION, FORMAT_VERSION, EncoderSpec, Provenance
 from .backbones import SMALL_STEM_KEY, build_backbone
+from .matching import COUNTER
 from .network import InferenceNetwork
 from .tail import PREFIX, load_tail
 
@@ -74,7 +75,7 @@ def load_weights(tensors: Mapping[str, Tensor], backbone: nn.Module, name: str, 
     expected = backbone.state_dict()
     for key, tensor in expected.items():
         found = tensors.get(key)
-        if found is None and not key.endswith("num_batches_tracked"):
+        if found is None and not key.endswith(COUNTER):
             raise RunError(f"{start}: not the weights of this {name}: {key} is not there")
         if found is not None and found.shape != tensor.shape:
             stem = "; another stem (standard or small) may fit" if key == SMALL_STEM_KEY else ""
