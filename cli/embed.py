@@ -113,8 +113,11 @@ def _open(source: str, options: dict[str, Any]) -> AbstractContextManager[Stream
         from ..export.config import ExportConfig
         from ..export.source import find_weights
         from ..models.eager import EagerEncoder
+        from ..models.network import InferenceNetwork
+        from ..models.tail import build_tail
     weights = find_weights(source, ExportConfig(**options))
-    return nullcontext(EagerEncoder(weights.backbone, weights.spec))
+    network = InferenceNetwork(weights.backbone, weights.spec.preprocessing, build_tail(weights.layers))
+    return nullcontext(EagerEncoder(network, weights.spec))
 
 
 def _needs_pytorch(source: str) -> bool:

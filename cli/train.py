@@ -29,6 +29,9 @@ FILE = click.Path(path_type=Path)
 @click.option("--labels", type=FILE, help="Classes to measure kNN with: a CSV file with columns image, label.")
 @click.option("--eval", "evaluation", type=FILE, help="Images to measure kNN on.  [default: a tenth, held out]")
 @click.option("--init", help="Weights to start from: a run, bundle or checkpoint, imagenet, timm:NAME, …")
+@click.option("--teacher", help="Learn from this encoder: as --init, or a file of vectors.  [default: --init]")
+@click.option("--keep-space", is_flag=True, default=None, help="Give vectors in the teacher's space, for its index.")
+@click.option("--objective", "objective_name", help="byol or distillation.  [default: distillation with a teacher]")
 @click.option(
     "--mean", callback=read_channels, help="Mean of the pixels: 0.5, or R,G,B.  [default: --init's or ImageNet's]"
 )
@@ -49,6 +52,11 @@ FILE = click.Path(path_type=Path)
 @click.option(
     "--tau-base", type=float, help="How slowly the target moves, at first.  [default: by the number of steps]"
 )
+@click.option("--backbone-rate", type=float, help="The backbone's rate, as a share.  [default: 1; with --init 0.3]")
+@click.option(
+    "--frozen-norms/--no-frozen-norms", default=None, help="Keep batch norms' statistics.  [default: with --init]"
+)
+@click.option("--head-hidden", type=int, help="Width of distillation's head.  [default: 2048]")
 @click.option("--projector-hidden", type=int, help="Width of projector and predictor.  [default: the recipe's]")
 @click.option("--projection-size", type=int, help="Size of a projection.  [default: the recipe's]")
 def train(
@@ -90,7 +98,8 @@ def train(
     given = {name: value for name, value in options.items() if value is not None}
     # Flags of no field of TrainConfig are the objective's.
     own = {each.name for each in fields(TrainConfig)}
-    objective = {name: given.pop(name) for name in given.keys() - own}
+    renamed = {"objective_name": "name"}
+    objective = {renamed.get(name, name): given.pop(name) for name in given.keys() - own}
     base = started_with(Run(out)) if resume and Run(out).exists else TrainConfig()
     chosen = change_config(read_config(config, base) if config else base, {**given, "objective": objective})
     if images is not None:

@@ -15,7 +15,6 @@ from ..models.module import name_module, prepare_module
 from ..models.network import InferenceNetwork, embed_pixels
 from ..models.starts import find_path
 from ..models.weights import (
-    load_encoder,
     load_network,
     load_weights,
     read_state,
@@ -68,7 +67,7 @@ def load_reference(bundle: Bundle, against: Path | None = None, module: nn.Modul
         if _name(trained.spec) != _name(spec):
             what = f"a {_name(trained.spec)}, where {bundle.path} is of a {_name(spec)}"
             raise UsageError(f"{{against}}: {what}", against=against)
-        backbone = load_encoder(trained.weights, spec, str(against / ENCODER))
+        backbone = load_network(trained.weights, spec, str(against / ENCODER)).backbone
     else:
         backbone = build_backbone(spec.backbone, spec.preprocessing.image_size, spec.stem)
         load_weights(find_path(against, spec.backbone).read(), backbone, spec.backbone, str(against))

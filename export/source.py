@@ -11,14 +11,15 @@ from pathlib import Path
 
 from torch import nn
 
-from ..models.backbones import build_backbone, embedding_size, resolve_stem
+from ..models.backbones import embedding_size
 from ..models.checkpoint import read_projector, read_target
+from ..models.encoders import Choice, load_start
 from ..models.module import name_module, prepare_module
 from ..models.network import InferenceNetwork, embed_pixels
 from ..models.normalization import choose_normalization
 from ..models.starts import CHECKPOINT, Start, find_path, find_start
 from ..models.tail import Linear, build_tail, find_components, read_layers, shorten
-from ..models.weights import load_encoder, load_weights, serialize_network, serialize_weights
+from ..models.weights import load_network, serialize_network, serialize_weights
 from ..runtime.errors import ImageError, RunError, UsageError
 from ..runtime.fidelity import LEAST_FOR_OVERLAP, Vectors, neighbor_overlap
 from ..runtime.preprocessing import Pixels, Preprocessing
@@ -118,16 +119,17 @@ def _from_run(run: Run, config: ExportConfig) -> Weights:
     for name in ("backbone", "image_size", "mean", "std", "bgr"):
         if getattr(config, name):
             raise UsageError(f"{{{name}}}: a run has its own; leave it out", **{name: getattr(config, name)})
-    content = trained.weights if config.network == "online" else read_target(run)
-    backbone = load_encoder(content, spec, str(run.path / ENCODER))
-    size = embedding_size(backbone, spec.preprocessing.image_size)
+    file = str(run.path / ENCODER)
+    network = load_network(trained.weights if config.network == "online" else read_target(run), spec, file)
+    layers = read_layers(network.tail.state_dict())
+    if config.with_projector:
+        layers = read_layers(read_projector(run, config.network))
+    side = spec.preprocessing.image_size
+    size = len(layers[-1][0]) if layers and not config.with_projector else embedding_size(network.backbone, side)
     if size != spec.embedding_size:
-        raise RunError(
-            f"{run.path / ENCODER}: says embedding_size {spec.embedding_size}, where {spec.backbone} gives {size}"
-        )
-    layers = read_layers(read_projector(run, config.network)) if config.with_projector else []
+        raise RunError(f"{file}: says embedding_size {spec.embedding_size}, where {spec.backbone} gives {size}")
     provenance = replace(trained.provenance, network=config.network, with_projector=config.with_projector)
-    return Weights(spec, backbone, provenance, layers, run)
+    return Weights(spec, network.backbone, provenance, layers, run)
 
 
 def _from_module(module: nn.Module, config: ExportConfig) -> Weights:
@@ -164,29 +166,19 @@ def _from_start(start: Start, config: ExportConfig) -> Weights:
     """Weights that were not trained here: what they do not say of themselves, `config` has to say."""
     if start.what == "a bundle":
         raise UsageError(f"{start.name} is a bundle already; export its run or its checkpoint")
-    start.check_backbone(config.backbone or start.backbone)
     _check_parts(start, config)
-    name, side = config.backbone or start.backbone, config.image_size or start.image_size
-    if name is None or side is None:
-        missing = {"backbone": "NAME"} if name is None else {"image_size": "PIXELS"}
-        raise UsageError(f"{start.name} does not say what it was trained on; give {{{next(iter(missing))}}}", **missing)
-    mean, std, guesses = choose_normalization(start, config.mean, config.std)
-    stem = start.stem or resolve_stem(name, side, "auto")
-    backbone = build_backbone(name, side, stem)
-    load_weights(start.read(), backbone, name, start.name)
-    spec = EncoderSpec(name, stem, embedding_size(backbone, side), Preprocessing(side, mean, std))
+    loaded = load_start(start, Choice(config.backbone, config.image_size, config.mean, config.std))
     log.info(f"{start.name}: {start.source or start.what}, license {start.license or 'unknown'}")
-    assumptions = [*start.assumptions, *guesses]
-    _tell(assumptions)
+    _tell(loaded.assumptions)
     provenance = Provenance(
         init=start.name,
         license=start.license,
         source=start.source,
         network=config.network if start.what == CHECKPOINT else None,
         with_projector=config.with_projector or None,
-        assumptions=assumptions,
+        assumptions=list(loaded.assumptions),
     )
-    return Weights(spec, backbone.eval(), provenance, list(start.layers) if config.with_projector else [])
+    return Weights(loaded.spec, loaded.backbone, provenance, list(start.layers) if config.with_projector else [])
 
 
 def _check_parts(start: Start, config: ExportConfig) -> None:

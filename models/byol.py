@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..runtime.errors import UsageError
-from .objective import Diagnostic, Heads, Outcome
+from .objective import Diagnostic, Heads, Outcome, Views
 
 
 @dataclass(frozen=True)
@@ -29,6 +29,8 @@ class BYOLConfig:
     """
 
     name: ClassVar[str] = "byol"
+    needs_teacher: ClassVar[bool] = False
+    recipe: ClassVar[str | None] = None
     loss_title: ClassVar[str] = "loss (0 to 8)"
     # The projections' deviation is near .8 in a healthy run, and 1 when they fill the sphere.
     diagnostics: ClassVar[Mapping[str, Diagnostic]] = {
@@ -55,13 +57,15 @@ class BYOLConfig:
                 raise UsageError(f"{{{name}}}: {limit}", **{name: value})
         return complete
 
-    def build(self, backbone: nn.Module, embedding_size: int) -> BYOL:
+    def build(self, backbone: nn.Module, embedding_size: int, target_size: int | None = None) -> BYOL:
         assert self.projector_hidden is not None and self.projection_size is not None and self.tau_base is not None
         return BYOL(backbone, embedding_size, self.projector_hidden, self.projection_size, self.tau_base)
 
 
 class BYOL(nn.Module):
     """Online backbone, projector and predictor; target backbone and projector, a copy that never gets a gradient."""
+
+    head: nn.Module | None = None
 
     def __init__(
         self, backbone: nn.Module, embedding_size: int, hidden: int, projection_size: int, tau_base: float
@@ -74,16 +78,16 @@ class BYOL(nn.Module):
         self.target_backbone = copy.deepcopy(self.backbone).requires_grad_(False)
         self.target_projector = copy.deepcopy(self.projector).requires_grad_(False)
 
-    def forward(self, first: Tensor, second: Tensor) -> Outcome:
-        """The loss of two views of the same N images `[N, 3, H, W]`.
+    def forward(self, views: Views) -> Outcome:
+        """The loss of two views of the same images.
 
         The loss is the sum of both directions (0 to 8); averaging them halves the step that it takes. Each view goes
         through each network as a batch of its own, so that neither sees the other's batch statistics.
         """
-        projections = [self.projector(self.backbone(view)) for view in (first, second)]
+        projections = [self.projector(self.backbone(view)) for view in (views.first, views.second)]
         predictions = [self.predictor(projection) for projection in projections]
         with torch.no_grad():
-            targets = [self.target_projector(self.target_backbone(view)) for view in (first, second)]
+            targets = [self.target_projector(self.target_backbone(view)) for view in (views.first, views.second)]
         loss = regression_loss(predictions[0], targets[1]) + regression_loss(predictions[1], targets[0])
         return Outcome(loss, {"projection_std": projection_std(projections[0].detach())})
 

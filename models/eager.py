@@ -1,4 +1,4 @@
-"""A network that was not exported, to embed with as with an Encoder: by PyTorch, eager, on the CPU."""
+"""A network that was not exported, to embed with as with an Encoder: by PyTorch, eager."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy as np
-from torch import nn
+import torch
 
 from ..runtime.cpus import available_cpus
 from ..runtime.encoder import find_problem
@@ -24,23 +24,23 @@ from .weights import serialize_weights
 
 
 class EagerEncoder:
-    """What an Encoder of FP32 would give if the backbone were exported; see Encoder for what is named alike.
+    """What an Encoder of FP32 would give if the network were exported; see Encoder for what is named alike.
 
     `id` is the same for the same weights, network and preprocessing: "3f9a1c0d2b4e:fp32:pytorch".
     """
 
-    def __init__(self, backbone: nn.Module, spec: EncoderSpec) -> None:
-        self._network = InferenceNetwork(backbone, spec.preprocessing)
+    def __init__(self, network: InferenceNetwork, spec: EncoderSpec, device: str | torch.device = "cpu") -> None:
+        self.network = network.to(torch.device(device)).to(memory_format=torch.channels_last)
         self.preprocessing = spec.preprocessing
         self.embedding_size = spec.embedding_size
-        hashes = sha256(serialize_weights(backbone)), sha256(to_json(spec.to_json()).encode())
+        hashes = sha256(serialize_weights(network.backbone, network.tail)), sha256(to_json(spec.to_json()).encode())
         self.id = f"{digest(hashes)}:fp32:{PYTORCH}"
 
     def run(self, pixels: Pixels) -> Vectors:
         """Vectors of unit length, `[N, D]`, of images uint8 `[N, image_size, image_size, 3]`. Raises EngineError."""
         if not len(pixels):
             return np.zeros((0, self.embedding_size), np.float32)
-        vectors = embed_pixels(self._network, pixels)
+        vectors = embed_pixels(self.network, pixels)
         if problem := find_problem(vectors):
             raise EngineError(f"PyTorch gives {problem}; look at the weights")
         return vectors

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -43,6 +46,18 @@ class InferenceNetwork(nn.Module):
         """uint8 `[N, H, W, 3]` → float32 `[N, D]`, rows of unit length (a row of zeros stays zero)."""
         embeddings = self.unscaled(images)
         return embeddings / embeddings.square().sum(1, keepdim=True).sqrt().clamp(min=1e-12)
+
+
+@contextmanager
+def inference_mode(network: nn.Module) -> Iterator[None]:
+    """Puts a network, all its norms included, into eval mode for the block, and each module back into its own after."""
+    before = {module: module.training for module in network.modules()}
+    network.eval()
+    try:
+        yield
+    finally:
+        for module, training in before.items():
+            module.training = training
 
 
 @torch.no_grad()

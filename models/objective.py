@@ -1,8 +1,8 @@
 """What a run learns by: the part of a training that differs between BYOL and its kind.
 
-An objective takes two views of the same images and gives a loss, does what it does after each step, and says which
-figures to report. The loop, the metrics, the verdict and the checkpoint know what stands here, and no objective by
-name. `objectives.py` lists them.
+An objective takes two views of the same images, and what a teacher makes of them if there is one, and gives a loss. It
+does what it does after each step, and says which figures to report. The loop, the metrics, the verdict and the
+checkpoint know what stands here, and no objective by name. `objectives.py` lists them.
 """
 
 from __future__ import annotations
@@ -29,6 +29,18 @@ class Heads:
 
 
 @dataclass(frozen=True)
+class Views:
+    """Two views `[N, 3, H, W]`, normalized, of the same N ≥ 2 images.
+
+    `targets`: a teacher's embeddings of these images, `[N, K]`, of unit length; None without a teacher.
+    """
+
+    first: Tensor
+    second: Tensor
+    targets: Tensor | None = None
+
+
+@dataclass(frozen=True)
 class Outcome:
     """Of one batch: the loss to go down, a scalar, and figures to report, scalars by name, all on the device."""
 
@@ -49,8 +61,16 @@ class Objective(Protocol):
 
     backbone: nn.Module
 
-    def __call__(self, first: Tensor, second: Tensor) -> Outcome:
-        """The loss of two views `[N, 3, H, W]`, normalized, of the same N ≥ 2 images."""
+    @property
+    def head(self) -> nn.Module | None:
+        """What follows the backbone in the network that is shipped; None if embeddings are the backbone's.
+
+        It is of linear layers with batch norms and ReLU between them, as models/tail.py reads them.
+        """
+        ...
+
+    def __call__(self, views: Views) -> Outcome:
+        """The loss of two views of the same images."""
         ...
 
     def after_step(self, progress: float) -> Mapping[str, float]:
@@ -71,6 +91,8 @@ class ObjectiveConfig(Protocol):
     """An objective's settings: a frozen dataclass, None being "computed"."""
 
     name: ClassVar[str]
+    needs_teacher: ClassVar[bool]
+    recipe: ClassVar[str | None]  # train/recipe.py's that suits it, None if that depends on the images
     loss_title: ClassVar[str]
     diagnostics: ClassVar[Mapping[str, Diagnostic]]
 
@@ -78,6 +100,9 @@ class ObjectiveConfig(Protocol):
         """The same with every setting set, for a run of so many optimizer steps. Raises UsageError."""
         ...
 
-    def build(self, backbone: nn.Module, embedding_size: int) -> Objective:
-        """The networks around a backbone, of a complete config. Weights are drawn from torch's global generator."""
+    def build(self, backbone: nn.Module, embedding_size: int, target_size: int | None) -> Objective:
+        """The networks around a backbone, of a complete config. Weights are drawn from torch's global generator.
+
+        `target_size`: length of a teacher's embedding, None without a teacher.
+        """
         ...

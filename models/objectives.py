@@ -4,9 +4,15 @@ from __future__ import annotations
 
 from ..runtime.errors import UsageError
 from .byol import BYOLConfig
+from .distillation import DistillationConfig
 from .objective import ObjectiveConfig
 
-OBJECTIVES: dict[str, type[ObjectiveConfig]] = {each.name: each for each in (BYOLConfig,)}
+OBJECTIVES: dict[str, type[ObjectiveConfig]] = {each.name: each for each in (BYOLConfig, DistillationConfig)}
+
+
+def choose_objective(guided: bool) -> ObjectiveConfig:
+    """What a run learns by if nobody says; `guided`: whether there are weights to learn from."""
+    return DistillationConfig() if guided else BYOLConfig()
 
 
 def find_objective(name: str) -> type[ObjectiveConfig]:

@@ -20,17 +20,16 @@ from .tail import PREFIX, load_tail
 
 def serialize_weights(backbone: nn.Module, tail: nn.Module | None = None) -> bytes:
     """A backbone's parameters and buffers as safetensors, and a tail's: the same bytes for the same weights."""
-    state = backbone.state_dict()
-    if tail is not None:
-        state |= {f"{PREFIX}{name}": tensor for name, tensor in tail.state_dict().items()}
-    return safetensors.torch.save(_plain(state))
+    return safetensors.torch.save(_plain(_state(backbone, tail)))
 
 
-def serialize_encoder(backbone: nn.Module, spec: EncoderSpec, provenance: Provenance) -> bytes:
-    """The same with what it takes to build the backbone again, and where it comes from, in the file's metadata."""
+def serialize_encoder(
+    backbone: nn.Module, spec: EncoderSpec, provenance: Provenance, tail: nn.Module | None = None
+) -> bytes:
+    """The same with what it takes to build the network again, and where it comes from, in the file's metadata."""
     description = {"format_version": FORMAT_VERSION, **spec.to_json(), "provenance": provenance.to_json()}
     metadata = {DESCRIPTION: json.dumps(description, sort_keys=True)}
-    return safetensors.torch.save(_plain(backbone.state_dict()), metadata)
+    return safetensors.torch.save(_plain(_state(backbone, tail)), metadata)
 
 
 def serialize_network(network: InferenceNetwork) -> bytes:
@@ -82,6 +81,11 @@ def load_weights(tensors: Mapping[str, Tensor], backbone: nn.Module, name: str, 
             what = f"{key} is {list(found.shape)}, not {list(tensor.shape)}"
             raise RunError(f"{start}: not the weights of this {name}: {what}{stem}")
     backbone.load_state_dict({**expected, **{key: tensors[key] for key in expected if key in tensors}})
+
+
+def _state(backbone: nn.Module, tail: nn.Module | None) -> dict[str, Tensor]:
+    following = tail.state_dict() if tail is not None else {}
+    return {**backbone.state_dict(), **{f"{PREFIX}{name}": tensor for name, tensor in following.items()}}
 
 
 def _plain(state: dict[str, Tensor]) -> dict[str, Tensor]:

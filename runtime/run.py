@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from .errors import OutputExistsError, RunError
 from .files import FolderKind, check_output, locked, to_json, whole_file, write_text
@@ -32,8 +33,9 @@ DESCRIPTION = "byol_edge"
 
 CONFIG, CHECKPOINT, METRICS, ENCODER = "config.json", "last.pt", "metrics.jsonl", "encoder.safetensors"
 CALIBRATION, CURVES, VIEWS, BOARD, LOCK = "calibration.npz", "curves.png", "views.png", "tensorboard", "lock"
+TEACHER = "teacher.npz"
 RUN = FolderKind(
-    "run", CONFIG, (CONFIG, CHECKPOINT, METRICS, ENCODER, CALIBRATION, CURVES, VIEWS, BOARD, LOCK, ".*.part*")
+    "run", CONFIG, (CONFIG, CHECKPOINT, METRICS, ENCODER, CALIBRATION, TEACHER, CURVES, VIEWS, BOARD, LOCK, ".*.part*")
 )
 
 
@@ -134,6 +136,17 @@ class TrainedEncoder:
     spec: EncoderSpec
     provenance: Provenance
     weights: bytes
+
+
+@dataclass(frozen=True)
+class TeacherVectors:
+    """What a teacher makes of a run's images, in their order.
+
+    `vectors`: float16 `[N, K]`, of unit length; NaN where an image could not be read. `model`: the id of their maker.
+    """
+
+    vectors: NDArray[np.float16]
+    model: str
 
 
 @dataclass(frozen=True)
@@ -284,6 +297,20 @@ class Run:
         if images.dtype != np.uint8 or images.shape[1:] != (side, side, 3) or len(images) < 2:
             raise RunError(f"{file}: {images.dtype} {list(images.shape)}, not two or more images of {side} px")
         return images
+
+    def save_teacher(self, content: TeacherVectors) -> None:
+        with whole_file(self.path / TEACHER) as part, part.open("wb") as file:
+            np.savez(file, vectors=content.vectors, model=content.model)
+
+    def read_teacher(self, images: int) -> TeacherVectors | None:
+        """What save_teacher wrote, of so many images; None where it is missing, damaged or of others."""
+        try:
+            found = load_arrays(self.path / TEACHER)
+            vectors, model = found["vectors"], str(found["model"])
+        except (OSError, ValueError, KeyError):
+            return None
+        fits = vectors.dtype == np.float16 and vectors.ndim == 2 and len(vectors) == images
+        return TeacherVectors(vectors, model) if fits else None
 
     def _what_is_missing(self) -> str:
         if not self.path.is_dir():

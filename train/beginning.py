@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from ..models.backbones import resolve_stem
 from ..models.normalization import choose_normalization
 from ..models.starts import find_start
-from .config import TrainConfig
+from ..runtime.errors import UsageError
+from .config import TrainConfig, complete_objective
 
 log = logging.getLogger(__name__)
 
@@ -22,6 +23,7 @@ class Beginning:
     backbone: str
     stem: str
     init: str | None
+    teacher: str | None
     mean: tuple[float, ...]
     std: tuple[float, ...]
 
@@ -45,6 +47,18 @@ def begin(config: TrainConfig) -> Beginning:
         backbone=backbone,
         stem=resolve_stem(backbone, config.image_size, stem),
         init=start.name if start else config.init,
+        teacher=_find_teacher(config, start.name if start else config.init),
         mean=mean,
         std=std,
     )
+
+
+def _find_teacher(config: TrainConfig, init: str | None) -> str | None:
+    """As chosen, else the start itself, which `init` names. Raises UsageError where a teacher and an objective do not go together."""
+    needs_one = complete_objective(config).needs_teacher
+    if config.teacher is not None and not needs_one:
+        raise UsageError("{teacher}: BYOL alone has no teacher; leave it out, or {objective}", teacher=config.teacher)
+    teacher = config.teacher or init
+    if needs_one and teacher is None:
+        raise UsageError("distillation learns from a teacher: give {teacher} or {init}", teacher="SOURCE", init="START")
+    return teacher if needs_one else None

@@ -8,9 +8,8 @@ from pathlib import Path
 from types import UnionType
 from typing import Any, get_args, get_origin, get_type_hints
 
-from ..models.byol import BYOLConfig
 from ..models.objective import ObjectiveConfig
-from ..models.objectives import find_objective
+from ..models.objectives import choose_objective, find_objective
 from ..runtime.errors import RunError, UsageError
 from ..runtime.untrusted import MOST_JSON, read_bytes
 from .spelling import suggest
@@ -31,7 +30,10 @@ VIEWS = ("views", "view_1", "view_2")
 class TrainConfig:
     """What a person chooses; None is "computed". The keys of a --config file.
 
-    `objective`: what the run learns by, with its own settings. `views` changes both views, `view_1` and `view_2` one,
+    `objective`: what the run learns by, with its own settings; None is distillation with a teacher or a start, else
+    BYOL. `teacher`: a start, as `init`, or a bundle, a model file or a file of vectors. `backbone_rate`: the backbone's
+    learning rate, as a share of the heads'. `frozen_norms`: the backbone's batch norms keep their statistics.
+    `views` changes both views, `view_1` and `view_2` one,
     by the names of View, its geometry and ColorJitter. `init`: the name of a start (models/starts.py).
     `mean` and `std`, of red, green and blue: what the network sees is (pixel / 255 - mean) / std. `no_images` keeps all
     images out of the run.
@@ -44,6 +46,7 @@ class TrainConfig:
     recipe: str | None = None
     fit: str = "crop"
     init: str | None = None
+    teacher: str | None = None
     mean: tuple[float, ...] | None = None
     std: tuple[float, ...] | None = None
     stem: str = "auto"
@@ -52,7 +55,9 @@ class TrainConfig:
     learning_rate: float | None = None
     weight_decay: float | None = None
     warmup_epochs: float | None = None
-    objective: ObjectiveConfig = field(default_factory=BYOLConfig)
+    backbone_rate: float | None = None
+    frozen_norms: bool | None = None
+    objective: ObjectiveConfig | None = None
     views: dict[str, Any] = field(default_factory=dict)
     view_1: dict[str, Any] = field(default_factory=dict)
     view_2: dict[str, Any] = field(default_factory=dict)
@@ -103,12 +108,18 @@ def change_config(config: TrainConfig, changes: dict[str, Any]) -> TrainConfig:
     for views in VIEWS:
         check_names(changes.get(views, {}))
     numbers = {name: tuple(value) for name, value in changes.items() if isinstance(value, list)}
-    return replace(config, **{**changes, **numbers, "objective": change_objective(config.objective, objective)})
+    changed = replace(config, **{**changes, **numbers, "objective": config.objective})
+    return replace(changed, objective=change_objective(changed, objective)) if objective else changed
 
 
-def change_objective(config: ObjectiveConfig, changes: dict[str, Any]) -> ObjectiveConfig:
-    """The same objective with other settings by name, or another one by its "name". Raises UsageError."""
-    changes = dict(changes)
+def complete_objective(config: TrainConfig) -> ObjectiveConfig:
+    """The objective of a config, or the one that goes without saying."""
+    return config.objective or choose_objective(guided=config.teacher is not None or config.init is not None)
+
+
+def change_objective(whole: TrainConfig, changes: dict[str, Any]) -> ObjectiveConfig:
+    """The objective of a config with other settings by name, or another one by its "name". Raises UsageError."""
+    changes, config = dict(changes), complete_objective(whole)
     name = changes.pop("name", config.name)
     if name != config.name:
         config = find_objective(name)()

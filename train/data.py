@@ -22,14 +22,19 @@ from .views import sample
 
 @dataclass(frozen=True)
 class Batch:
-    """One of the parts of an optimizer step. `views`: of `count` images, as the renderer collates them, None of none.
+    """One of the parts of an optimizer step. `views`: of the images at `rows`, as the renderer collates them.
 
-    `errors`: a message per image that could not be read.
+    `rows`: places in the run's list of images; `views` is None if there are none. `errors`: a message per image that
+    could not be read.
     """
 
-    count: int
+    rows: list[int]
     views: Any
     errors: list[str]
+
+    @property
+    def count(self) -> int:
+        return len(self.rows)
 
 
 @dataclass(frozen=True)
@@ -42,8 +47,9 @@ class Draw:
 
 @dataclass(frozen=True)
 class Item:
-    """An image as the renderer loads it, or the message of why it cannot be read."""
+    """The image at a `row` of the run's list as the renderer loads it, or the message of why it cannot be read."""
 
+    row: int
     loaded: Any
     error: str | None = None
 
@@ -62,14 +68,15 @@ class ViewDataset(Dataset[Item]):
         try:
             image = open_image(self._paths[draw.index])
         except ImageError as error:
-            return Item(None, str(error))
+            return Item(draw.index, None, str(error))
         first, second = (sample(view, image.size, settings.fit, rng) for view in settings.views)
-        return Item(self._renderer.load(image, (first, second)))
+        return Item(draw.index, self._renderer.load(image, (first, second)))
 
     def collate(self, items: list[Item]) -> Batch:
-        loaded = [item.loaded for item in items if item.error is None]
+        read = [item for item in items if item.error is None]
         errors = [item.error for item in items if item.error is not None]
-        return Batch(len(loaded), self._renderer.collate(loaded) if loaded else None, errors)
+        views = self._renderer.collate([item.loaded for item in read]) if read else None
+        return Batch([item.row for item in read], views, errors)
 
 
 class BatchSampler(Sampler[list[Draw]]):

@@ -17,13 +17,16 @@ def describe(settings: Settings, dataset: ImageDataset) -> list[str]:
     parts = f" in {plan.accumulate} parts" if plan.accumulate > 1 else ""
     first, second = (_describe_view(view) for view in settings.views)
     objective = ", ".join(f"{name} {value:g}" for name, value in vars(settings.objective).items())
+    backbone = f"backbone at {settings.backbone_rate:g} of it, " if settings.backbone_rate != 1 else ""
+    norms = ", batch norm statistics kept" if settings.frozen_norms else ""
     return [
         f"{len(dataset.paths)} images{held}",
         f"{settings.backbone} ({settings.stem} stem) at {settings.image_size} px ({settings.fit}), "
-        + (f"weights from {settings.init}" if settings.init else "random weights"),
+        + (f"weights from {settings.init}" if settings.init else "random weights")
+        + (f", teacher {settings.teacher}" if settings.teacher else ""),
         f"recipe {settings.recipe}: {plan.epochs} epochs in batches of {plan.batch_size}{parts}, "
         f"{settings.optimizer} at {plan.learning_rate:.2g} after {plan.warmup_epochs:g} epochs of warm-up, "
-        f"weight decay {settings.weight_decay:g}",
+        f"{backbone}weight decay {settings.weight_decay:g}{norms}",
         f"objective {settings.objective.name}: {objective}",
         f"views: {first}" if first == second else f"view 1: {first}",
         *([] if first == second else [f"view 2: {second}"]),

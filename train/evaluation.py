@@ -15,7 +15,7 @@ from ..evaluate.intervals import bootstrap_interval
 from ..evaluate.knn import Hits, Labels, knn_classes, leave_one_out_classes
 from ..evaluate.rank import embedding_std, rank_me
 from ..evaluate.raw import embed_raw
-from ..models.network import InferenceNetwork, embed_pixels
+from ..models.network import InferenceNetwork, embed_pixels, inference_mode
 from ..runtime.errors import RunError
 from ..runtime.fidelity import Vectors, cosines, unit_rows
 from ..runtime.interval import Interval
@@ -73,8 +73,10 @@ class EmbeddingEvaluation:
         self._start: dict[str, NDArray[Any]] = {}
 
     def measure(self, network: InferenceNetwork, with_knn: bool) -> Figures:
-        training = network.backbone.training
-        network.backbone.eval()
+        with inference_mode(network):
+            return self._measure(network, with_knn)
+
+    def _measure(self, network: InferenceNetwork, with_knn: bool) -> Figures:
         embeddings = embed_pixels(network, self.images)
         start = self._compared_with("embeddings", embeddings)
         figures = Figures(
@@ -83,7 +85,6 @@ class EmbeddingEvaluation:
         if with_knn and self.queries is not None:
             hits = _measure_hits(partial(embed_pixels, network), self.bank, self.queries)
             figures = self._compare(figures, hits, self.queries)
-        network.backbone.train(training)
         return figures
 
     def _compare(self, figures: Figures, hits: Hits, queries: LabeledPixels) -> Figures:

@@ -9,12 +9,14 @@ from itertools import islice
 from typing import Any
 
 import torch
+from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.utils.tensorboard import SummaryWriter
 
 from ..models.checkpoint import save_checkpoint
 from ..models.network import InferenceNetwork
-from ..models.objective import Objective
+from ..models.objective import Objective, Views
+from ..models.tail import build_tail, read_layers
 from ..models.weights import serialize_encoder
 from ..runtime.errors import ImageError, RunError
 from ..runtime.progress import Progress, report_progress
@@ -38,6 +40,7 @@ CHECK_EVERY = 50
 class Training:
     """What the loop works on; `network` shares the objective's backbone.
 
+    `targets`: a teacher's embeddings of the run's images, `[N, K]`; None without a teacher.
     `license`, `source`, `assumptions`: of the weights that it started from.
     """
 
@@ -49,6 +52,7 @@ class Training:
     optimizer: Optimizer
     renderer: Renderer
     evaluation: Evaluation
+    targets: Tensor | None = None
     license: str | None = None
     source: str | None = None
     assumptions: list[str] = field(default_factory=list)
@@ -58,19 +62,18 @@ def run_epochs(training: Training, batches: Iterable[Batch], first_epoch: int, b
     """Trains from `first_epoch` (counted from 0) to the last; `batches` begin there."""
     plan, objective, optimizer = training.settings.plan, training.objective, training.optimizer
     monitor, batches = Monitor(), iter(batches)
-    objective.train()
+    set_to_train(training)
     for epoch in range(first_epoch, plan.epochs):
         for step in plan.steps_of(epoch):
             for batch in monitor.watch(islice(batches, plan.accumulate)):
                 monitor.warn(batch.errors)
                 if batch.count < 2:  # batch norm needs two; the others could not be read
                     continue
-                views = training.renderer.finish(batch.views, training.network.scale.device)
-                outcome = objective(*(training.network.inputs(view) for view in views))
+                outcome = objective(prepare_views(training, batch))
                 (outcome.loss / plan.accumulate).backward()
                 monitor.add(step, batch.count, outcome)
             for group in optimizer.param_groups:
-                group["lr"] = plan.rate(step)
+                group["lr"] = plan.rate(step) * group["share"]
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
             monitor.add_moment(dict(objective.after_step(plan.progress(step))))
@@ -80,6 +83,23 @@ def run_epochs(training: Training, batches: Iterable[Batch], first_epoch: int, b
                 check_finite(monitor, training.settings, training.run)
         finish_epoch(training, monitor, epoch + 1, board)
         monitor.start_epoch()
+
+
+def set_to_train(training: Training) -> None:
+    """Training mode, but for the batch norms of a backbone whose statistics are to stay."""
+    training.objective.train()
+    if training.settings.frozen_norms:
+        for module in training.objective.backbone.modules():
+            if isinstance(module, nn.modules.batchnorm._BatchNorm):
+                module.eval()
+
+
+def prepare_views(training: Training, batch: Batch) -> Views:
+    """The pixels of a batch, normalized, on the device, and what the teacher makes of its images."""
+    device = training.network.scale.device
+    first, second = (training.network.inputs(view) for view in training.renderer.finish(batch.views, device))
+    targets = None if training.targets is None else training.targets[batch.rows].to(device, torch.float32)
+    return Views(first, second, targets)
 
 
 def finish_epoch(training: Training, monitor: Monitor, epoch: int, board: SummaryWriter) -> None:
@@ -122,7 +142,14 @@ def save_encoder(training: Training, history: list[Metrics]) -> None:
         verdict=str(judge(history, settings, training.spec.embedding_size)),
         versions=versions(),
     )
-    training.run.save_encoder(serialize_encoder(training.objective.backbone, training.spec, provenance))
+    training.run.save_encoder(
+        serialize_encoder(training.objective.backbone, training.spec, provenance, fold_head(training.objective))
+    )
+
+
+def fold_head(objective: Objective) -> nn.Module | None:
+    """The head that is shipped, in inference: linear layers, norms folded into them."""
+    return None if objective.head is None else build_tail(read_layers(objective.head.state_dict()))
 
 
 def pack_state(training: Training, epoch: int) -> dict[str, Any]:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from timm.optim.lars import Lars
-from torch import Tensor, nn
+from torch import Tensor
 from torch.optim import Optimizer
 
 
@@ -24,6 +24,9 @@ class Rates:
         return self.learning_rate * (batch_size / 256) ** self.growth
 
 
+# What the names of an objective's parameters begin with that are the backbone's.
+BACKBONE = "backbone."
+
 # A rate that suits one collapses another, so none is shared.
 RATES = {
     # An AdamW step grows with the square root of the batch (arXiv 2205.10287).
@@ -36,19 +39,25 @@ RATES = {
 
 
 def build_optimizer(
-    name: str, parameters: Iterable[nn.Parameter], learning_rate: float, weight_decay: float
+    name: str, parameters: Mapping[str, Tensor], learning_rate: float, weight_decay: float, backbone_rate: float = 1.0
 ) -> Optimizer:
     """One of RATES over the parameters that get gradients; momentum 0.9 for LARS and SGD, no Nesterov.
+
+    `parameters`: an objective's, by name. Each group's "share" is what its rate is of the plan's: `backbone_rate` for
+    the backbone's, 1 for all others.
 
     Biases and norm parameters (every one-dimensional parameter) are left out of weight decay and of LARS's adaptation.
     timm's Lars does not adapt a group without weight decay, so with LARS one setting serves both, and is never quite 0.
     """
     if name == "lars":
         weight_decay = max(weight_decay, 1e-12)
-    trained = [each for each in parameters if each.requires_grad]
+    trained = {key: each for key, each in parameters.items() if each.requires_grad}
+    backbone = [each for key, each in trained.items() if key.startswith(BACKBONE)]
+    others = [each for key, each in trained.items() if not key.startswith(BACKBONE)]
     groups = [
-        {"params": [each for each in trained if each.ndim > 1], "weight_decay": weight_decay},
-        {"params": [each for each in trained if each.ndim <= 1], "weight_decay": 0.0},
+        {"params": [each for each in part if (each.ndim > 1) == decays], "weight_decay": decay, "share": share}
+        for part, share in ((backbone, backbone_rate), (others, 1.0))
+        for decays, decay in ((True, weight_decay), (False, 0.0))
     ]
     if name == "lars":
         return Lars(groups, lr=learning_rate, momentum=0.9, trust_coeff=0.001)  # type: ignore[arg-type]

@@ -7,18 +7,20 @@ import logging
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch.utils.tensorboard import SummaryWriter
 
 from ..models.backbones import build_backbone, embedding_size
 from ..models.checkpoint import check_tensors, load_checkpoint
-from ..models.network import InferenceNetwork
+from ..models.encoders import Choice
+from ..models.network import InferenceNetwork, embed_pixels
 from ..models.starts import find_start
 from ..models.weights import load_weights
 from ..runtime.errors import RunError, UsageError
 from ..runtime.preprocessing import Preprocessing
 from ..runtime.reading import draw_from
-from ..runtime.run import BOARD, CHECKPOINT, CURVES, METRICS, VIEWS, EncoderSpec, Metrics, Run
+from ..runtime.run import BOARD, CHECKPOINT, CURVES, METRICS, VIEWS, EncoderSpec, Metrics, Run, TeacherVectors
 from .config import TrainConfig
 from .data import load_batches
 from .dataset import ImageDataset, Sources, find_dataset
@@ -32,6 +34,7 @@ from .plots import draw_curves, draw_views
 from .rendering import PillowRenderer
 from .resuming import Record, check_plan, check_same_run, fill, find_sources, read_record
 from .settings import Settings, resolve
+from .teacher import find_targets, keep
 from .verdict import Verdict, judge
 from .versions import versions
 
@@ -113,12 +116,15 @@ def _train(
     # All that can fail comes before the first change to the run. What cannot be read is named when it is trained on.
     calibration = draw_from(dataset.paths, preprocessing, CALIBRATION_IMAGES, settings.seed).pixels
     evaluation = prepare_evaluation(calibration, dataset, preprocessing, settings.seed)
-    training = set_up(run, settings, preprocessing, evaluation, device, from_scratch=state is None)
+    teacher = _find_teacher(run, dataset, settings, device, record is not None)
+    training = set_up(run, settings, preprocessing, evaluation, device, teacher, from_scratch=state is None)
     history = restore(training, state) if state is not None else []
     if record is None:
         run.start(description)
     else:
         run.save_config(description)
+    if teacher is not None:
+        keep(teacher, run)
     if not settings.no_images:
         run.save_calibration(calibration)
         draw_views(dataset.paths, settings, preprocessing, training.renderer, run.path / VIEWS)
@@ -134,6 +140,17 @@ def _train(
         log.info("finished already" if done == epochs else f"going on after epoch {done} of {epochs}")
     _run_all(training, dataset, done)
     return judge(run.read_metrics(), settings, training.spec.embedding_size)
+
+
+def _find_teacher(
+    run: Run, dataset: ImageDataset, settings: Settings, device: torch.device, going_on: bool
+) -> TeacherVectors | None:
+    """What the teacher makes of the run's images: from the run if it lies there; None without a teacher."""
+    if settings.teacher is None:
+        return None
+    kept = run.read_teacher(len(dataset.paths)) if going_on else None
+    choice = Choice(fit=settings.fit)
+    return kept or find_targets(settings.teacher, dataset.paths, choice, device)
 
 
 def _run_all(training: Training, dataset: ImageDataset, first_epoch: int) -> None:
@@ -157,6 +174,7 @@ def set_up(
     preprocessing: Preprocessing,
     evaluation: Evaluation,
     device: torch.device,
+    teacher: TeacherVectors | None = None,
     from_scratch: bool = True,
 ) -> Training:
     """Builds networks and optimizer, with weights drawn from the seed, or from `settings.init` unless others follow."""
@@ -169,20 +187,27 @@ def set_up(
             log.info("%s: %s, license %s", start.name, start.source, start.license or "unknown")
     origin = start or (None if from_scratch else run.find_provenance())
     size = embedding_size(backbone, settings.image_size)
-    objective = settings.objective.build(backbone, size)
+    objective = settings.objective.build(backbone, size, None if teacher is None else teacher.vectors.shape[1])
     # Pixels as the last dimension but one of what a convolution reads: what every engine is fastest with.
     objective = objective.to(device, memory_format=torch.channels_last)
+    network = InferenceNetwork(objective.backbone, preprocessing, objective.head).to(device)
+    blank = np.zeros((1, settings.image_size, settings.image_size, 3), np.uint8)
     return Training(
         run=run,
         settings=settings,
-        spec=EncoderSpec(settings.backbone, settings.stem, size, preprocessing),
+        spec=EncoderSpec(settings.backbone, settings.stem, embed_pixels(network, blank).shape[1], preprocessing),
         objective=objective,
-        network=InferenceNetwork(objective.backbone, preprocessing).to(device),
+        network=network,
         optimizer=build_optimizer(
-            settings.optimizer, objective.parameters(), settings.plan.learning_rate, settings.weight_decay
+            settings.optimizer,
+            dict(objective.named_parameters()),
+            settings.plan.learning_rate,
+            settings.weight_decay,
+            settings.backbone_rate,
         ),
         renderer=PillowRenderer(preprocessing),
         evaluation=evaluation,
+        targets=None if teacher is None else torch.from_numpy(teacher.vectors),
         license=origin and origin.license,
         source=origin and origin.source,
         assumptions=list(origin.assumptions) if origin else [],

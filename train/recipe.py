@@ -39,6 +39,15 @@ def small() -> Recipe:
     return Recipe((View(crop), View(crop, solarize=0.2)), heads=Heads(hidden=1024))
 
 
+def distillation() -> Recipe:
+    """To learn from a teacher that sees the whole image: the same weak view twice, which leaves its subject there.
+
+    SimReg (arXiv 2201.05131) finds weak views best; docs/training.md has our own figures.
+    """
+    view = View(RandomCrop((0.5, 1.0)), jitter=0, grayscale=0)
+    return Recipe((view, view))
+
+
 def textures() -> Recipe:
     """Aerial, medical, textures: where color and orientation are the signal, no view changes them.
 
@@ -64,4 +73,6 @@ def glyphs() -> Recipe:
     return Recipe((view, view), heads=Heads(hidden=1024))
 
 
-RECIPES: dict[str, Callable[[], Recipe]] = {each.__name__: each for each in (photographs, small, textures, glyphs)}
+RECIPES: dict[str, Callable[[], Recipe]] = {
+    each.__name__: each for each in (photographs, small, distillation, textures, glyphs)
+}

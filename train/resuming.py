@@ -122,9 +122,9 @@ def _exists(path: Path) -> bool:
         return False
 
 
-def _fill_objective(config: ObjectiveConfig, started: ObjectiveConfig) -> ObjectiveConfig:
-    if type(config) is not type(started):
-        return config
+def _fill_objective(config: ObjectiveConfig | None, started: ObjectiveConfig | None) -> ObjectiveConfig | None:
+    if config is None or started is None or type(config) is not type(started):
+        return config or started
     names = [each.name for each in fields(config)]  # type: ignore[arg-type]
     left_open = {name: getattr(started, name) for name in names if getattr(config, name) is None}
     return replace(config, **left_open)  # type: ignore[type-var]

@@ -13,7 +13,7 @@ from ..runtime.cpus import available_cpus
 from ..runtime.errors import ImageError, UsageError
 from ..runtime.preprocessing import FITS, Preprocessing
 from .beginning import begin
-from .config import TrainConfig
+from .config import TrainConfig, complete_objective
 from .optimizer import RATES
 from .plan import Plan
 from .recipe import RECIPES
@@ -26,6 +26,8 @@ BATCHES = (16, 32, 64, 128, 256)
 # With fewer optimizer steps than these, in all or in an epoch, a smaller batch learns more than a larger one; below 64,
 # batch norm's statistics cost more than the steps bring.
 STEPS, STEPS_PER_EPOCH = 4000, 20
+# Weights that were trained go on at a smaller rate than heads that begin; see docs/training.md.
+ADAPTED_RATE = 0.3
 # What a run may be resumed with another of: what does not change what is learned, and what is looked at elsewhere, as
 # images are by their names, and epochs by those that are done.
 FREE_TO_CHANGE = frozenset({"workers", "images", "epochs"})
@@ -52,6 +54,9 @@ class Settings:
     seed: int
     workers: int
     no_images: bool = False
+    teacher: str | None = None
+    backbone_rate: float = 1.0
+    frozen_norms: bool = False
     mean: tuple[float, ...] = Preprocessing.mean
     std: tuple[float, ...] = Preprocessing.std
 
@@ -70,7 +75,8 @@ class Settings:
 
 def resolve(config: TrainConfig, images: int) -> Settings:
     """All settings for `images` images. Raises UsageError for a value out of range, ImageError for too few images."""
-    name = config.recipe or ("small" if config.image_size <= SMALL_IMAGES else "photographs")
+    objective = complete_objective(config)
+    name = config.recipe or objective.recipe or ("small" if config.image_size <= SMALL_IMAGES else "photographs")
     if name not in RECIPES:
         raise UsageError(f"no recipe {name!r}; there are {', '.join(RECIPES)}", recipe=name)
     recipe = RECIPES[name]()
@@ -105,11 +111,14 @@ def resolve(config: TrainConfig, images: int) -> Settings:
         plan=plan,
         optimizer=optimizer,
         weight_decay=_given(config.weight_decay, rates.weight_decay),
-        objective=config.objective.complete(recipe.heads, plan.steps),
+        objective=objective.complete(recipe.heads, plan.steps),
         views=(first, second),
         seed=config.seed,
         workers=_given(config.workers, available_cpus()),
         no_images=config.no_images,
+        teacher=beginning.teacher,
+        backbone_rate=_given(config.backbone_rate, 1.0 if config.init is None else ADAPTED_RATE),
+        frozen_norms=_given(config.frozen_norms, config.init is not None),
         mean=beginning.mean,
         std=beginning.std,
     )

@@ -56,7 +56,7 @@ def judge(history: Sequence[Metrics], settings: Settings, embedding_size: int) -
     if last.epoch and last.moved is not None and last.moved < UNMOVED:
         higher = {"learning_rate": f"{3 * settings.plan.learning_rate:.2g}"}
         return Verdict("doubtful", f"{rank}: it is where it started; try {{learning_rate}}; {accuracy}", higher)
-    if last.rank < first.rank:
+    if last.rank < _least_rank(first, settings):
         return Verdict("doubtful", f"{rank}: some dimensions have died; {accuracy}")
     return Verdict("healthy" if is_better else "doubtful", f"{rank}; {accuracy}")
 
@@ -83,11 +83,15 @@ def has_collapsed(epoch: Metrics, start: Metrics, settings: Settings) -> bool:
 
     Either a diagnostic of the objective is below its least, as the projections' deviation is without a predictor, while
     the embeddings may still be as good as random ones; or rank and deviation of the embeddings are both below the
-    start's, as with too high a rate. Trained weights may lose some of their rank to other images: there it is half.
+    start's, as with too high a rate.
     """
     alike = any(epoch.diagnostics[name] < each.least for name, each in _telling(epoch, settings) if each.least)
-    least = start.rank if settings.init is None else start.rank / 2
-    return alike or (epoch.rank < least and epoch.embedding_std < start.embedding_std)
+    return alike or (epoch.rank < _least_rank(start, settings) and epoch.embedding_std < start.embedding_std)
+
+
+def _least_rank(start: Metrics, settings: Settings) -> float:
+    """Below this, dimensions have died. Trained weights may lose some of their rank, that of other images."""
+    return start.rank if settings.init is None else start.rank / 2
 
 
 def is_collapsing(history: Sequence[Metrics], settings: Settings) -> bool:

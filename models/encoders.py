@@ -1,0 +1,94 @@
+"""Any encoder by its name, ready to embed: a bundle or a model file on its engine, every other start by PyTorch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import torch
+from torch import nn
+
+from ..runtime.bundle import MANIFEST
+from ..runtime.encoder import Encoder
+from ..runtime.errors import UsageError
+from ..runtime.fidelity import Vectors
+from ..runtime.model_file import is_model_file
+from ..runtime.preprocessing import Pixels, Preprocessing
+from ..runtime.run import ENCODER, EncoderSpec, Run
+from ..runtime.stream import Chunk
+from .backbones import build_backbone, embedding_size, resolve_stem
+from .eager import EagerEncoder
+from .network import InferenceNetwork
+from .normalization import Channels, choose_normalization
+from .starts import Start, find_start
+from .weights import load_network, load_weights
+
+
+class ImageEncoder(Protocol):
+    """What an Encoder and an EagerEncoder have in common."""
+
+    id: str
+    embedding_size: int
+    preprocessing: Preprocessing
+
+    def run(self, pixels: Pixels) -> Vectors:
+        """Vectors `[N, D]` of images uint8 `[N, image_size, image_size, 3]`."""
+        ...
+
+    def stream(self, sources: Iterable[object], batch_size: int) -> Iterator[Chunk]: ...
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What weights do not say of themselves, or what is to be otherwise; None is "as the weights say".
+
+    `fit`: how an image is made square.
+    """
+
+    backbone: str | None = None
+    image_size: int | None = None
+    mean: Channels | None = None
+    std: Channels | None = None
+    fit: str = "crop"
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A start's backbone with its weights, in eval mode, and what was taken for granted."""
+
+    spec: EncoderSpec
+    backbone: nn.Module
+    assumptions: tuple[str, ...]
+
+
+def load_start(start: Start, choice: Choice) -> Loaded:
+    """The backbone of a start. Raises UsageError where neither it nor the choice says what is needed, and RunError."""
+    start.check_backbone(choice.backbone or start.backbone)
+    name, side = choice.backbone or start.backbone, choice.image_size or start.image_size
+    if name is None or side is None:
+        missing = {"backbone": "NAME"} if name is None else {"image_size": "PIXELS"}
+        raise UsageError(f"{start.name} does not say what it was trained on; give {{{next(iter(missing))}}}", **missing)
+    mean, std, guesses = choose_normalization(start, choice.mean, choice.std)
+    stem = start.stem or resolve_stem(name, side, "auto")
+    backbone = build_backbone(name, side, stem)
+    load_weights(start.read(), backbone, name, start.name)
+    spec = EncoderSpec(name, stem, embedding_size(backbone, side), Preprocessing(side, mean, std, choice.fit))
+    return Loaded(spec, backbone.eval(), (*start.assumptions, *guesses))
+
+
+def open_encoder(name: str, choice: Choice | None = None, device: str | torch.device = "cpu") -> ImageEncoder:
+    """The encoder that a name means: a bundle, an .onnx or .xml file of one, a run, or a start (models/starts.py).
+
+    `choice`: of a start, as in load_start. `device`: that PyTorch runs on. Raises BundleError, EngineError, RunError
+    and UsageError.
+    """
+    path = Path(name)
+    if (path / MANIFEST).exists() or is_model_file(path):
+        return Encoder(path)
+    if Run(path).exists:
+        trained = Run(path).read_encoder()
+        return EagerEncoder(load_network(trained.weights, trained.spec, str(path / ENCODER)), trained.spec, device)
+    loaded = load_start(find_start(name, choice.backbone if choice else None), choice or Choice())
+    return EagerEncoder(InferenceNetwork(loaded.backbone, loaded.spec.preprocessing), loaded.spec, device)
