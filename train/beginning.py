@@ -54,7 +54,7 @@ def begin(config: TrainConfig) -> Beginning:
 
 
 def _find_teacher(config: TrainConfig, init: str | None) -> str | None:
-    """As chosen, else the start itself, which `init` names. Raises UsageError where a teacher and an objective do not go together."""
+    """As chosen, else the start itself, which `init` names. Raises UsageError if the objective has no use for it."""
     needs_one = complete_objective(config).needs_teacher
     if config.teacher is not None and not needs_one:
         raise UsageError("{teacher}: BYOL alone has no teacher; leave it out, or {objective}", teacher=config.teacher)
