@@ -83,7 +83,7 @@ class Distillation(nn.Module):
         both = torch.cat([views.first, views.second])
         predictions = self.projector(self.backbone(both))
         targets = torch.cat([views.targets, views.targets])
-        spread = projection_std(predictions.detach()) / projection_std(views.targets).clamp(min=1e-6)
+        spread = projection_std(predictions.detach()) / projection_std(targets).clamp(min=1e-6)
         return Outcome(regression_loss(predictions, targets), {"prediction_spread": spread})
 
     def after_step(self, progress: float) -> dict[str, float]:

@@ -15,7 +15,7 @@ from byol_edge.models.byol import (
     tau,
     update_target,
 )
-from byol_edge.models.objective import Heads
+from byol_edge.models.objective import Heads, Views
 from byol_edge.runtime.errors import UsageError
 from torch import nn
 
@@ -62,7 +62,7 @@ def test_a_head_is_that_of_the_recipe_of_record():
 def test_both_directions_are_summed():
     byol = small_byol()
     first, second = torch.randn(2, 6, 3, 8, 8)
-    loss = byol(first, second).loss
+    loss = byol(Views(first, second)).loss
     online = [byol.predictor(byol.projector(byol.backbone(view))) for view in (first, second)]
     target = [byol.target_projector(byol.target_backbone(view)) for view in (first, second)]
     expected = regression_loss(online[0], target[1]) + regression_loss(online[1], target[0])
@@ -71,7 +71,7 @@ def test_both_directions_are_summed():
 
 def test_the_target_never_receives_a_gradient():
     byol = small_byol()
-    byol(*torch.randn(2, 6, 3, 8, 8)).loss.backward()
+    byol(Views(*torch.randn(2, 6, 3, 8, 8))).loss.backward()
     for part in (byol.target_backbone, byol.target_projector):
         assert all(not parameter.requires_grad and parameter.grad is None for parameter in part.parameters())
     for part in (byol.backbone, byol.projector, byol.predictor):
@@ -95,14 +95,14 @@ def test_each_view_is_a_batch_of_its_own_for_batch_norm():
     first, second = torch.zeros(6, 3, 8, 8), torch.full((6, 3, 8, 8), 9.0)
     projections: list[torch.Tensor] = []
     byol.projector.register_forward_hook(lambda *call: projections.append(call[2]))
-    byol(first, second)
-    byol(first, -second)
+    byol(Views(first, second))
+    byol(Views(first, -second))
     torch.testing.assert_close(projections[0], projections[2])
 
 
 def test_the_targets_batch_statistics_are_its_own():
     byol = small_byol()
-    byol(*torch.randn(2, 6, 3, 8, 8))
+    byol(Views(*torch.randn(2, 6, 3, 8, 8)))
     statistics = byol.target_backbone.get_buffer("1.running_mean")
     updated = statistics.clone()
     assert not torch.equal(updated, torch.zeros(8))

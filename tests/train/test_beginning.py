@@ -13,12 +13,13 @@ HALF = (0.5, 0.5, 0.5)
 
 
 def test_without_weights_a_run_begins_with_resnet18_and_imagenets_normalization():
-    assert begin(TrainConfig()) == Beginning("resnet18", "standard", None, *IMAGENET)
+    assert begin(TrainConfig()) == Beginning("resnet18", "standard", None, None, *IMAGENET)
 
 
 def test_network_and_normalization_come_from_the_weights():
     found = begin(TrainConfig(init="timm:tf_efficientnet_lite0", image_size=32))
-    assert found == Beginning("tf_efficientnet_lite0", "standard", "timm:tf_efficientnet_lite0.in1k", HALF, HALF)
+    name = "timm:tf_efficientnet_lite0.in1k"
+    assert found == Beginning("tf_efficientnet_lite0", "standard", name, name, HALF, HALF)
     assert begin(TrainConfig(init="timm:resnet18", image_size=32)).stem == "standard"  # as they were trained
     assert begin(TrainConfig(init="timm:resnet18", mean=HALF)).mean == HALF
 

@@ -18,7 +18,7 @@ def network() -> nn.Module:
 
 def step(network: nn.Module, name: str) -> tuple[list[torch.Tensor], list[torch.Tensor], list[torch.Tensor]]:
     """One step; the trained parameters before it, their gradients, and the parameters after it."""
-    optimizer = build_optimizer(name, network.parameters(), RATE, DECAY)
+    optimizer = build_optimizer(name, dict(network.named_parameters()), RATE, DECAY)
     network(torch.randn(5, 3)).square().sum().backward()
     trained = [parameter for parameter in network.parameters() if parameter.requires_grad]
     before = [parameter.detach().clone() for parameter in trained]
@@ -52,13 +52,13 @@ def test_adamw_decays_weights_alone(network: nn.Module):
 
 
 def test_frozen_parameters_are_not_touched(network: nn.Module):
-    optimizer = build_optimizer("adamw", network.parameters(), RATE, DECAY)
+    optimizer = build_optimizer("adamw", dict(network.named_parameters()), RATE, DECAY)
     held = {parameter for group in optimizer.param_groups for parameter in group["params"]}
     assert held == {parameter for parameter in network.parameters() if parameter.requires_grad}
 
 
 def test_lars_adapts_weights_without_decay_too(network: nn.Module):
-    optimizer = build_optimizer("lars", network.parameters(), RATE, weight_decay=0)
+    optimizer = build_optimizer("lars", dict(network.named_parameters()), RATE, weight_decay=0)
     network(torch.randn(5, 3)).square().sum().backward()
     weight = next(network.parameters())
     assert weight.grad is not None
@@ -71,3 +71,15 @@ def test_each_optimizer_has_a_rate_of_its_own_that_grows_with_the_batch_as_it_sh
     assert len({rates.learning_rate for rates in RATES.values()}) == len(RATES)
     growth = {name: rates.peak(1024) / rates.peak(256) for name, rates in RATES.items()}
     assert growth == pytest.approx({"adamw": 2, "lars": 4, "sgd": 4})
+
+
+def test_the_backbones_rate_is_a_share_of_the_others():
+    network = nn.ModuleDict({"backbone": nn.Linear(3, 4), "head": nn.Linear(4, 2)})
+    optimizer = build_optimizer("sgd", dict(network.named_parameters()), RATE, DECAY, backbone_rate=0.25)
+    shares = {id(each): group["share"] for group in optimizer.param_groups for each in group["params"]}
+    assert {name: shares[id(each)] for name, each in network.named_parameters()} == {
+        "backbone.weight": 0.25,
+        "backbone.bias": 0.25,
+        "head.weight": 1.0,
+        "head.bias": 1.0,
+    }

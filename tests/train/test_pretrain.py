@@ -16,7 +16,7 @@ import safetensors.torch
 import torch
 from byol_edge.models.byol import BYOL, BYOLConfig
 from byol_edge.models.checkpoint import read_target
-from byol_edge.models.objective import Diagnostic, Heads, Outcome
+from byol_edge.models.objective import Diagnostic, Heads, Outcome, Views
 from byol_edge.models.weights import untrained_encoder
 from byol_edge.runtime import ImageError, OutputExistsError, Preprocessing, RunError, UsageError
 from byol_edge.runtime.progress import Progress
@@ -141,9 +141,9 @@ def test_a_loss_that_is_no_number_stops_and_names_the_step_and_what_is_left(
     forward = BYOL.forward
     calls = []
 
-    def breaking(self: BYOL, *views: torch.Tensor) -> Outcome:
+    def breaking(self: BYOL, views: Views) -> Outcome:
         calls.append(views)
-        outcome = forward(self, *views)
+        outcome = forward(self, views)
         return Outcome(outcome.loss * (float("nan") if len(calls) > 8 else 1), outcome.diagnostics)
 
     monkeypatch.setattr(BYOL, "forward", breaking)
@@ -279,7 +279,7 @@ def test_accumulated_gradients_are_those_of_the_batch():
     for parts in (1, 2):
         byol.zero_grad()
         for first, second in zip(views[0].chunk(parts), views[1].chunk(parts), strict=True):
-            (byol(first, second).loss / parts).backward()
+            (byol(Views(first, second)).loss / parts).backward()
         gradients.append([each.grad.clone() for each in byol.parameters() if each.grad is not None])
     for whole, halves in zip(*gradients, strict=True):
         torch.testing.assert_close(whole, halves, rtol=1e-3, atol=1e-6)
@@ -293,8 +293,10 @@ def test_another_objective_trains_as_byol_does(photos: Path, tmp_path: Path):
             super().__init__()
             self.backbone = backbone
 
-        def forward(self, first: torch.Tensor, second: torch.Tensor) -> Outcome:
-            apart = (self.backbone(first) - self.backbone(second)).square().mean()
+        head = None
+
+        def forward(self, views: Views) -> Outcome:
+            apart = (self.backbone(views.first) - self.backbone(views.second)).square().mean()
             return Outcome(apart, {"apart": apart.detach()})
 
         def after_step(self, progress: float) -> dict[str, float]:
@@ -303,6 +305,8 @@ def test_another_objective_trains_as_byol_does(photos: Path, tmp_path: Path):
     @dataclasses.dataclass(frozen=True)
     class SpreadConfig:
         name: ClassVar[str] = "spread"
+        needs_teacher: ClassVar[bool] = False
+        recipe: ClassVar[str | None] = None
         loss_title: ClassVar[str] = "distance"
         diagnostics: ClassVar[dict[str, Diagnostic]] = {"apart": Diagnostic("distance of the views")}
         strength: float = 1.0
@@ -310,7 +314,7 @@ def test_another_objective_trains_as_byol_does(photos: Path, tmp_path: Path):
         def complete(self, heads: Heads, steps: int) -> SpreadConfig:
             return self
 
-        def build(self, backbone: torch.nn.Module, embedding_size: int) -> Spread:
+        def build(self, backbone: torch.nn.Module, embedding_size: int, target_size: int | None) -> Spread:
             return Spread(backbone)
 
     out = tmp_path / "run"
