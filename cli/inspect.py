@@ -136,6 +136,8 @@ def _tell_training(trained: Provenance) -> str:
     return (
         f"{trained.epoch} of {_show(trained.epochs)} epochs, recipe {_show(trained.recipe)}, "
         f"{_show(trained.network)} network, seed {_show(trained.seed)}"
+        + (f", teacher {trained.teacher}" if trained.teacher else "")
+        + ("" if trained.share in (None, 1) else f"; weights {trained.share:.0%} of the way from the start to the end")
     )
 
 
@@ -179,6 +181,8 @@ def _inspect_run(run: Run, as_json: bool) -> None:
             "recipe": f"{_show(settings.get('recipe'))}, batches of {_show(plan.get('batch_size'))}, "
             f"{_show(settings.get('optimizer'))} at {MISSING if rate is None else f'{rate:.2g}'}, "
             f"seed {_show(settings.get('seed'))}",
+            "weights": _tell_origin(encoder.provenance) if encoder else MISSING,
+            "teacher": _show(settings.get("teacher")),
             "epochs": f"{last.epoch if last else 0} of {_show(plan.get('epochs'))}",
             "last epoch": f"loss {loss}, rank {last.rank:.0f}" if last else "none finished",
             "verdict": _show(encoder.provenance.verdict if encoder else None),

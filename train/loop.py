@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from itertools import islice
 from typing import Any
@@ -26,6 +26,7 @@ from .evaluation import Evaluation, Figures
 from .failures import check_finite
 from .monitor import Monitor, describe_epoch
 from .rendering import Renderer
+from .selection import Evidence
 from .settings import Settings
 from .verdict import is_collapsing, judge
 from .versions import versions
@@ -40,7 +41,8 @@ CHECK_EVERY = 50
 class Training:
     """What the loop works on; `network` shares the objective's backbone.
 
-    `targets`: a teacher's embeddings of the run's images, `[N, K]`; None without a teacher.
+    `targets`: a teacher's embeddings of the run's images, `[N, K]`; None without a teacher. `start`: the backbone's
+    weights before training; None if they were random.
     `license`, `source`, `assumptions`: of the weights that it started from.
     """
 
@@ -53,6 +55,7 @@ class Training:
     renderer: Renderer
     evaluation: Evaluation
     targets: Tensor | None = None
+    start: Mapping[str, Tensor] | None = None
     license: str | None = None
     source: str | None = None
     assumptions: list[str] = field(default_factory=list)
@@ -125,8 +128,11 @@ def finish_epoch(training: Training, monitor: Monitor, epoch: int, board: Summar
         )
 
 
-def save_encoder(training: Training, history: list[Metrics]) -> None:
-    """Writes the backbone as it is after the last epoch of `history`, and what it is, in one file."""
+def save_encoder(training: Training, history: list[Metrics], evidence: Evidence | None = None) -> None:
+    """Writes the backbone as it is, after the last epoch of `history`, and what it is, in one file.
+
+    `evidence`: on the network that a finished run holds, which is the backbone then.
+    """
     settings = training.settings
     provenance = Provenance(
         epoch=history[-1].epoch,
@@ -137,9 +143,11 @@ def save_encoder(training: Training, history: list[Metrics]) -> None:
         init=settings.init,
         license=training.license,
         source=training.source,
+        teacher=settings.teacher,
+        share=evidence and evidence.share,
         network="online",
         assumptions=training.assumptions,
-        verdict=str(judge(history, settings, training.spec.embedding_size)),
+        verdict=str(judge(history, settings, training.spec.embedding_size, evidence)),
         versions=versions(),
     )
     training.run.save_encoder(
@@ -159,6 +167,7 @@ def pack_state(training: Training, epoch: int) -> dict[str, Any]:
         "objective": training.objective.state_dict(),
         "optimizer": training.optimizer.state_dict(),
         "evaluation": training.evaluation.state_dict(),
+        "start": dict(training.start or {}),
         "random": torch.get_rng_state(),
     }
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,7 @@ from .optimizer import build_optimizer, load_optimizer
 from .plots import draw_curves, draw_views
 from .rendering import PillowRenderer
 from .resuming import Record, check_plan, check_same_run, fill, find_sources, read_record
+from .selection import choose_network, copy_weights
 from .settings import Settings, resolve
 from .teacher import find_targets, keep
 from .verdict import Verdict, judge
@@ -119,6 +121,8 @@ def _train(
     teacher = _find_teacher(run, dataset, settings, device, record is not None)
     training = set_up(run, settings, preprocessing, evaluation, device, teacher, from_scratch=state is None)
     history = restore(training, state) if state is not None else []
+    if state is not None:
+        training = replace(training, start=state["start"] or None)
     if record is None:
         run.start(description)
     else:
@@ -139,7 +143,18 @@ def _train(
         epochs = settings.plan.epochs
         log.info("finished already" if done == epochs else f"going on after epoch {done} of {epochs}")
     _run_all(training, dataset, done)
-    return judge(run.read_metrics(), settings, training.spec.embedding_size)
+    return conclude(training)
+
+
+def conclude(training: Training) -> Verdict:
+    """Lets a run whose epochs are done hold the best network between its start and its end; the verdict on it."""
+    history, backbone = training.run.read_metrics(), training.objective.backbone
+    end = copy_weights(backbone)
+    evidence, weights = choose_network(training.network, training.start, training.evaluation)
+    backbone.load_state_dict(weights)
+    save_encoder(training, history, evidence)
+    backbone.load_state_dict(end)
+    return judge(history, training.settings, training.spec.embedding_size, evidence)
 
 
 def _find_teacher(
@@ -208,6 +223,8 @@ def set_up(
         renderer=PillowRenderer(preprocessing),
         evaluation=evaluation,
         targets=None if teacher is None else torch.from_numpy(teacher.vectors),
+        # With a head that was learned for the end, the weights of no other network can be shipped.
+        start=copy_weights(backbone) if start is not None and objective.head is None else None,
         license=origin and origin.license,
         source=origin and origin.source,
         assumptions=list(origin.assumptions) if origin else [],
@@ -226,6 +243,7 @@ def restore(training: Training, state: dict[str, Any]) -> list[Metrics]:
     try:
         check_tensors(state["objective"], training.objective.state_dict())
         training.objective.load_state_dict(state["objective"])
+        check_tensors(state["start"], training.objective.backbone.state_dict())
         load_optimizer(training.optimizer, state["optimizer"])
         training.evaluation.load_state_dict(state["evaluation"])
         torch.set_rng_state(state["random"])

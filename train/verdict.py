@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from ..models.objective import Diagnostic
 from ..runtime.errors import Spell, in_python, name_arguments
 from ..runtime.interval import Interval
 from ..runtime.run import Metrics
 from .optimizer import RATES
+from .selection import Evidence
 from .settings import Settings
 
 # A dip right after warm-up is common; this many epochs in a row are not.
 COLLAPSING_EPOCHS = 3
 # Below this rank, there is one embedding for all images; below this distance to the start, nothing was learned.
 ALL_ALIKE, UNMOVED = 1.5, 1e-4
+RAW = "raw pixels"
 # In smaller batches, batch norm's statistics are noise.
 SMALL_PART = 32
 
@@ -36,13 +38,18 @@ class Verdict:
         return self.describe(in_python)
 
 
-def judge(history: Sequence[Metrics], settings: Settings, embedding_size: int) -> Verdict:
+def judge(
+    history: Sequence[Metrics], settings: Settings, embedding_size: int, evidence: Evidence | None = None
+) -> Verdict:
     """The verdict after the last of `history`, whose first line is the network before training (epoch 0).
 
-    Collapsed: see has_collapsed. Healthy: the embeddings have moved, their rank is not below the start's, and kNN,
-    where it was measured, is above the start's and above raw pixels' by intervals that are wholly above 0. Doubtful:
-    anything else.
+    `evidence`: on the network that a finished run holds, which the verdict is then on. Collapsed: see has_collapsed.
+    Healthy: the embeddings have moved, their rank is not below the start's (half of it, if that was trained), and kNN,
+    or view consistency where kNN was not measured, is above the start's and above raw pixels' by intervals that are
+    wholly above 0. Doubtful: anything else.
     """
+    if evidence is not None and len(history) > 1:
+        history = [*history[:-1], replace(history[-1], **vars(evidence.figures))]
     first, last = history[0], history[-1]
     start = "untrained" if settings.init is None else "start"
     rank = f"rank {last.rank:.0f} of {embedding_size}, {start} {first.rank:.0f}"
@@ -50,9 +57,13 @@ def judge(history: Sequence[Metrics], settings: Settings, embedding_size: int) -
         low = [f"{each.title} {last.diagnostics[name]:.2f}" for name, each in _telling(last, settings)]
         cause, arguments = likely_cause(settings)
         return Verdict("collapsed", f"{', '.join([rank, *low])}; {cause}", arguments)
-    accuracy, is_better = _judge_accuracy(history, start)
+    accuracy, is_better = _judge_accuracy(history, start, evidence)
     if last.rank < ALL_ALIKE:
         return Verdict("doubtful", f"{rank}: all images look alike to it, or are; {accuracy}")
+    if evidence is not None and evidence.share == 0:
+        return Verdict("doubtful", f"training did not help, so the run holds its start; {rank}; {accuracy}")
+    if evidence is not None and evidence.share < 1:
+        rank = f"weights {evidence.share:.0%} of the way from the start to the end, {rank}"
     if last.epoch and last.moved is not None and last.moved < UNMOVED:
         higher = {"learning_rate": f"{3 * settings.plan.learning_rate:.2g}"}
         return Verdict("doubtful", f"{rank}: it is where it started; try {{learning_rate}}; {accuracy}", higher)
@@ -61,21 +72,51 @@ def judge(history: Sequence[Metrics], settings: Settings, embedding_size: int) -
     return Verdict("healthy" if is_better else "doubtful", f"{rank}; {accuracy}")
 
 
-def _judge_accuracy(history: Sequence[Metrics], start: str) -> tuple[str, bool]:
-    """The last accuracy that was measured, beside what it has to beat, and whether it does."""
+@dataclass(frozen=True)
+class _Rivals:
+    """A figure of the encoder, as text, and of what it has to beat: by name, the figure and the paired gain on it."""
+
+    text: str
+    of_rivals: dict[str, tuple[float, Interval]]
+
+
+def _judge_accuracy(history: Sequence[Metrics], start: str, evidence: Evidence | None) -> tuple[str, bool]:
+    """What tells how good the encoder is, beside what it has to beat, and whether it does.
+
+    That is the last accuracy that was measured, and the evidence without labels. One of them has to be decided, and
+    none the other way.
+    """
     first, measured = history[0], [each for each in history[1:] if each.knn is not None]
-    if first.knn is None or not measured:
+    figures = []
+    if first.knn is not None and measured:
+        last, none = measured[-1], Interval(0.0, 0.0, 0.0)
+        rivals = {start: (first.knn, last.knn_gain or none)}
+        if last.knn_raw is not None:
+            rivals[RAW] = (last.knn_raw, last.knn_lead or none)
+        figures.append(_Rivals(f"kNN {last.knn:.3f}", rivals))
+    if evidence is not None:
+        rivals = {start: (evidence.start, evidence.gain), RAW: (evidence.raw, evidence.lead)}
+        figures.append(_Rivals(f"view consistency {evidence.consistency:.3f}", rivals))
+    if not figures:
         return "accuracy was not measured, which takes class folders or labels, with ten images per class", True
-    last = measured[-1]
-    beside = [(start, first.knn, last.knn_gain or Interval(0.0, 0.0, 0.0))]
-    if last.knn_raw is not None and last.knn_lead is not None:
-        beside.append(("raw pixels", last.knn_raw, last.knn_lead))
-    text = ", ".join([f"kNN {last.knn:.3f}", *(f"{name} {value:.3f}" for name, value, _ in beside)])
-    missed = [(name, gain) for name, _, gain in beside if gain.lower <= 0]
+    text = "; ".join(map(_describe, figures))
+    missed = [name for name in figures[0].of_rivals if not _beats([each.of_rivals[name][1] for each in figures])]
     if not missed:
         return text, True
-    gains = "; ".join(f"to {name} {gain.lower:+.3f} to {gain.upper:+.3f}" for name, gain in missed)
-    return f"{text} (95 % interval of the gain {gains}); more epochs or images may help", False
+    return f"{text}; not certain to beat {' or '.join(missed)}: more epochs or images may help", False
+
+
+def _describe(figure: _Rivals) -> str:
+    rivals = [
+        f"{name} {value:.3f} (gain {gain.lower:+.3f} to {gain.upper:+.3f})"
+        for name, (value, gain) in figure.of_rivals.items()
+    ]
+    return ", ".join([figure.text, *rivals])
+
+
+def _beats(gains: Sequence[Interval]) -> bool:
+    """Whether one of several measures is certain of a gain, and none of a loss."""
+    return any(gain.lower > 0 for gain in gains) and not any(gain.upper < 0 for gain in gains)
 
 
 def has_collapsed(epoch: Metrics, start: Metrics, settings: Settings) -> bool:
