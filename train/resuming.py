@@ -53,7 +53,9 @@ def fill(config: TrainConfig, started: TrainConfig) -> TrainConfig:
     Raises UsageError for fewer epochs than the run's warm-up takes.
     """
     left_open = {
-        each.name: getattr(started, each.name) for each in fields(config) if getattr(config, each.name) is None
+        each.name: getattr(started, each.name)
+        for each in fields(config)
+        if getattr(config, each.name) is None and each.name != "objective"
     }
     filled = replace(config, **left_open, objective=_fill_objective(config.objective, started.objective))
     if filled.recipe == started.recipe and not any(getattr(config, name) for name in VIEWS):

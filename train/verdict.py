@@ -73,45 +73,53 @@ def judge(
 
 
 @dataclass(frozen=True)
-class _Rivals:
-    """A figure of the encoder, as text, and of what it has to beat: by name, the figure and the paired gain on it."""
+class _Figure:
+    """A figure of the encoder, and of each rival that it has to beat: by name, the figure and the paired gain on it."""
 
-    text: str
-    of_rivals: dict[str, tuple[float, Interval]]
+    name: str
+    value: float
+    rivals: dict[str, tuple[float, Interval]]
 
 
 def _judge_accuracy(history: Sequence[Metrics], start: str, evidence: Evidence | None) -> tuple[str, bool]:
     """What tells how good the encoder is, beside what it has to beat, and whether it does.
 
-    That is the last accuracy that was measured, and the evidence without labels. One of them has to be decided, and
-    none the other way.
+    That is the last accuracy that was measured, and the evidence without labels. For each rival, one of them has to be
+    certain of a gain, and none of a loss.
     """
-    first, measured = history[0], [each for each in history[1:] if each.knn is not None]
-    figures = []
-    if first.knn is not None and measured:
-        last, none = measured[-1], Interval(0.0, 0.0, 0.0)
-        rivals = {start: (first.knn, last.knn_gain or none)}
-        if last.knn_raw is not None:
-            rivals[RAW] = (last.knn_raw, last.knn_lead or none)
-        figures.append(_Rivals(f"kNN {last.knn:.3f}", rivals))
-    if evidence is not None:
-        rivals = {start: (evidence.start, evidence.gain), RAW: (evidence.raw, evidence.lead)}
-        figures.append(_Rivals(f"view consistency {evidence.consistency:.3f}", rivals))
+    figures = [*_find_accuracy(history, start), *_find_consistency(start, evidence)]
     if not figures:
         return "accuracy was not measured, which takes class folders or labels, with ten images per class", True
-    text = "; ".join(map(_describe, figures))
-    missed = [name for name in figures[0].of_rivals if not _beats([each.of_rivals[name][1] for each in figures])]
+    text = "; ".join(
+        ", ".join([f"{each.name} {each.value:.3f}", *(f"{name} {value:.3f}" for name, (value, _) in each.rivals.items())])
+        for each in figures
+    )
+    gains = {name: [(each.name, each.rivals[name][1]) for each in figures] for name in figures[0].rivals}
+    missed = {name: its for name, its in gains.items() if not _beats([gain for _, gain in its])}
     if not missed:
         return text, True
-    return f"{text}; not certain to beat {' or '.join(missed)}: more epochs or images may help", False
+    intervals = "; ".join(
+        f"{figure} to {name} {gain.lower:+.3f} to {gain.upper:+.3f}" for name, its in missed.items() for figure, gain in its
+    )
+    return f"{text} (95 % interval of the gain, {intervals}); more epochs or images may help", False
 
 
-def _describe(figure: _Rivals) -> str:
-    rivals = [
-        f"{name} {value:.3f} (gain {gain.lower:+.3f} to {gain.upper:+.3f})"
-        for name, (value, gain) in figure.of_rivals.items()
-    ]
-    return ", ".join([figure.text, *rivals])
+def _find_accuracy(history: Sequence[Metrics], start: str) -> list[_Figure]:
+    first, measured = history[0], [each for each in history[1:] if each.knn is not None]
+    if first.knn is None or not measured:
+        return []
+    last, none = measured[-1], Interval(0.0, 0.0, 0.0)
+    rivals = {start: (first.knn, last.knn_gain or none)}
+    if last.knn_raw is not None:
+        rivals[RAW] = (last.knn_raw, last.knn_lead or none)
+    return [_Figure("kNN", last.knn or 0.0, rivals)]
+
+
+def _find_consistency(start: str, evidence: Evidence | None) -> list[_Figure]:
+    if evidence is None:
+        return []
+    rivals = {start: (evidence.start, evidence.gain), RAW: (evidence.raw, evidence.lead)}
+    return [_Figure("view consistency", evidence.consistency, rivals)]
 
 
 def _beats(gains: Sequence[Interval]) -> bool:

@@ -66,11 +66,12 @@ def test_without_a_bank_queries_are_classified_by_one_another(photos: Path):
 
 def test_without_classes_rank_and_deviation_are_measured_alone():
     network = InferenceNetwork(build_backbone("conv4", 32), Preprocessing(32))
-    evaluation = EmbeddingEvaluation(np.random.default_rng(0).integers(0, 256, (8, 32, 32, 3), dtype=np.uint8))
+    images = np.random.default_rng(0).integers(0, 256, (8, 32, 32, 3), dtype=np.uint8)
+    evaluation = EmbeddingEvaluation(images, Views(images, images, images))
     figures = evaluation.measure(network, with_knn=True)
     assert (figures.knn, figures.knn_gain) == (None, None)
     assert figures.rank > 1
-    assert evaluation.state_dict().keys() == {"embeddings"}
+    assert evaluation.state_dict().keys() == {"embeddings", "consistency"}
 
 
 def test_unreadable_images_are_left_out(photos: Path):

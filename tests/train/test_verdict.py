@@ -69,7 +69,7 @@ def test_trained_weights_that_lose_a_little_rank_have_not_collapsed():
 def test_a_gain_within_the_interval_is_doubtful():
     doubtful = verdict(UNTRAINED, line(1, knn=0.44, gain=(-0.01, 0.07)))
     assert doubtful.startswith("doubtful: ")
-    assert "(95 % interval of the gain to untrained -0.010 to +0.070); more epochs or images may help" in doubtful
+    assert "(95 % interval of the gain, kNN to untrained -0.010 to +0.070); more epochs or images may help" in doubtful
     assert verdict(UNTRAINED, line(1, knn=0.44, gain=(0.001, 0.06))).startswith("healthy: ")
 
 
@@ -139,7 +139,7 @@ def test_what_is_no_better_than_raw_pixels_is_doubtful():
     level = dataclasses.replace(better, knn_lead=Interval(0.02, -0.01, 0.05))
     assert verdict(UNTRAINED, level) == (
         "doubtful: rank 140 of 512, untrained 100; kNN 0.860, untrained 0.410, raw pixels 0.800 "
-        "(95 % interval of the gain to raw pixels -0.010 to +0.050); more epochs or images may help"
+        "(95 % interval of the gain, kNN to raw pixels -0.010 to +0.050); more epochs or images may help"
     )
 
 
@@ -155,3 +155,37 @@ def test_what_did_not_move_from_its_start_is_doubtful():
 def test_identical_images_are_doubtful():
     alike = str(judge([line(0, rank=1), line(1, rank=1)], SETTINGS, 512))
     assert alike.startswith("doubtful: rank 1 of 512, untrained 1: all images look alike to it, or are")
+
+
+def evidence(share: float = 1.0, gain: tuple[float, float] = (0.01, 0.05), **figures: Any) -> Evidence:
+    """Of a network of view consistency 0.65, its start of 0.62 and raw pixels of 0.4."""
+    found = Figures(140, 0.65, moved=0.3, **figures)
+    return Evidence(share, found, 0.65, 0.62, 0.4, Interval(0.03, *gain), Interval(0.25, 0.2, 0.3))
+
+
+def test_without_labels_view_consistency_decides():
+    history = [line(0, rank=100, std=0.33), line(1)]
+    assert str(judge(history, SETTINGS, 512, evidence())) == (
+        "healthy: rank 140 of 512, untrained 100; view consistency 0.650, untrained 0.620, raw pixels 0.400"
+    )
+    assert str(judge(history, SETTINGS, 512, evidence(gain=(-0.01, 0.05)))).endswith(
+        "(95 % interval of the gain, view consistency to untrained -0.010 to +0.050); more epochs or images may help"
+    )
+
+
+def test_one_figure_may_decide_what_the_other_leaves_open_and_none_may_say_the_opposite():
+    history = [UNTRAINED, line(1, knn=0.44, gain=(-0.01, 0.07))]
+    of_knn = {"knn": 0.44, "knn_gain": Interval(0.03, -0.01, 0.07)}
+    assert judge(history, SETTINGS, 512, evidence(**of_knn)).kind == "doubtful"  # raw pixels' kNN was not measured
+    of_knn |= {"knn_raw": 0.4, "knn_lead": Interval(0.04, -0.01, 0.09)}
+    assert judge(history, SETTINGS, 512, evidence(**of_knn)).kind == "healthy"
+    of_knn["knn_lead"] = Interval(-0.04, -0.09, -0.01)
+    assert judge(history, SETTINGS, 512, evidence(**of_knn)).kind == "doubtful"
+
+
+def test_a_run_that_holds_its_start_says_so():
+    begun = dataclasses.replace(SETTINGS, init="timm:resnet18")
+    held = str(judge([line(0), line(1)], begun, 512, evidence(share=0.0)))
+    assert held.startswith("doubtful: training did not help, so the run holds its start; rank 140 of 512, start 140")
+    half = str(judge([line(0), line(1)], begun, 512, evidence(share=0.5)))
+    assert half.startswith("healthy: weights 50% of the way from the start to the end, rank 140")
