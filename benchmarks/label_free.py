@@ -57,6 +57,9 @@ def main() -> None:
     parser.add_argument("--sources", nargs="+", default=["package:efficientnet_lite0"])
     parser.add_argument("--sides", type=int, nargs="+", default=[64, 96])
     parser.add_argument("--images", type=int, default=MOST_IMAGES)
+    parser.add_argument(
+        "--glyphs", nargs="*", default=[], help="names of the sets whose mirror images are another thing"
+    )
     parser.add_argument("--out", type=Path, required=True)
     arguments = parser.parse_args()
     shares = {}
@@ -66,7 +69,8 @@ def main() -> None:
         folder.mkdir(parents=True, exist_ok=True)
         for each in list_pool(arguments.sources, arguments.sides):
             if not (file := folder / f"{each.name}.npz").exists():
-                np.savez(file, allow_pickle=False, **measure(each, data, drawn))
+                mirrored = 0.0 if data.name in arguments.glyphs else 0.5
+                np.savez(file, allow_pickle=False, **measure(each, data, drawn, mirrored))
         files = sorted(folder.glob("*.npz"))
         shares[folder.name] = compare_orders({file.stem: dict(np.load(file)) for file in files})
     print_table(shares)
@@ -114,14 +118,15 @@ def build_start(start: Start, preprocessing: Preprocessing, noise: float) -> Cal
     return partial(embed_pixels, InferenceNetwork(backbone, preprocessing))
 
 
-def measure(candidate: Candidate, data: Path, drawn: NDArray[np.intp]) -> dict[str, Values]:
+def measure(candidate: Candidate, data: Path, drawn: NDArray[np.intp], mirrored: float) -> dict[str, Values]:
     """What is right by 5-NN, and every figure: one value per image `[N]`, or one in all `[]`; the nearest `[N, 10]`."""
     paths = find_images(data)
     labels = np.unique(np.array(folder_labels(paths, data)), return_inverse=True)[1][drawn]
     images, preprocessing, embed = [paths[row] for row in drawn], candidate.preprocessing, candidate.build()
-    views = draw_views(images, preprocessing)
+    views = draw_views(images, preprocessing, mirrored)
     whole, strong = embed(views.whole), (embed(views.first), embed(views.second))
-    weak, halves = ([embed(each) for each in make(images, preprocessing)] for make in (draw_weak, cut))
+    weak = [embed(each) for each in draw_weak(images, preprocessing, mirrored)]
+    halves = [embed(each) for each in cut(images, preprocessing)]
     figures = {
         "view consistency": view_consistency(whole, *strong),
         "retrieval, strong views": retrieval(*strong),
@@ -139,12 +144,12 @@ def measure(candidate: Candidate, data: Path, drawn: NDArray[np.intp]) -> dict[s
     return {"accuracy": accuracy, **figures, "nearest": nearest(whole, NEIGHBORS).astype(float)}
 
 
-def draw_weak(images: list[Path], preprocessing: Preprocessing) -> tuple[Pixels, Pixels]:
+def draw_weak(images: list[Path], preprocessing: Preprocessing, mirrored: float) -> tuple[Pixels, Pixels]:
     """Two large crops of each image, colors as they are."""
-    pairs = []
+    pairs, view = [], replace(WEAK, flip=mirrored)
     for row, path in enumerate(images):
         image, rng = open_image(path), np.random.default_rng((1, row))
-        pairs.append([render(image, sample(WEAK, image.size, "crop", rng), preprocessing) for _ in range(2)])
+        pairs.append([render(image, sample(view, image.size, "crop", rng), preprocessing) for _ in range(2)])
     return np.stack([first for first, _ in pairs]), np.stack([second for _, second in pairs])
 
 

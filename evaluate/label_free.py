@@ -1,9 +1,9 @@
 """Which encoder is better for these images, without labels: what it makes of a view (a crop, other colors) of an image.
 
 Two things count, half and half. The view has to lead back to its image, among all images: raw pixels mistake it for
-one that is as bright, and so does an encoder that has forgotten what tells these images apart. And the view has to
-have its image's neighbors: those of an encoder that knows the class, not only the image, change little. Each half
-alone is fooled more often (docs/training.md).
+one that is as bright, and an encoder that has forgotten what tells these images apart mistakes it, too. And the view
+has to have its image's neighbors. That is what an encoder gains that learns what kinds of images there are, even if
+it tells single images apart no better.
 """
 
 from __future__ import annotations
@@ -25,8 +25,7 @@ MOST_IMAGES = 1000
 NEIGHBORS = 10
 # A crop's share of the image, and its ratio of width to height.
 AREA, RATIO = (0.2, 1.0), (3 / 4, 4 / 3)
-# BYOL's changes of color (paper, appendix B, table 6), and how often there is one, or no color at all. No view is a
-# mirror image, which of a letter is another thing.
+# BYOL's changes of color (paper, appendix B, table 6), and how often there is one, or no color at all.
 BRIGHTNESS, CONTRAST, SATURATION, HUE = 0.4, 0.4, 0.2, 0.1
 JITTERED, GRAY = 0.8, 0.2
 # A crop is cut from the image at this many times the network's side, so that it is sharp.
@@ -44,16 +43,17 @@ class Views:
     second: Pixels
 
 
-def draw_views(images: Sequence[Source], preprocessing: Preprocessing, seed: int = 0) -> Views:
+def draw_views(images: Sequence[Source], preprocessing: Preprocessing, mirrored: float = 0.5, seed: int = 0) -> Views:
     """Views of all images, or of 1,000 of them (`draw_rows`). Raises ImageError at the first unreadable one.
 
     Crops and colors depend on the seed and the image's place alone, so that encoders of several sizes see the same.
+    `mirrored`: the share of mirror images; 0 where these are another thing, as with letters.
     """
     large = replace(preprocessing, image_size=MARGIN * preprocessing.image_size)
     views: list[list[Pixels]] = []
     for row in draw_rows(len(images), MOST_IMAGES):
         square, rng = Image.fromarray(prepare(images[row], large)), np.random.default_rng((seed, int(row)))
-        drawn = [_draw_view(square, preprocessing.image_size, rng) for _ in range(2)]
+        drawn = [_draw_view(square, preprocessing.image_size, mirrored, rng) for _ in range(2)]
         views.append([prepare(images[row], preprocessing), *drawn])
     whole, first, second = (np.stack(each) for each in zip(*views, strict=True))
     return Views(whole, first, second)
@@ -100,16 +100,18 @@ def _keep(near: NDArray[np.float64], of_views: NDArray[np.float64]) -> NDArray[n
     return ((near * of_views).sum(1) - near @ of_views.mean(0)) / near.sum(1)
 
 
-def _draw_view(image: Image.Image, side: int, rng: Generator) -> Pixels:
+def _draw_view(image: Image.Image, side: int, mirrored: float, rng: Generator) -> Pixels:
     """One view of a square image; the numbers that are drawn do not depend on any size."""
     area, ratio = rng.uniform(*AREA), np.exp(rng.uniform(*np.log(RATIO)))
     width, height = min(1.0, np.sqrt(area * ratio)), min(1.0, np.sqrt(area / ratio))
     left, top = rng.uniform(0, 1 - width), rng.uniform(0, 1 - height)
-    jittered, gray = rng.random(2) < (JITTERED, GRAY)
+    mirror, jittered, gray = rng.random(3) < (mirrored, JITTERED, GRAY)
     factors = 1 + rng.uniform(-1, 1, 3) * (BRIGHTNESS, CONTRAST, SATURATION)
     hue = rng.uniform(-HUE, HUE)
     box = [float(share * image.width) for share in (left, top, left + width, top + height)]
     view = image.resize((side, side), Image.Resampling.BICUBIC, box=(box[0], box[1], box[2], box[3]))
+    if mirror:
+        view = view.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
     if jittered:
         view = _change_colors(view, factors.tolist(), hue)
     return np.asarray(view.convert("L").convert("RGB") if gray else view)

@@ -95,6 +95,20 @@ def test_encoders_of_two_sizes_see_the_same_views(photos: Path):
     assert np.abs(reduced - small.first).mean() < 8
 
 
+def test_mirror_images_are_views_only_where_they_are_the_same_thing():
+    left = np.zeros((64, 64, 3), np.uint8)
+    left[:, :32] = 255
+    images = [Image.fromarray(left)] * 40
+
+    def turned(mirrored: float) -> float:
+        """Share of the views that are brighter on the right."""
+        columns = draw_views(images, Preprocessing(32), mirrored).first.astype(float).mean((1, 3))
+        return float((columns[:, -1] > columns[:, 0]).mean())
+
+    assert turned(0) == 0
+    assert 0.1 < turned(0.5) < turned(1)
+
+
 def test_no_more_images_than_it_takes():
     image = Image.new("RGB", (8, 8))
     assert len(draw_views([image] * (MOST_IMAGES + 5), Preprocessing(8)).whole) == MOST_IMAGES
