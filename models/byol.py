@@ -30,6 +30,8 @@ class BYOLConfig:
 
     name: ClassVar[str] = "byol"
     needs_teacher: ClassVar[bool] = False
+    # Invariance to views is what BYOL learns, so that a network that forgets what it knew may gain a little of it.
+    margin: ClassVar[float] = 0.01
     recipe: ClassVar[str | None] = None
     loss_title: ClassVar[str] = "loss (0 to 8)"
     # The projections' deviation is near .8 in a healthy run, and 1 when they fill the sphere.

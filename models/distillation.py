@@ -31,6 +31,7 @@ class DistillationConfig:
 
     name: ClassVar[str] = "distillation"
     needs_teacher: ClassVar[bool] = True
+    margin: ClassVar[float] = 0.0
     recipe: ClassVar[str | None] = "distillation"
     loss_title: ClassVar[str] = "loss (0 to 4)"
     # 1 where the predictions are as far apart as the teacher's embeddings.

@@ -166,15 +166,16 @@ def _measure_hits(embed: Callable[[Pixels], Vectors], bank: LabeledPixels | None
 
 
 def prepare_evaluation(
-    images: Pixels, dataset: ImageDataset, preprocessing: Preprocessing, seed: int
+    images: Pixels, dataset: ImageDataset, preprocessing: Preprocessing, seed: int, mirrored: float = 0.5
 ) -> EmbeddingEvaluation:
     """Reads the labeled images of a run, of the bank at most 5,000 or 256 MiB, drawn with the seed.
 
-    Views are of images that are not trained on, if there are enough of these, else of training images.
+    Views are of images that are not trained on, if there are enough of these, else of training images. `mirrored`: the
+    chance that one is a mirror image.
     """
     unseen = dataset.queries.paths if dataset.queries else []
     judged = unseen if len(unseen) >= LEAST_TO_JUDGE else dataset.paths
-    views = draw_views(draw_from(judged, preprocessing, MOST_TO_JUDGE, seed).sources, preprocessing, seed)
+    views = draw_views(draw_from(judged, preprocessing, MOST_TO_JUDGE, seed).sources, preprocessing, mirrored, seed)
     if dataset.queries is None:
         return EmbeddingEvaluation(images, views)
     queries = _read(dataset.queries, preprocessing)

@@ -117,7 +117,8 @@ def _train(
         log.info(line)
     # All that can fail comes before the first change to the run. What cannot be read is named when it is trained on.
     calibration = draw_from(dataset.paths, preprocessing, CALIBRATION_IMAGES, settings.seed).pixels
-    evaluation = prepare_evaluation(calibration, dataset, preprocessing, settings.seed)
+    mirrored = settings.views[0].flip
+    evaluation = prepare_evaluation(calibration, dataset, preprocessing, settings.seed, mirrored)
     teacher = _find_teacher(run, dataset, settings, device, record is not None)
     training = set_up(run, settings, preprocessing, evaluation, device, teacher, from_scratch=state is None)
     history = restore(training, state) if state is not None else []
@@ -150,7 +151,9 @@ def conclude(training: Training) -> Verdict:
     """Lets a run whose epochs are done hold the best network between its start and its end; the verdict on it."""
     history, backbone = training.run.read_metrics(), training.objective.backbone
     end = copy_weights(backbone)
-    evidence, weights = choose_network(training.network, training.start, training.evaluation)
+    evidence, weights = choose_network(
+        training.network, training.start, training.evaluation, training.settings.objective.margin
+    )
     backbone.load_state_dict(weights)
     save_encoder(training, history, evidence)
     backbone.load_state_dict(end)

@@ -41,12 +41,13 @@ class Evidence:
 
 
 def choose_network(
-    network: InferenceNetwork, start: Weights | None, evaluation: Evaluation
+    network: InferenceNetwork, start: Weights | None, evaluation: Evaluation, margin: float
 ) -> tuple[Evidence, Weights]:
     """The evidence on the best network of the path, and its backbone's weights.
 
     `network` is as trained, and is left so. `start`: the weights of its backbone before training; None if these were
-    random, since no path leads from there: then the network as trained is the only one.
+    random, since no path leads from there: then the network as trained is the only one. `margin`: what a network has to
+    be ahead of the start.
     """
     backbone, end = network.backbone, copy_weights(network.backbone)
     shares = SHARES if start is not None else SHARES[-1:]
@@ -56,7 +57,7 @@ def choose_network(
         for share, weights in paths.items():
             backbone.load_state_dict(weights)
             consistencies[share] = evaluation.measure_consistency(network)
-        best = max(shares, key=lambda share: (consistencies[share].mean(), share))
+        best = max(shares, key=lambda share: (consistencies[share].mean() - margin * (share > 0), share))
         backbone.load_state_dict(paths[best])
         figures = evaluation.measure(network, with_knn=True)
     finally:

