@@ -177,7 +177,7 @@ def open_untrained(name: str, preprocessing: Preprocessing) -> tuple[Preprocessi
 
 def collapsed(pixels: Pixels) -> Vectors:
     """One vector for all images, but for a little noise that has nothing to do with them."""
-    noise = np.random.default_rng(len(pixels)).normal(0, 1e-3, (len(pixels), 64))
+    noise = np.random.default_rng(int(pixels.sum())).normal(0, 1e-3, (len(pixels), 64))
     return (np.ones((len(pixels), 64)) + noise).astype(np.float32)
 
 

@@ -30,6 +30,7 @@ class BYOLConfig:
 
     name: ClassVar[str] = "byol"
     needs_teacher: ClassVar[bool] = False
+    epochs: ClassVar[int] = 100
     # Invariance to views is what BYOL learns, so that a network that forgets what it knew may gain a little of it.
     margin: ClassVar[float] = 0.01
     recipe: ClassVar[str | None] = None

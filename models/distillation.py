@@ -31,6 +31,7 @@ class DistillationConfig:
 
     name: ClassVar[str] = "distillation"
     needs_teacher: ClassVar[bool] = True
+    epochs: ClassVar[int] = 40
     margin: ClassVar[float] = 0.0
     recipe: ClassVar[str | None] = "distillation"
     loss_title: ClassVar[str] = "loss (0 to 4)"

@@ -92,6 +92,7 @@ class ObjectiveConfig(Protocol):
 
     name: ClassVar[str]
     needs_teacher: ClassVar[bool]
+    epochs: ClassVar[int]  # that a run from random weights takes, if nobody says
     margin: ClassVar[float]  # what view consistency has to gain on the start before it counts: see train/selection.py
     recipe: ClassVar[str | None]  # train/recipe.py's that suits it, None if that depends on the images
     loss_title: ClassVar[str]

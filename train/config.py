@@ -41,7 +41,7 @@ class TrainConfig:
 
     backbone: str | None = None
     image_size: int = 128
-    epochs: int = 100
+    epochs: int | None = None
     batch_size: int | None = None
     recipe: str | None = None
     fit: str = "crop"

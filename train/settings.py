@@ -85,16 +85,18 @@ def resolve(config: TrainConfig, images: int) -> Settings:
         raise UsageError(f"no optimizer {optimizer!r}; there are {', '.join(RATES)}", optimizer=optimizer)
     rates = RATES[optimizer]
     _check(config)
-    batch_size = _given(config.batch_size, compute_batch_size(images, config.epochs))
+    epochs = _given(config.epochs, compute_epochs(objective, config.init))
+    _check_epochs(epochs, config)
+    batch_size = _given(config.batch_size, compute_batch_size(images, epochs))
     _check_batch(batch_size, config, images)
     plan = Plan(
         images=images,
-        epochs=config.epochs,
+        epochs=epochs,
         batch_size=batch_size,
         accumulate=config.accumulate,
         learning_rate=_given(config.learning_rate, rates.peak(batch_size)),
         # Ten epochs, as in the recipe of record, or a tenth of a short run.
-        warmup_epochs=_given(config.warmup_epochs, min(10, config.epochs / 10)),
+        warmup_epochs=_given(config.warmup_epochs, min(10, epochs / 10)),
     )
     first, second = (
         change_view(view, {**config.views, **own})
@@ -122,6 +124,11 @@ def resolve(config: TrainConfig, images: int) -> Settings:
         mean=beginning.mean,
         std=beginning.std,
     )
+
+
+def compute_epochs(objective: ObjectiveConfig, init: str | None) -> int:
+    """As many as the objective takes from random weights; of those that were trained, a quarter."""
+    return objective.epochs if init is None else objective.epochs // 4
 
 
 def compute_batch_size(images: int, epochs: int) -> int:
@@ -175,12 +182,10 @@ def _given(value: T | None, computed: T) -> T:
 def _check(config: TrainConfig) -> None:
     for name, least, most in (
         ("image_size", 16, 4096),
-        ("epochs", 1, 10**6),
         ("batch_size", 2, 10**6),
         ("workers", 0, 1024),
         ("seed", 0, 2**63 - 1),
         ("weight_decay", 0, 1),
-        ("warmup_epochs", 0, config.epochs),
     ):
         value = getattr(config, name)
         if value is not None and not least <= value <= most:
@@ -191,6 +196,16 @@ def _check(config: TrainConfig) -> None:
     check_normalization(config.mean, config.std)
     if config.fit not in FITS:
         raise UsageError(f"no fit {config.fit!r}; there are {', '.join(FITS)}", fit=config.fit)
+
+
+def _check_epochs(epochs: int, config: TrainConfig) -> None:
+    for name, value, least, most in (
+        ("epochs", epochs, 1, 10**6),
+        ("warmup_epochs", config.warmup_epochs, 0, epochs),
+    ):
+        if value is not None and not least <= value <= most:
+            limit = f"at least {least}" if value < least else f"at most {most}"
+            raise UsageError(f"{{{name}}}: {limit}", **{name: value})
 
 
 def _check_batch(batch_size: int, config: TrainConfig, images: int) -> None:

@@ -306,6 +306,7 @@ def test_another_objective_trains_as_byol_does(photos: Path, tmp_path: Path):
     class SpreadConfig:
         name: ClassVar[str] = "spread"
         needs_teacher: ClassVar[bool] = False
+        epochs: ClassVar[int] = 10
         margin: ClassVar[float] = 0.0
         recipe: ClassVar[str | None] = None
         loss_title: ClassVar[str] = "distance"
