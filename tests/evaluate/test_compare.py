@@ -29,7 +29,7 @@ def constant(pixels: Pixels) -> Vectors:
 
 
 def by_mean_color(pixels: Pixels) -> Vectors:
-    return unit_rows(np.float32(pixels.mean((1, 2)) + 1))
+    return unit_rows(pixels.mean((1, 2), dtype=np.float32) + 1)
 
 
 def test_a_run_and_its_bundle_are_compared_with_raw_pixels(finished_run: Path, finished_bundle: Path, photos: Path):

@@ -9,11 +9,11 @@ from byol_edge.runtime.vectors import VectorFile
 
 
 def content(*vectors: tuple[float, float]) -> VectorFile:
-    return VectorFile(np.float32(vectors), [f"{row}.jpg" for row in range(len(vectors))], "model")
+    return VectorFile(np.array(vectors, np.float32), [f"{row}.jpg" for row in range(len(vectors))], "model")
 
 
 def query(x: float, y: float) -> np.ndarray:
-    return np.float32([x, y])
+    return np.array([x, y], np.float32)
 
 
 def test_the_nearest_come_first_whatever_their_length():
@@ -46,7 +46,7 @@ def test_where_there_is_no_neighbor_it_is_said():
         with pytest.raises(ByolEdgeError, match="no other image"):
             find_neighbors(vectors, of, 5, row)
     with pytest.raises(ByolEdgeError, match="a vector of 3 numbers, among others of 2"):
-        find_neighbors(content((1, 0)), np.float32([1, 0, 0]), 5)
+        find_neighbors(content((1, 0)), np.ones(3, np.float32), 5)
 
 
 @pytest.fixture
