@@ -19,6 +19,8 @@ from importlib import import_module
 TYPE_CHECKING = False
 
 if TYPE_CHECKING:
+    from .evaluate.compare import compare_encoders
+    from .evaluate.comparison import Comparison
     from .evaluate.validate import Limits, Validation, validate
     from .export.bundling import Export, export_bundle
     from .export.config import ExportConfig
@@ -35,6 +37,7 @@ if TYPE_CHECKING:
 _HOMES = {
     "BYOLConfig": "models.byol",
     "ByolEdgeError": "runtime.errors",
+    "Comparison": "evaluate.comparison",
     "Encoder": "runtime.encoder",
     "Export": "export.bundling",
     "ExportConfig": "export.config",
@@ -42,6 +45,7 @@ _HOMES = {
     "TrainConfig": "train.config",
     "Validation": "evaluate.validate",
     "Verdict": "train.verdict",
+    "compare_encoders": "evaluate.compare",
     "export_bundle": "export.bundling",
     "pretrain": "train.pretrain",
     "validate": "evaluate.validate",
@@ -50,6 +54,7 @@ _HOMES = {
 __all__ = [
     "BYOLConfig",
     "ByolEdgeError",
+    "Comparison",
     "Encoder",
     "Export",
     "ExportConfig",
@@ -58,6 +63,7 @@ __all__ = [
     "Validation",
     "Verdict",
     "__version__",
+    "compare_encoders",
     "export_bundle",
     "pretrain",
     "validate",

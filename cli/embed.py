@@ -85,7 +85,7 @@ def embed(
         raise UsageError("--resume goes on with what is there, --overwrite begins again: give one of them")
     check_free(out, resume, overwrite)
     given = {name: options[name] for name in options if context.get_parameter_source(name) != ParameterSource.DEFAULT}
-    with _open(source, given) as encoder:
+    with open_source(source, given) as encoder:
         paths = find_images(images)
         note_unread(images)
         if resume and is_finished(out):
@@ -100,7 +100,7 @@ def embed(
     say(f"{out}: {count(result.count, 'vector')}, of {encoder.embedding_size} numbers each, by {encoder.id}{left_out}")
 
 
-def _open(source: str, options: dict[str, Any]) -> AbstractContextManager[Streamer]:
+def open_source(source: str, options: dict[str, Any]) -> AbstractContextManager[Streamer]:
     """The encoder that `source` means, with the options that were typed, which have to be of its kind."""
     by_pytorch = _needs_pytorch(source)
     foreign = next((name for name in options if (name in OF_WEIGHTS) != by_pytorch), None)

@@ -19,17 +19,19 @@ from PIL import Image
 
 from ..runtime.errors import ByolEdgeError, brief, in_python
 from .bench import bench
+from .compare import compare
 from .demo import demo
 from .embed import embed
 from .export import export
 from .inspect import inspect
 from .interrupts import interruptible
+from .nearest import nearest
 from .output import printable, reporting
 from .self_test import self_test
 from .train import train
 from .validate import validate
 
-COMMANDS = (demo, train, export, validate, bench, embed, self_test, inspect)
+COMMANDS = (demo, train, export, validate, compare, bench, embed, nearest, self_test, inspect)
 
 
 class EdgeGroup(click.Group):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -67,7 +67,7 @@ def embed_everywhere(
     names = read_labels(labels, paths, data) if labels else folder_labels(paths, data)
     floors = _floors(bundle) if names else {}
     networks = [partial(embed_pixels, reference.network), *floors.values(), *(each.run for each in encoders)]
-    vectors, rows, unreadable = _embed(networks, paths, bundle.preprocessing)
+    vectors, rows, unreadable = embed_images(networks, paths, bundle.preprocessing, "validating")
     if not rows:
         raise ImageError(f"{data}: none of its {len(paths)} images can be read; the first: {unreadable[0]}")
     of_pytorch, *others = vectors
@@ -85,10 +85,13 @@ def embed_everywhere(
     )
 
 
-def _embed(
-    networks: list[Embed], paths: list[Path], preprocessing: Preprocessing
+def embed_images(
+    networks: Sequence[Embed], paths: Sequence[Path], preprocessing: Preprocessing, label: str
 ) -> tuple[list[Vectors], list[int], list[str]]:
-    """The embeddings by each network of the images that can be read, the places of these in the list, and errors."""
+    """The embeddings by each network of the images that can be read, the places of these in the list, and errors.
+
+    No embeddings where no image can be read. Logs a warning for each that cannot, and progress under `label`.
+    """
     parts: list[list[Vectors]] = [[] for _ in networks]
     rows: list[int] = []
     unreadable: list[str] = []
@@ -100,7 +103,7 @@ def _embed(
         if batch.rows:
             for part, network in zip(parts, networks, strict=True):
                 part.append(network(batch.pixels))
-        report_progress(Progress("validating", len(rows) + len(unreadable), len(paths)))
+        report_progress(Progress(label, len(rows) + len(unreadable), len(paths)))
     return [np.concatenate(part) for part in parts if part], rows, unreadable
 
 

@@ -73,7 +73,7 @@ class Scorer:
     def score(self, vectors: Vectors) -> Accuracy:
         """Figures of embeddings `[N, D]`, compared with PyTorch's image by image."""
         known = np.nan_to_num(vectors[self.rows])
-        hits = _measure(self.figures, known, self.labels)
+        hits = measure_hits(self.figures, known, self.labels)
         scores = {
             name: Score(bootstrap_interval(its), bootstrap_interval(its - self.hits[name]))
             for name, its in hits.items()
@@ -88,16 +88,25 @@ def make_scorer(
 
     None without two classes, or without two images of one.
     """
-    rows = np.array([row for row, name in enumerate(names or []) if name is not None], np.intp)
-    classes, labels = np.unique([str(name) for name in names or [] if name is not None], return_inverse=True)
-    if len(classes) < 2 or len(rows) == len(classes):
+    found = find_known(names)
+    if found is None:
         return None
+    rows, labels = found
     known = of_pytorch[rows]
-    hits = _measure(figures, known, labels)
+    hits = measure_hits(figures, known, labels)
     scores = {name: Score(bootstrap_interval(its), None) for name, its in hits.items()}
     return Scorer(figures, rows, labels, hits, Accuracy(scores, verify(known, labels)))
 
 
-def _measure(figures: Sequence[Figure], vectors: Vectors, labels: Labels) -> dict[str, Hits]:
+def find_known(names: Sequence[str | None] | None) -> tuple[Labels, Labels] | None:
+    """The places of the images whose class is known, and these classes, from 0; None without two classes, or without
+    two images of one."""
+    rows = np.array([row for row, name in enumerate(names or []) if name is not None], np.intp)
+    classes, labels = np.unique([str(name) for name in names or [] if name is not None], return_inverse=True)
+    return (rows, labels) if len(classes) >= 2 and len(rows) > len(classes) else None
+
+
+def measure_hits(figures: Sequence[Figure], vectors: Vectors, labels: Labels) -> dict[str, Hits]:
+    """What is right, by the figure's name, of embeddings `[N, D]` of known classes; without figures that need more."""
     hits = {each.name: each.hits(vectors, labels) for each in figures}
     return {name: its for name, its in hits.items() if len(its)}

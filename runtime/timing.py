@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from statistics import median, quantiles
 
 import numpy as np
@@ -42,18 +43,27 @@ def time_in_turn(
 
     Each gets ten turns, so that a machine that slows down slows all of them; the first calls of a turn do not count.
     """
-    side = image_size
-    pixels = np.random.default_rng(0).integers(0, 256, (batch_size, side, side, 3), dtype=np.uint8)
-    samples: list[list[float]] = [[] for _ in runs]
+    pixels = draw_noise(image_size, batch_size)
+    return time_calls([partial(run, pixels) for run in runs], batch_size, seconds)
+
+
+def draw_noise(image_size: int, batch_size: int = 1) -> Pixels:
+    """Random images to time networks with, always the same, uint8 `[batch_size, image_size, image_size, 3]`."""
+    return np.random.default_rng(0).integers(0, 256, (batch_size, image_size, image_size, 3), dtype=np.uint8)
+
+
+def time_calls(calls: Sequence[Callable[[], object]], images: int = 1, seconds: float = 1.0) -> list[Timing]:
+    """The same of functions that hold their own pixels, `images` of them, so that networks of several sizes compare."""
+    samples: list[list[float]] = [[] for _ in calls]
     for _ in range(ROUNDS):
-        for run, taken in zip(runs, samples, strict=True):
+        for call, taken in zip(calls, samples, strict=True):
             time.sleep(REST)
-            run(pixels)
-            run(pixels)
+            call()
+            call()
             end = time.perf_counter() + seconds / ROUNDS
-            taken += [_time(run, pixels) / batch_size]
+            taken += [_time(call) / images]
             while time.perf_counter() < end:
-                taken += [_time(run, pixels) / batch_size]
+                taken += [_time(call) / images]
     return [_summarize(taken) for taken in samples]
 
 
@@ -62,8 +72,8 @@ def _summarize(taken: Sequence[float]) -> Timing:
     return Timing(median(taken), lower, upper, min(taken))
 
 
-def _time(run: Callable[[Pixels], object], pixels: Pixels) -> float:
+def _time(call: Callable[[], object]) -> float:
     """One call, in milliseconds."""
     start = time.perf_counter()
-    run(pixels)
+    call()
     return (time.perf_counter() - start) * 1000

@@ -3,6 +3,7 @@
 import ast
 import os
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -133,9 +134,9 @@ sys.exit(cli(standalone_mode=True))
 """
 
 
-@pytest.mark.parametrize("module", ["byol_edge.runtime", "byol_edge.runtime.run", "byol_edge.evaluate.scorer"])
+@pytest.mark.parametrize("module", ["runtime", "runtime.run", "evaluate.scorer", "evaluate.comparison"])
 def test_what_a_device_has_starts_without_pytorch(module: str):
-    run_python(f"import {module}, sys; assert 'torch' not in sys.modules")
+    run_python(f"import byol_edge.{module}, sys; assert 'torch' not in sys.modules")
 
 
 def test_help_starts_without_pytorch():
@@ -146,7 +147,10 @@ def test_the_device_commands_need_the_device_install_alone(
     finished_run: Path, finished_bundle: Path, photos: Path, tmp_path: Path
 ):
     out = tmp_path / "v.npz"
+    shutil.copy(photos / "disc" / "00.png", tmp_path / "mine.png")
     assert "120 vectors" in run_python(ON_A_DEVICE, "embed", str(finished_bundle), str(photos), "-o", str(out))
+    drawn = ("--encoder", str(finished_bundle), "--sheet", str(tmp_path / "sheet.png"))
+    assert "disc" in run_python(ON_A_DEVICE, "nearest", str(out), str(tmp_path / "mine.png"), *drawn)
     assert "passed" in run_python(ON_A_DEVICE, "self-test", str(finished_bundle))
     assert "conv4" in run_python(ON_A_DEVICE, "inspect", str(finished_bundle))
     assert "conv4" in run_python(ON_A_DEVICE, "inspect", str(finished_run))
@@ -161,6 +165,7 @@ def test_the_device_commands_need_the_device_install_alone(
         (["train", "x", "--out", "y"], "train"),
         (["export", "x", "--out", "y"], "export"),
         (["validate", "x", "--data", "y"], "export"),
+        (["compare", "raw", "x", "--data", "y"], "export"),
         (["embed", "imagenet", "x", "-o", "y.npz"], "export"),
         (["demo"], "all"),
     ],

@@ -1,0 +1,78 @@
+"""A contact sheet: an image and its neighbors, each with its cosine and its name, as one picture."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+
+from PIL import Image, ImageDraw, ImageFont
+
+from .errors import ImageError
+from .nearest import Neighbor
+from .preprocessing import Preprocessing, prepare
+from .vectors import to_text
+
+# In pixels. The query's tile is twice as large, and as high as two rows of neighbors.
+TILE, GAP, MARGIN = 176, 16, 24
+FIGURE_SIZE, NAME_SIZE = 15, 12
+CAPTION = FIGURE_SIZE + NAME_SIZE + 14
+COLUMNS = 5
+ROW = TILE + CAPTION + GAP
+LARGE = 2 * TILE + CAPTION + GAP
+
+PAPER, EMPTY, INK, FAINT, FRAME = (255, 255, 255), (240, 240, 240), (25, 25, 25), (110, 110, 110), (205, 205, 205)
+
+
+def draw_sheet(query: str, neighbors: Sequence[Neighbor]) -> Image.Image:
+    """The query at the left, its neighbors beside it in rows of five, nearest first, each with its rank and cosine.
+
+    Images are shown whole. One that cannot be read is an empty tile that says so.
+    """
+    columns, rows = min(COLUMNS, len(neighbors)), math.ceil(len(neighbors) / COLUMNS)
+    width = 2 * MARGIN + LARGE + columns * (TILE + GAP) + GAP
+    height = 2 * MARGIN + max(rows * ROW - GAP, LARGE + CAPTION)
+    sheet = Image.new("RGB", (width, height), PAPER)
+    _draw_tile(sheet, query, "query", (MARGIN, MARGIN), LARGE)
+    for rank, each in enumerate(neighbors):
+        row, column = divmod(rank, COLUMNS)
+        place = MARGIN + LARGE + 2 * GAP + column * (TILE + GAP), MARGIN + row * ROW
+        _draw_tile(sheet, each.source, f"{rank + 1}   {each.cosine:.3f}", place, TILE)
+    return sheet
+
+
+def _draw_tile(sheet: Image.Image, source: str, figure: str, place: tuple[int, int], side: int) -> None:
+    left, top = place
+    draw = ImageDraw.Draw(sheet)
+    try:
+        sheet.paste(_load(source, side), place)
+    except ImageError:
+        why = "cannot be read" if Path(source).exists() else "no such file"
+        draw.rectangle((left, top, left + side - 1, top + side - 1), EMPTY)
+        draw.text((left + side / 2, top + side / 2), why, FAINT, _font(FIGURE_SIZE), anchor="mm")
+    draw.rectangle((left, top, left + side - 1, top + side - 1), outline=FRAME)
+    draw.text((left, top + side + 6), figure, INK, _font(FIGURE_SIZE))
+    draw.text((left, top + side + 10 + FIGURE_SIZE), shorten(source, side), FAINT, _font(NAME_SIZE))
+
+
+def _load(source: str, side: int) -> Image.Image:
+    """The whole image on paper, `side` pixels wide and high. Raises ImageError."""
+    red, green, blue = (channel / 255 for channel in EMPTY)
+    return Image.fromarray(prepare(source, Preprocessing(side, (red, green, blue), fit="pad")))
+
+
+def shorten(source: str, width: int) -> str:
+    """An image's folder and name, with as much of the middle left out as it takes to fit into `width` pixels."""
+    name = to_text("/".join(Path(source).parts[-2:]))
+    font = _font(NAME_SIZE)
+    for kept in range(len(name), 1, -1):
+        half = kept // 2
+        shown = name if kept == len(name) else f"{name[: kept - half]}…{name[-half:]}"
+        if font.getlength(shown) <= width:
+            return shown
+    return "…"
+
+
+def _font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
+    """Pillow's own font, the same on every machine."""
+    return ImageFont.load_default(size)
