@@ -36,9 +36,7 @@ if TYPE_CHECKING:
 @click.option(
     "--target",
     type=click.Choice(["cpu-vnni", "cpu-avx2", "arm"]),
-    default="cpu-vnni",
-    show_default=True,
-    help="The CPU that INT8 is for: with VNNI, without, or ARM.",
+    help="The CPU that INT8 is for: with VNNI, without, or ARM.  [default: as this one]",
 )
 @click.option(
     "--network",
@@ -73,7 +71,7 @@ def export(
     int8: bool,
     fp16: bool,
     formats: str,
-    target: str,
+    target: str | None,
     network: str,
     with_projector: bool,
     dimensions: int | None,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -31,6 +31,7 @@ from .config import ExportConfig
 from .golden import GOLDEN_IMAGES, synthetic_images, write_golden
 from .search import Search
 from .source import Source, load_source
+from .target import find_target
 from .variants import WrittenVariant, write_variants
 
 log = logging.getLogger(__name__)
@@ -83,6 +84,7 @@ def export_bundle(
     computes.
     """
     out, config = Path(out), config or ExportConfig()
+    config = replace(config, target=config.target or find_target())
     check_output(out, overwrite, BUNDLE)
     if config.sign is not None:
         check_private_key(Path(config.sign))

@@ -9,9 +9,9 @@ from ..models.normalization import Channels, check_normalization
 from ..runtime.errors import UsageError
 from ..runtime.preprocessing import MOST_SIDE
 from .formats import FORMATS
+from .target import TARGETS
 
 FORMAT_NAMES = tuple(each.name for each in FORMATS)
-TARGETS = ("cpu-vnni", "cpu-avx2", "arm")
 NETWORKS = ("online", "target")
 
 
@@ -20,7 +20,7 @@ class ExportConfig:
     """What is asked of an export.
 
     `formats`: of the model files, "onnx" and "openvino". `network`: "online", the backbone that learned, or
-    "target", its moving average. `target`: the CPU that INT8's numbers are chosen for. `calibration`: a folder,
+    "target", its moving average. `target`: the CPU that INT8's numbers are chosen for, by default this machine's. `calibration`: a folder,
     whose images calibrate and judge in place of the run's. `finetune`: where nothing else keeps INT8 good, fine-
     tune the network for it. `no_images`: synthetic images in the bundle, none of a user's. `with_projector`:
     projections in place of embeddings. `dimensions`: shorter vectors, by the directions that keep most of the
@@ -32,7 +32,7 @@ class ExportConfig:
     int8: bool = False
     fp16: bool = False
     formats: tuple[str, ...] = FORMAT_NAMES
-    target: str = TARGETS[0]
+    target: str | None = None
     network: str = NETWORKS[0]
     calibration: str | Path | None = None
     finetune: bool = True
@@ -55,5 +55,5 @@ class ExportConfig:
         check_normalization(self.mean, self.std)
         for name, values in (("target", TARGETS), ("network", NETWORKS)):
             value = getattr(self, name)
-            if value not in values:
+            if value is not None and value not in values:
                 raise UsageError(f"{{{name}}}: has to be {' or '.join(values)}", **{name: value})

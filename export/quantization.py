@@ -17,6 +17,7 @@ from .config import ExportConfig
 from .format import ExportFormat
 from .search import Method
 from .source import Source
+from .target import find_target
 
 log = logging.getLogger(__name__)
 
@@ -51,6 +52,10 @@ class Quantization(Generic[Model]):
     config: ExportConfig
 
     @property
+    def target(self) -> str:
+        return self.config.target or find_target()
+
+    @property
     def shares(self) -> dict[str, float]:
         return self.network.shares
 
@@ -58,7 +63,7 @@ class Quantization(Generic[Model]):
         return self._list_methods(self.network.graph)
 
     def quick_method(self) -> Method[Model]:
-        return self.format.quick_method(self.network.graph, self.network.source.calibrate, self.config.target)
+        return self.format.quick_method(self.network.graph, self.network.source.calibrate, self.target)
 
     def fine_tuned(self, method: Method[Model]) -> Method[Model] | None:
         if not self.config.finetune:
@@ -75,7 +80,7 @@ class Quantization(Generic[Model]):
         return compare_layers(self.network.graph.model, self.format.serialize(model), images)
 
     def _list_methods(self, graph: Graph) -> Sequence[Sequence[Method[Model]]]:
-        return self.format.methods(graph, self.network.source.calibrate, self.config.target)
+        return self.format.methods(graph, self.network.source.calibrate, self.target)
 
     @cached_property
     def _on_fine_tuned(self) -> dict[str, Method[Model]]:

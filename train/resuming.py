@@ -60,9 +60,9 @@ def fill(config: TrainConfig, started: TrainConfig) -> TrainConfig:
     filled = replace(config, **left_open, objective=_fill_objective(config.objective, started.objective))
     if filled.recipe == started.recipe and not any(getattr(config, name) for name in VIEWS):
         filled = replace(filled, view_1=started.view_1, view_2=started.view_2)
-    warmup = started.warmup_epochs or 0
-    if filled.warmup_epochs == started.warmup_epochs and 1 <= filled.epochs < warmup:
-        raise UsageError(f"{{epochs}}: the run's warm-up takes {warmup:g}; take as many, or more", epochs=filled.epochs)
+    warmup, epochs = started.warmup_epochs or 0, filled.epochs
+    if epochs is not None and filled.warmup_epochs == started.warmup_epochs and 1 <= epochs < warmup:
+        raise UsageError(f"{{epochs}}: the run's warm-up takes {warmup:g}; take as many, or more", epochs=epochs)
     return filled
 
 
@@ -100,7 +100,7 @@ def check_same_run(record: Record, settings: Settings, images: dict[str, Any]) -
 
 def check_plan(record: Record, epochs: int, done: int) -> None:
     """Says if the run is to be longer or shorter than it was. Raises UsageError if it is longer already."""
-    planned = record.config.epochs
+    planned = record.config.epochs or epochs
     if done > planned:
         raise RunError(
             f"{record.run.path / CHECKPOINT}: of epoch {done}, where {CONFIG} has {planned}; "
