@@ -49,14 +49,14 @@ def print_comparison(result: Comparison, data: Path) -> None:
 
     figures = [each for each in FIGURES if any(each.name in encoder.accuracy for encoder in result.encoders)]
     rows = [_cells(each, [each.accuracy.get(figure.name) for figure in figures]) for each in result.encoders]
-    titles = ["", "px", "label-free", *(figure.title for figure in figures), "to best", "D", "MB", "ms", "cosine"]
+    titles = ["", "px", "views", *(figure.title for figure in figures), "to best", "D", "MB", "ms", "cosine"]
     what = f"{result.classes} classes" if result.classes else "no classes known"
     print_table(f"{count(result.images, 'image')} of {data}, {what}; 95 % intervals:", titles, rows)
-    decides = "5-NN" if result.classes else "the label-free figure"
+    decides = "5-NN" if result.classes else "view consistency"
     say(
-        "label-free: how much of an image is left in other views of it, 0 to 1. to best: difference to the best by\n"
-        f"{decides}, paired; an interval that reaches 0 is level. D: numbers in a vector. MB: of the model. ms: per\n"
-        "image, one at a time, here; PyTorch runs what is not exported. cosine: to the bundle's FP32."
+        "views: view consistency, how much of an image is left in other views of it, 0 to 1. to best: difference to\n"
+        f"the best by {decides}, paired; an interval that reaches 0 is level. D: numbers in a vector. MB: of the\n"
+        "model. ms: per image, one at a time, here; PyTorch runs what is not exported. cosine: to the bundle's FP32."
     )
     if any(each.timing and each.timing.spreads for each in result.encoders):
         say("Times vary widely: other work on this machine, or a CPU that slows down. Try again when it is idle.")
@@ -70,7 +70,7 @@ def _cells(encoder: Compared, accuracy: list[Interval | None]) -> tuple[str, ...
     return (
         encoder.name,
         str(encoder.image_size),
-        *(_with_interval(each) for each in (encoder.label_free, *accuracy)),
+        *(_with_interval(each) for each in (encoder.consistency, *accuracy)),
         f"{gap.lower:+.3f}…{gap.upper:+.3f}" if gap else "best",
         str(encoder.embedding_size),
         f"{encoder.size / 1e6:.2f}" if encoder.size is not None else "",

@@ -83,9 +83,8 @@ def _open_bundle(source: str) -> list[Candidate]:
     here = [each for each in (bundle.default, *bundle.variants.values()) if bundle.holds(each)]
     precisions = list(dict.fromkeys(each.precision for each in here))
     exact = f"{source} fp32" if "fp32" in precisions else None
-    encoders = [
-        Encoder(source, each) for each in precisions or ["auto"]
-    ]  # which says what is missing if nothing is here
+    # If no file is here, "auto" says what is missing.
+    encoders = [Encoder(source, each) for each in precisions or ["auto"]]
     return [
         Candidate(
             f"{source} {precision}",

@@ -19,7 +19,7 @@ from ..runtime.progress import Progress, report_progress
 from ..runtime.reading import BATCH_SIZE
 from ..runtime.timing import draw_noise, time_calls
 from .candidates import Candidate, open_candidates
-from .comparison import KNN, LABEL_FREE, Compared, Comparison
+from .comparison import CONSISTENCY, KNN, Compared, Comparison
 from .embedding import embed_images
 from .intervals import bootstrap_interval
 from .label_free import draw_views, view_consistency
@@ -65,7 +65,7 @@ def compare_candidates(
     return Comparison(
         images=len(rows),
         classes=int(known[1].max()) + 1 if known else 0,
-        figure=KNN if known else LABEL_FREE,
+        figure=KNN if known else CONSISTENCY,
         judged=len(deciding[candidates[0].name]),
         encoders=tuple(
             Compared(
@@ -73,7 +73,7 @@ def compare_candidates(
                 engine=each.engine,
                 image_size=each.preprocessing.image_size,
                 embedding_size=vectors[each.name].shape[1],
-                label_free=bootstrap_interval(free[each.name]),
+                consistency=bootstrap_interval(free[each.name]),
                 accuracy={name: bootstrap_interval(its) for name, its in hits.get(each.name, {}).items()},
                 gap=bootstrap_interval(gaps[each.name]) if each.name in gaps else None,
                 size=each.size,
@@ -116,7 +116,7 @@ def _embed(candidates: Sequence[Candidate], paths: Sequence[Path]) -> tuple[list
 
 
 def _judge_without_labels(candidates: Sequence[Candidate], paths: Sequence[Path]) -> dict[str, Values]:
-    """The label-free figure of each encoder, by its name, image by image."""
+    """View consistency of each encoder, by its name, image by image."""
     values: dict[str, Values] = {}
     for preprocessing, group in _by_preprocessing(candidates):
         views = draw_views(paths, preprocessing)

@@ -11,24 +11,25 @@ from ..runtime.timing import LEAD, Timing
 
 RAW = "raw pixels"
 # The figures that may decide: the second, if no classes are known.
-KNN, LABEL_FREE = "knn", "label_free"
+KNN, CONSISTENCY = "knn", "consistency"
 
 
 @dataclass(frozen=True)
 class Compared:
     """What was measured of one encoder, on images that all were given; every interval is one of 95%.
 
-    `image_size`: of its input, in pixels. `label_free`: 0 to 1, see label_free.py. `accuracy`: by the figure's name,
-    of FIGURES in scorer.py, empty where no classes are known. `gap`: paired difference of the deciding figure to the
-    best encoder's, None for the best itself. `size`: in bytes, None for raw pixels. `timing`: of one image at a time,
-    None where it was not timed. `fidelity`: mean cosine to its bundle's FP32, None where there is nothing to reproduce.
+    `image_size`: of its input, in pixels. `consistency`: view consistency, 0 to 1 (label_free.py). `accuracy`: by the
+    figure's name, of FIGURES in scorer.py, empty where no classes are known. `gap`: paired difference of the deciding
+    figure to the best encoder's, None for the best itself. `size`: in bytes, None for raw pixels. `timing`: of one
+    image at a time, None where it was not timed. `fidelity`: mean cosine to its bundle's FP32, None where there is
+    nothing to reproduce.
     """
 
     name: str
     engine: str
     image_size: int
     embedding_size: int
-    label_free: Interval
+    consistency: Interval
     accuracy: dict[str, Interval]
     gap: Interval | None
     size: int | None = None
@@ -45,7 +46,7 @@ class Compared:
 class Comparison:
     """What a comparison found. `images`: those that could be read. `classes`: 0 if none are known.
 
-    `figure`: the one that decides, "knn" where classes are known, else "label_free". `judged`: images that it was
+    `figure`: the one that decides, "knn" where classes are known, else "consistency". `judged`: images that it was
     measured on. `unreadable`: one message per image that was left out for all.
     """
 
@@ -138,11 +139,11 @@ def _basis(comparison: Comparison) -> str:
     """Which figure decides, and on how many images."""
     if comparison.figure == KNN:
         return f"By 5-NN accuracy on {comparison.judged} images of known class"
-    return f"By the label-free figure on {comparison.judged} images, since their classes are not known"
+    return f"By view consistency on {comparison.judged} images, since their classes are not known"
 
 
 def _value(comparison: Comparison, encoder: Compared) -> str:
-    found = encoder.accuracy[KNN] if comparison.figure == KNN else encoder.label_free
+    found = encoder.accuracy[KNN] if comparison.figure == KNN else encoder.consistency
     return f"{found.mean:.3f}"
 
 

@@ -20,13 +20,13 @@ class ExportConfig:
     """What is asked of an export.
 
     `formats`: of the model files, "onnx" and "openvino". `network`: "online", the backbone that learned, or
-    "target", its moving average. `target`: the CPU that INT8's numbers are chosen for, by default this machine's. `calibration`: a folder,
-    whose images calibrate and judge in place of the run's. `finetune`: where nothing else keeps INT8 good, fine-
-    tune the network for it. `no_images`: synthetic images in the bundle, none of a user's. `with_projector`:
-    projections in place of embeddings. `dimensions`: shorter vectors, by the directions that keep most of the
-    calibration images. `backbone`, `image_size`, `mean` and `std`: of weights that do not say them (a checkpoint
-    from elsewhere), whose first layer takes blue, green, red if `bgr` says so. `sign`: a PEM file with the private key
-    that the bundle is signed with. Raises UsageError.
+    "target", its moving average. `target`: the CPU that INT8's numbers are chosen for, by default this machine's.
+    `calibration`: a folder, whose images calibrate and judge in place of the run's. `finetune`: where nothing else
+    keeps INT8 good, fine-tune the network for it. `no_images`: synthetic images in the bundle, none of a user's.
+    `with_projector`: projections in place of embeddings. `dimensions`: shorter vectors, by the directions that keep
+    most of the calibration images. `backbone`, `image_size`, `mean` and `std`: of weights that do not say them (a
+    checkpoint from elsewhere), whose first layer takes blue, green, red if `bgr` says so. `sign`: a PEM file with the
+    private key that the bundle is signed with. Raises UsageError.
     """
 
     int8: bool = False

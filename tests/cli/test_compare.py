@@ -24,7 +24,7 @@ def test_a_table_and_a_sentence(finished_run: Path, finished_bundle: Path, photo
     lines = result.stdout.splitlines()
     assert lines[0] == f"119 images of {images}, 3 classes; 95 % intervals:"
     titles = lines[1].split()
-    assert titles == ["px", "label-free", "5-NN", "probe", "to", "best", "D", "MB", "ms", "cosine"]
+    assert titles == ["px", "views", "5-NN", "probe", "to", "best", "D", "MB", "ms", "cosine"]
     named = [line for line in lines if line.startswith((str(finished_run), f"{finished_bundle} ", "raw pixels"))]
     assert len(named) == 4
     assert sum(" best " in line for line in named) == 1
@@ -38,7 +38,7 @@ def test_without_classes_there_are_no_accuracies(finished_run: Path, photos: Pat
     assert result.exit_code == 0, result.output
     assert "no classes known" in result.stdout
     assert "5-NN" not in result.stdout
-    assert "By the label-free figure on 40 images, since their classes are not known, ship" in result.stdout
+    assert "By view consistency on 40 images, since their classes are not known, ship" in result.stdout
 
 
 def test_classes_may_come_from_a_file(finished_run: Path, photos: Path, tmp_path: Path):

@@ -49,7 +49,7 @@ def test_a_run_and_its_bundle_are_compared_with_raw_pixels(finished_run: Path, f
     assert int8.size == bundle.size(bundle.variants["int8.onnx"])
     assert int8.size is not None and fp32.size is not None and int8.size < fp32.size
     for each in result.encoders:
-        assert each.label_free.lower <= each.label_free.mean <= each.label_free.upper
+        assert each.consistency.lower <= each.consistency.mean <= each.consistency.upper
         assert set(each.accuracy) == {"knn", "probe"}
         assert each is raw or each.timing is not None
     assert result.best.accuracy["knn"].mean == max(each.accuracy["knn"].mean for each in result.encoders)
@@ -64,14 +64,14 @@ def test_what_is_level_is_found_by_pairs(photos: Path):
         Candidate("again", by_mean_color, Preprocessing(32, fit="squash"), size=8),
     ]
     colors = [by_mean_color(prepare(path, plain)[None])[0] for path in paths]
-    for classes, figure in (([str(color.argmax()) for color in colors], "knn"), (None, "label_free")):
+    for classes, figure in (([str(color.argmax()) for color in colors], "knn"), (None, "consistency")):
         result = compare_candidates(candidates, paths, classes)
         assert result.figure == figure
         by_name = {each.name: each for each in result.encoders}
         gap = by_name["constant"].gap
         assert gap is not None
         values = {
-            name: each.accuracy["knn"].mean if classes else each.label_free.mean for name, each in by_name.items()
+            name: each.accuracy["knn"].mean if classes else each.consistency.mean for name, each in by_name.items()
         }
         assert gap.mean == pytest.approx(values["constant"] - values[result.best.name])
         assert by_name["constant"].accuracy.keys() == ({"knn", "probe"} if classes else set())

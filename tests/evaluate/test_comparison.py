@@ -15,7 +15,7 @@ def encoder(name: str, knn: float, gap: tuple[float, float] | None, ms: float | 
         engine="pytorch",
         image_size=64,
         embedding_size=256,
-        label_free=Interval(knn / 2, knn / 2 - 0.02, knn / 2 + 0.02),
+        consistency=Interval(knn / 2, knn / 2 - 0.02, knn / 2 + 0.02),
         accuracy={"knn": Interval(knn, knn - 0.04, knn + 0.04)},
         gap=Interval(sum(gap) / 2, *gap) if gap else None,
         size=None if name == RAW else round(mb * 1e6),
@@ -90,10 +90,10 @@ def test_raw_pixels_that_are_as_good_leave_nothing_to_ship():
     assert clear.advice.endswith("ship none of these: raw pixels, 0.900, are better than every encoder here.")
 
 
-def test_without_classes_the_label_free_figure_decides_and_is_named():
-    result = compared(RAW_BEHIND, encoder("start", 0.8, None), figure="label_free")
+def test_without_classes_view_consistency_decides_and_is_named():
+    result = compared(RAW_BEHIND, encoder("start", 0.8, None), figure="consistency")
     assert result.advice == (
-        "By the label-free figure on 372 images, since their classes are not known, ship start: it is better than "
+        "By view consistency on 372 images, since their classes are not known, ship start: it is better than "
         "every other, with 0.400."
     )
 
