@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from .export.bundling import Export, export_bundle
     from .export.config import ExportConfig
     from .models.byol import BYOLConfig
+    from .models.distillation import DistillationConfig
     from .runtime.encoder import Encoder
     from .runtime.errors import ByolEdgeError
     from .train.config import TrainConfig
@@ -38,6 +39,7 @@ _HOMES = {
     "BYOLConfig": "models.byol",
     "ByolEdgeError": "runtime.errors",
     "Comparison": "evaluate.comparison",
+    "DistillationConfig": "models.distillation",
     "Encoder": "runtime.encoder",
     "Export": "export.bundling",
     "ExportConfig": "export.config",
@@ -55,6 +57,7 @@ __all__ = [
     "BYOLConfig",
     "ByolEdgeError",
     "Comparison",
+    "DistillationConfig",
     "Encoder",
     "Export",
     "ExportConfig",

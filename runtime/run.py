@@ -146,11 +146,13 @@ class TrainedEncoder:
 class TeacherVectors:
     """What a teacher makes of a run's images, in their order.
 
-    `vectors`: float16 `[N, K]`, of unit length; NaN where an image could not be read. `model`: the id of their maker.
+    `vectors`: float16 `[N, K]`, of unit length; NaN where an image could not be read. `model`: the id of their maker,
+    `parameters`: how many numbers that has learned, where it was opened by PyTorch.
     """
 
     vectors: NDArray[np.float16]
     model: str
+    parameters: int | None = None
 
 
 @dataclass(frozen=True)

@@ -36,7 +36,7 @@ from .rendering import PillowRenderer
 from .resuming import Record, check_plan, check_same_run, fill, find_sources, read_record
 from .selection import choose_network, copy_weights
 from .settings import Settings, resolve
-from .teacher import find_targets, keep
+from .teacher import count_parameters, find_targets, keep
 from .verdict import Verdict, judge
 from .versions import versions
 
@@ -209,6 +209,11 @@ def set_up(
     # Pixels as the last dimension but one of what a convolution reads: what every engine is fastest with.
     objective = objective.to(device, memory_format=torch.channels_last)
     network = InferenceNetwork(objective.backbone, preprocessing, objective.head).to(device)
+    own, taught_by = count_parameters(backbone), teacher.parameters if teacher else None
+    if taught_by is not None and own > taught_by:
+        log.info(
+            f"the student is larger than its teacher: {own / 1e6:.1f} and {taught_by / 1e6:.1f} million parameters"
+        )
     blank = np.zeros((1, settings.image_size, settings.image_size, 3), np.uint8)
     return Training(
         run=run,

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from torch import nn
 
 from ..models.eager import EagerEncoder
 from ..models.encoders import Choice, ImageEncoder, open_encoder
@@ -40,7 +41,12 @@ def find_targets(teacher: str, paths: Sequence[Path], choice: Choice, device: to
     if is_vector_file(teacher):
         return _from_file(Path(teacher), paths)
     encoder = open_encoder(teacher, choice, device)
-    return TeacherVectors(_embed(encoder, teacher, paths, device).astype(np.float16), encoder.id)
+    parameters = count_parameters(encoder.network) if isinstance(encoder, EagerEncoder) else None
+    return TeacherVectors(_embed(encoder, teacher, paths, device).astype(np.float16), encoder.id, parameters)
+
+
+def count_parameters(network: nn.Module) -> int:
+    return sum(each.numel() for each in network.parameters())
 
 
 def is_vector_file(teacher: str) -> bool:

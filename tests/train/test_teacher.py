@@ -123,6 +123,17 @@ def test_a_full_disk_costs_the_cache_and_not_the_run(
     assert Run(tmp_path / "run").read_teacher(108) is None
 
 
+def test_a_student_larger_than_its_teacher_is_said_to_be_one(
+    photos: Path, finished_run: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+):
+    config = dataclasses.replace(
+        CONFIG, backbone="resnet18", epochs=1, teacher=str(finished_run), objective=DistillationConfig(16)
+    )
+    with caplog.at_level(logging.INFO):
+        pretrain(photos, tmp_path / "run", config)
+    assert "the student is larger than its teacher: 11.2 and 0.4 million parameters" in caplog.text
+
+
 def test_a_damaged_cache_is_computed_again(finished_run: Path, tmp_path: Path):
     run = Run(tmp_path)
     assert run.read_teacher(3) is None
