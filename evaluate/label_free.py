@@ -30,8 +30,8 @@ BRIGHTNESS, CONTRAST, SATURATION, HUE = 0.4, 0.4, 0.2, 0.1
 JITTERED, GRAY = 0.8, 0.2
 # A crop is cut from the image at this many times the network's side, so that it is sharp.
 MARGIN = 2
-# Cosines that differ by less are equal: float32 has no more digits.
-SAME = 1e-6
+# Digits of a cosine: sums of a thousand products in float32 have no more, so that equal images differ beyond them.
+DIGITS = 5
 
 
 @dataclass(frozen=True)
@@ -72,16 +72,21 @@ def view_consistency(whole: Vectors, *views: Vectors) -> NDArray[np.float64]:
         return np.zeros(len(whole))
     valid = np.all([np.isfinite(each).all(1) & each.any(1) for each in (whole, *views)], axis=0)
     unit, *others = (unit_rows(np.where(valid[:, None], each, 0).astype(np.float32)) for each in (whole, *views))
-    near = _find_near(unit @ unit.T)
-    values = [(_recognize(each @ unit.T) + _keep(near, _find_near(each @ unit.T))) / 2 for each in others]
+    near = _find_near(_cosines(unit, unit))
+    cosines = [_cosines(each, unit) for each in others]
+    values = [(_recognize(each) + _keep(near, _find_near(each))) / 2 for each in cosines]
     return np.where(valid, np.mean(values, axis=0).clip(0, 1), 0.0)
+
+
+def _cosines(one: Vectors, other: Vectors) -> Vectors:
+    return np.round(one @ other.T, DIGITS)
 
 
 def _recognize(cosines: Vectors) -> NDArray[np.float64]:
     """Recognition of the views, one per row; its own image is on the diagonal."""
     own = np.diag(cosines)[:, None]
-    nearer = (cosines > own + SAME).sum(1)
-    equal = (np.abs(cosines - own) <= SAME).sum(1) - 1  # without itself
+    nearer = (cosines > own).sum(1)
+    equal = (cosines == own).sum(1) - 1  # without itself
     return 1 - np.log1p(nearer + equal / 2) / np.log(len(cosines))
 
 

@@ -44,7 +44,7 @@ class ImageEncoder(Protocol):
 class Choice:
     """What weights do not say of themselves, or what is to be otherwise; None is "as the weights say".
 
-    `fit`: how an image is made square.
+    `fit`: how an image is made square. `default_size`: the image size of weights that do not say theirs.
     """
 
     backbone: str | None = None
@@ -52,6 +52,7 @@ class Choice:
     mean: Channels | None = None
     std: Channels | None = None
     fit: str = "crop"
+    default_size: int | None = None
 
 
 @dataclass(frozen=True)
@@ -66,7 +67,8 @@ class Loaded:
 def load_start(start: Start, choice: Choice) -> Loaded:
     """The backbone of a start. Raises UsageError where neither it nor the choice says what is needed, and RunError."""
     start.check_backbone(choice.backbone or start.backbone)
-    name, side = choice.backbone or start.backbone, choice.image_size or start.image_size
+    name = choice.backbone or start.backbone
+    side = choice.image_size or start.image_size or choice.default_size
     if name is None or side is None:
         missing = {"backbone": "NAME"} if name is None else {"image_size": "PIXELS"}
         raise UsageError(f"{start.name} does not say what it was trained on; give {{{next(iter(missing))}}}", **missing)

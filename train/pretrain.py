@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import nn
 from torch.utils.tensorboard import SummaryWriter
 
 from ..models.backbones import build_backbone, embedding_size
@@ -167,7 +168,10 @@ def _find_teacher(
     if settings.teacher is None:
         return None
     kept = run.read_teacher(len(dataset.paths)) if going_on else None
-    choice = Choice(fit=settings.fit)
+    choice = Choice(fit=settings.fit, default_size=settings.image_size)
+    if settings.teacher == settings.init:
+        (r, g, b), (red, green, blue) = settings.mean, settings.std
+        choice = replace(choice, backbone=settings.backbone, mean=(r, g, b), std=(red, green, blue))
     return kept or find_targets(settings.teacher, dataset.paths, choice, device)
 
 
@@ -209,11 +213,7 @@ def set_up(
     # Pixels as the last dimension but one of what a convolution reads: what every engine is fastest with.
     objective = objective.to(device, memory_format=torch.channels_last)
     network = InferenceNetwork(objective.backbone, preprocessing, objective.head).to(device)
-    own, taught_by = count_parameters(backbone), teacher.parameters if teacher else None
-    if taught_by is not None and own > taught_by:
-        log.info(
-            f"the student is larger than its teacher: {own / 1e6:.1f} and {taught_by / 1e6:.1f} million parameters"
-        )
+    _tell_sizes(backbone, teacher)
     blank = np.zeros((1, settings.image_size, settings.image_size, 3), np.uint8)
     return Training(
         run=run,
@@ -237,6 +237,12 @@ def set_up(
         source=origin and origin.source,
         assumptions=list(origin.assumptions) if origin else [],
     )
+
+
+def _tell_sizes(student: nn.Module, teacher: TeacherVectors | None) -> None:
+    own, its = count_parameters(student), teacher.parameters if teacher else None
+    if its is not None and own > its:
+        log.info(f"the student is larger than its teacher: {own / 1e6:.1f} and {its / 1e6:.1f} million parameters")
 
 
 def restore(training: Training, state: dict[str, Any]) -> list[Metrics]:

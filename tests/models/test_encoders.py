@@ -31,6 +31,7 @@ def test_a_checkpoint_is_told_what_it_does_not_say(tmp_path: Path):
     encoder = open_encoder(name, Choice("conv4", 32, fit="pad"))
     assert encoder.preprocessing.fit == "pad"
     assert encoder.run(PIXELS).shape == (3, 256)
+    assert open_encoder(name, Choice("conv4", default_size=48)).preprocessing.image_size == 48
     loaded = load_start(find_start(name, "conv4"), Choice("conv4", 32))
     assert any("ImageNet" in each for each in loaded.assumptions)
 
