@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
@@ -87,7 +87,11 @@ class BYOL(nn.Module):
         The loss is the sum of both directions (0 to 8); averaging them halves the step that it takes. Each view goes
         through each network as a batch of its own, so that neither sees the other's batch statistics.
         """
-        projections = [self.projector(self.backbone(view)) for view in (views.first, views.second)]
+        return self.compare(views, [self.backbone(view) for view in (views.first, views.second)])
+
+    def compare(self, views: Views, embeddings: Sequence[Tensor]) -> Outcome:
+        """The same of views whose embeddings by the online backbone `[N, D]` are known."""
+        projections = [self.projector(each) for each in embeddings]
         predictions = [self.predictor(projection) for projection in projections]
         with torch.no_grad():
             targets = [self.target_projector(self.target_backbone(view)) for view in (views.first, views.second)]

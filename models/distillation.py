@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from ..runtime.errors import UsageError
 from .byol import projection_std, regression_loss
@@ -64,12 +64,7 @@ class Distillation(nn.Module):
     ) -> None:
         super().__init__()
         self.backbone = backbone
-        self.projector = nn.Sequential(
-            nn.Linear(embedding_size, hidden),
-            nn.BatchNorm1d(hidden),
-            nn.ReLU(inplace=True),
-            nn.Linear(hidden, target_size),
-        )
+        self.projector = teacher_head(embedding_size, hidden, target_size)
         self.keep_space = keep_space
 
     @property
@@ -83,11 +78,21 @@ class Distillation(nn.Module):
         """
         assert views.targets is not None
         both = torch.cat([views.first, views.second])
-        predictions = self.projector(self.backbone(both))
-        targets = torch.cat([views.targets, views.targets])
-        spread = projection_std(predictions.detach()) / projection_std(targets).clamp(min=1e-6)
-        return Outcome(regression_loss(predictions, targets), {"prediction_spread": spread})
+        return regress(self.projector(self.backbone(both)), torch.cat([views.targets, views.targets]))
 
     def after_step(self, progress: float) -> dict[str, float]:
         """Nothing moves but the student."""
         return {}
+
+
+def teacher_head(inputs: int, hidden: int, outputs: int) -> nn.Sequential:
+    """Linear → BatchNorm → ReLU → Linear: as BYOL's, with a bias, since a teacher's embeddings are not centered."""
+    return nn.Sequential(
+        nn.Linear(inputs, hidden), nn.BatchNorm1d(hidden), nn.ReLU(inplace=True), nn.Linear(hidden, outputs)
+    )
+
+
+def regress(predictions: Tensor, targets: Tensor) -> Outcome:
+    """Mean of 2 − 2·cos to the targets, and how far apart the predictions are, of the targets; inputs `[N, K]`."""
+    spread = projection_std(predictions.detach()) / projection_std(targets).clamp(min=1e-6)
+    return Outcome(regression_loss(predictions, targets), {"prediction_spread": spread})

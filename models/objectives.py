@@ -5,9 +5,11 @@ from __future__ import annotations
 from ..runtime.errors import UsageError
 from .byol import BYOLConfig
 from .distillation import DistillationConfig
+from .guided_byol import GuidedBYOLConfig
 from .objective import ObjectiveConfig
 
-OBJECTIVES: dict[str, type[ObjectiveConfig]] = {each.name: each for each in (BYOLConfig, DistillationConfig)}
+_ALL: tuple[type[ObjectiveConfig], ...] = (BYOLConfig, DistillationConfig, GuidedBYOLConfig)
+OBJECTIVES = {each.name: each for each in _ALL}
 
 
 def choose_objective(guided: bool) -> ObjectiveConfig:

@@ -1,0 +1,69 @@
+"""BYOL and distillation at once: two views of an image agree, and agree with what a frozen teacher makes of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import ClassVar
+
+import torch
+from torch import nn
+
+from ..runtime.errors import UsageError
+from .byol import BYOL, BYOLConfig
+from .distillation import DistillationConfig, regress, teacher_head
+from .objective import Diagnostic, Heads, Outcome, Views
+
+
+@dataclass(frozen=True)
+class GuidedBYOLConfig:
+    """Settings of both; None is "computed". `byol_weight`: of BYOL's loss (0 to 8), beside distillation's (0 to 4)."""
+
+    name: ClassVar[str] = "guided-byol"
+    needs_teacher: ClassVar[bool] = True
+    loss_title: ClassVar[str] = "loss"
+    diagnostics: ClassVar[Mapping[str, Diagnostic]] = {**BYOLConfig.diagnostics, **DistillationConfig.diagnostics}
+    epochs: ClassVar[int] = DistillationConfig.epochs
+    margin: ClassVar[float] = BYOLConfig.margin
+    recipe: ClassVar[str | None] = DistillationConfig.recipe
+
+    tau_base: float | None = None
+    projector_hidden: int | None = None
+    projection_size: int | None = None
+    head_hidden: int | None = None
+    byol_weight: float = 0.5
+
+    @property
+    def byol(self) -> BYOLConfig:
+        return BYOLConfig(self.tau_base, self.projector_hidden, self.projection_size)
+
+    def complete(self, heads: Heads, steps: int) -> GuidedBYOLConfig:
+        """Every setting set. Raises UsageError for one out of range."""
+        if not 0 < self.byol_weight <= 100:
+            raise UsageError("{byol_weight}: has to be above 0, and at most 100", byol_weight=self.byol_weight)
+        hidden = DistillationConfig(self.head_hidden).complete(heads, steps).head_hidden
+        return replace(self, **vars(self.byol.complete(heads, steps)), head_hidden=hidden)
+
+    def build(self, backbone: nn.Module, embedding_size: int, target_size: int | None) -> GuidedBYOL:
+        if target_size is None:
+            raise UsageError("guided BYOL needs a {teacher}", teacher="SOURCE")
+        return GuidedBYOL(backbone, embedding_size, target_size, self)
+
+
+class GuidedBYOL(BYOL):
+    """BYOL's networks, and a head that makes the teacher's embedding of the online backbone's."""
+
+    def __init__(self, backbone: nn.Module, embedding_size: int, target_size: int, config: GuidedBYOLConfig) -> None:
+        assert config.projector_hidden is not None and config.projection_size is not None
+        assert config.tau_base is not None and config.head_hidden is not None
+        super().__init__(backbone, embedding_size, config.projector_hidden, config.projection_size, config.tau_base)
+        self.teacher_head = teacher_head(embedding_size, config.head_hidden, target_size)
+        self.weight = config.byol_weight
+
+    def forward(self, views: Views) -> Outcome:
+        """BYOL's loss by its weight, and distillation's."""
+        assert views.targets is not None
+        embeddings = [self.backbone(view) for view in (views.first, views.second)]
+        byol = self.compare(views, embeddings)
+        taught = regress(self.teacher_head(torch.cat(embeddings)), torch.cat([views.targets, views.targets]))
+        return Outcome(self.weight * byol.loss + taught.loss, {**byol.diagnostics, **taught.diagnostics})
