@@ -31,9 +31,7 @@ FILE = click.Path(path_type=Path)
 @click.option("--init", help="Weights to start from: a run, bundle or checkpoint, imagenet, timm:NAME, …")
 @click.option("--teacher", help="Learn from this encoder: as --init, or a file of vectors.  [default: --init]")
 @click.option("--keep-space", is_flag=True, default=None, help="Give vectors in the teacher's space, for its index.")
-@click.option(
-    "--objective", "objective_name", help="byol, distillation or guided-byol (both).  [default: by --teacher]"
-)
+@click.option("--objective", "objective_name", help="byol, distillation or guided-byol.  [default: by --teacher]")
 @click.option(
     "--mean", callback=read_channels, help="Mean of the pixels: 0.5, or R,G,B.  [default: --init's or ImageNet's]"
 )
