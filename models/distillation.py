@@ -19,6 +19,8 @@ from .objective import Diagnostic, Heads, Outcome, Views
 
 # Width of the head: two numbers for each of a mobile network's 1,280, if not more.
 HIDDEN = 2048
+# Below this deviation, all images of a batch are one to the teacher.
+ALIKE = 1e-4
 
 
 @dataclass(frozen=True)
@@ -94,5 +96,7 @@ def teacher_head(inputs: int, hidden: int, outputs: int) -> nn.Sequential:
 
 def regress(predictions: Tensor, targets: Tensor) -> Outcome:
     """Mean of 2 − 2·cos to the targets, and how far apart the predictions are, of the targets; inputs `[N, K]`."""
-    spread = projection_std(predictions.detach()) / projection_std(targets).clamp(min=1e-6)
+    own, theirs = projection_std(predictions.detach()), projection_std(targets)
+    alike = theirs < ALIKE  # then nothing can be told by it
+    spread = torch.where(alike, torch.ones_like(own), own / theirs.clamp(min=ALIKE))
     return Outcome(regression_loss(predictions, targets), {"prediction_spread": spread})

@@ -46,6 +46,13 @@ def test_the_same_prediction_for_all_has_no_spread():
     assert float(outcome.diagnostics["prediction_spread"]) < 1e-3
 
 
+def test_where_the_teacher_sees_one_image_the_spread_tells_nothing():
+    student = small_distillation().eval()
+    nn.init.zeros_(student.projector[3].weight)
+    outcome = student(draw_views(torch.ones(6, 5) / 5**0.5))
+    assert float(outcome.diagnostics["prediction_spread"]) == 1
+
+
 def test_a_few_steps_bring_the_student_closer():
     student = small_distillation()
     views = draw_views(nn.functional.normalize(torch.randn(32, 5), dim=1))
