@@ -37,6 +37,8 @@ def read_record(run: Run, objective: ObjectiveConfig | None = None) -> Record:
     try:
         config = change_config(base, _by_names_of_config(settings))
         resolve(config, max(2, config.batch_size or 0))  # for what is out of range
+        if config.epochs is None:
+            raise UsageError("the plan has no number of epochs")
     except (UsageError, TypeError, ValueError, AttributeError, KeyError) as error:
         raise RunError(f"{run.path / CONFIG}: {error}; start again with {{overwrite}}", overwrite=True) from error
     return Record(run, settings, images, config)

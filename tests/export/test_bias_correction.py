@@ -9,6 +9,7 @@ from byol_edge.export.config import ExportConfig
 from byol_edge.export.onnx_format import OnnxFormat
 from byol_edge.export.onnx_int8 import list_methods
 from byol_edge.export.source import Source, load_source
+from byol_edge.export.target import find_target
 from byol_edge.models.tracing import Graph, trace
 from byol_edge.runtime import compare
 from byol_edge.runtime.onnxruntime_backend import OnnxRuntimeBackend
@@ -27,7 +28,7 @@ def graph(source: Source) -> Graph:
 
 @pytest.fixture(scope="module")
 def quantized(graph: Graph, source: Source) -> onnx.ModelProto:
-    return list_methods(graph, source.calibrate, "cpu-vnni")[0][0].quantize([])
+    return list_methods(graph, source.calibrate, find_target())[0][0].quantize([])
 
 
 def convolutions(model: onnx.ModelProto) -> list[str]:
@@ -86,7 +87,7 @@ def test_biases_alone_are_changed(graph: Graph, quantized: onnx.ModelProto, sour
 
 def test_a_layer_in_float_is_corrected_too(graph: Graph, source: Source):
     last = convolutions(graph.model)[-1]
-    quantize = list_methods(graph, source.calibrate, "cpu-vnni")[0][0].quantize
+    quantize = list_methods(graph, source.calibrate, find_target())[0][0].quantize
     mixed = quantize([last])
     corrected = correct_biases(graph.model, mixed, source.calibrate)
     assert largest_shift(graph, corrected, source) < 0.2 * largest_shift(graph, mixed, source)
