@@ -8,36 +8,27 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from torch import nn
 from torch.utils.tensorboard import SummaryWriter
 
-from ..models.backbones import build_backbone, embedding_size
-from ..models.checkpoint import check_tensors, load_checkpoint
-from ..models.encoders import Choice
-from ..models.network import InferenceNetwork, embed_pixels
-from ..models.starts import find_start
-from ..models.weights import load_weights
-from ..runtime.errors import RunError, UsageError
-from ..runtime.preprocessing import Preprocessing
+from ..models.checkpoint import load_checkpoint
+from ..runtime.errors import UsageError
 from ..runtime.reading import draw_from
-from ..runtime.run import BOARD, CHECKPOINT, CURVES, METRICS, VIEWS, EncoderSpec, Metrics, Run, TeacherVectors
+from ..runtime.run import BOARD, CURVES, VIEWS, Run
 from .config import TrainConfig
 from .data import load_batches
 from .dataset import ImageDataset, Sources, find_dataset
 from .description import describe
-from .evaluation import Evaluation, prepare_evaluation
+from .evaluation import prepare_evaluation
 from .failures import explained
 from .loop import Training, run_epochs, save_encoder
 from .monitor import describe_epoch, start_metrics
-from .optimizer import build_optimizer, load_optimizer
 from .plots import draw_curves, draw_views
-from .rendering import PillowRenderer
+from .preparation import restore, set_up
 from .resuming import Record, check_plan, check_same_run, fill, find_sources, read_record
 from .selection import choose_network, copy_weights
 from .settings import Settings, resolve
-from .teacher import count_parameters, find_targets, keep
+from .teacher import keep, prepare_teacher
 from .verdict import Verdict, judge
 from .versions import versions
 
@@ -120,7 +111,7 @@ def _train(
     calibration = draw_from(dataset.paths, preprocessing, CALIBRATION_IMAGES, settings.seed).pixels
     mirrored = settings.views[0].flip
     evaluation = prepare_evaluation(calibration, dataset, preprocessing, settings.seed, mirrored)
-    teacher = _find_teacher(run, dataset, settings, device, record is not None)
+    teacher = prepare_teacher(run, dataset.paths, settings, device, record is not None)
     training = set_up(run, settings, preprocessing, evaluation, device, teacher, from_scratch=state is None)
     history = restore(training, state) if state is not None else []
     if state is not None:
@@ -161,20 +152,6 @@ def conclude(training: Training) -> Verdict:
     return judge(history, training.settings, training.spec.embedding_size, evidence)
 
 
-def _find_teacher(
-    run: Run, dataset: ImageDataset, settings: Settings, device: torch.device, going_on: bool
-) -> TeacherVectors | None:
-    """What the teacher makes of the run's images: from the run if it lies there; None without a teacher."""
-    if settings.teacher is None:
-        return None
-    kept = run.read_teacher(len(dataset.paths)) if going_on else None
-    choice = Choice(fit=settings.fit, default_size=settings.image_size)
-    if settings.teacher == settings.init:
-        (r, g, b), (red, green, blue) = settings.mean, settings.std
-        choice = replace(choice, backbone=settings.backbone, mean=(r, g, b), std=(red, green, blue))
-    return kept or find_targets(settings.teacher, dataset.paths, choice, device)
-
-
 def _run_all(training: Training, dataset: ImageDataset, first_epoch: int) -> None:
     run, settings = training.run, training.settings
     # What a killed run wrote to the board of this epoch and later is dropped.
@@ -188,85 +165,6 @@ def _run_all(training: Training, dataset: ImageDataset, first_epoch: int) -> Non
                 draw_curves(history, training.spec.embedding_size, settings.objective, run.path / CURVES)
                 if count := history[-1].unreadable:
                     log.warning("left out: %d unreadable image%s", count, "" if count == 1 else "s")
-
-
-def set_up(
-    run: Run,
-    settings: Settings,
-    preprocessing: Preprocessing,
-    evaluation: Evaluation,
-    device: torch.device,
-    teacher: TeacherVectors | None = None,
-    from_scratch: bool = True,
-) -> Training:
-    """Builds networks and optimizer, with weights drawn from the seed, or from `settings.init` unless others follow."""
-    torch.manual_seed(settings.seed)
-    backbone = build_backbone(settings.backbone, settings.image_size, settings.stem)
-    start = find_start(settings.init, settings.backbone) if settings.init is not None and from_scratch else None
-    if start is not None:
-        load_weights(start.read(), backbone, settings.backbone, start.name)
-        if start.source:
-            log.info("%s: %s, license %s", start.name, start.source, start.license or "unknown")
-    origin = start or (None if from_scratch else run.find_provenance())
-    size = embedding_size(backbone, settings.image_size)
-    objective = settings.objective.build(backbone, size, None if teacher is None else teacher.vectors.shape[1])
-    # Pixels as the last dimension but one of what a convolution reads: what every engine is fastest with.
-    objective = objective.to(device, memory_format=torch.channels_last)
-    network = InferenceNetwork(objective.backbone, preprocessing, objective.head).to(device)
-    _tell_sizes(backbone, teacher)
-    blank = np.zeros((1, settings.image_size, settings.image_size, 3), np.uint8)
-    return Training(
-        run=run,
-        settings=settings,
-        spec=EncoderSpec(settings.backbone, settings.stem, embed_pixels(network, blank).shape[1], preprocessing),
-        objective=objective,
-        network=network,
-        optimizer=build_optimizer(
-            settings.optimizer,
-            dict(objective.named_parameters()),
-            settings.plan.learning_rate,
-            settings.weight_decay,
-            settings.backbone_rate,
-        ),
-        renderer=PillowRenderer(preprocessing),
-        evaluation=evaluation,
-        targets=None if teacher is None else torch.from_numpy(teacher.vectors),
-        # With a head that was learned for the end, the weights of no other network can be shipped.
-        start=copy_weights(backbone) if start is not None and objective.head is None else None,
-        license=origin and origin.license,
-        source=origin and origin.source,
-        assumptions=list(origin.assumptions) if origin else [],
-    )
-
-
-def _tell_sizes(student: nn.Module, teacher: TeacherVectors | None) -> None:
-    own, its = count_parameters(student), teacher.parameters if teacher else None
-    if its is not None and own > its:
-        log.info(f"the student is larger than its teacher: {own / 1e6:.1f} and {its / 1e6:.1f} million parameters")
-
-
-def restore(training: Training, state: dict[str, Any]) -> list[Metrics]:
-    """Puts the run's last checkpoint back; returns its epochs' figures. Raises RunError if it is of another run."""
-    run = training.run
-    history = [each for each in run.read_metrics() if each.epoch <= state["epoch"]]
-    if [each.epoch for each in history] != list(range(state["epoch"] + 1)):
-        raise RunError(
-            f"{run.path / METRICS}: not the figures of epochs 0 to {state['epoch']}; start again with {{overwrite}}",
-            overwrite=True,
-        )
-    try:
-        check_tensors(state["objective"], training.objective.state_dict())
-        training.objective.load_state_dict(state["objective"])
-        check_tensors(state["start"], training.objective.backbone.state_dict())
-        load_optimizer(training.optimizer, state["optimizer"])
-        training.evaluation.load_state_dict(state["evaluation"])
-        torch.set_rng_state(state["random"])
-    except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
-        reason = str(error).splitlines()[0]
-        raise RunError(
-            f"{run.path / CHECKPOINT}: not of this run ({reason}); start with {{overwrite}}", overwrite=True
-        ) from error
-    return history
 
 
 def describe_run(settings: Settings, dataset: ImageDataset, sources: Sources) -> dict[str, Any]:

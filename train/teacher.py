@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -25,11 +26,26 @@ from ..runtime.progress import Progress, report_progress
 from ..runtime.reading import read_batches
 from ..runtime.run import Run, TeacherVectors
 from ..runtime.vectors import SINKS, load_vectors
+from .settings import Settings
 
 log = logging.getLogger(__name__)
 
 # With fewer images, tracing a teacher for ONNX Runtime takes longer than it saves.
 LEAST_TO_TRACE = 200
+
+
+def prepare_teacher(
+    run: Run, paths: Sequence[Path], settings: Settings, device: torch.device, going_on: bool
+) -> TeacherVectors | None:
+    """What the teacher makes of the images at `paths`: from the run, if that has it already; None without a teacher."""
+    if settings.teacher is None:
+        return None
+    kept = run.read_teacher(len(paths)) if going_on else None
+    choice = Choice(fit=settings.fit, default_size=settings.image_size)
+    if settings.teacher == settings.init:
+        (r, g, b), (red, green, blue) = settings.mean, settings.std
+        choice = replace(choice, backbone=settings.backbone, mean=(r, g, b), std=(red, green, blue))
+    return kept or find_targets(settings.teacher, paths, choice, device)
 
 
 def find_targets(teacher: str, paths: Sequence[Path], choice: Choice, device: torch.device) -> TeacherVectors:
