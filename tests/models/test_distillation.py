@@ -18,7 +18,8 @@ def small_distillation(keep_space: bool = False) -> Distillation:
 
 
 def draw_views(targets: torch.Tensor) -> Views:
-    return Views(*torch.randn(2, len(targets), 3, 8, 8), targets)
+    first, second = torch.randn(2, len(targets), 3, 8, 8)
+    return Views(first, second, targets)
 
 
 def test_the_loss_is_the_mean_over_both_views():
@@ -41,14 +42,14 @@ def test_a_perfect_student_has_no_loss_and_the_teachers_spread():
 
 def test_the_same_prediction_for_all_has_no_spread():
     student = small_distillation().eval()
-    nn.init.zeros_(student.projector[3].weight)
+    nn.init.zeros_(student.projector.get_parameter("3.weight"))
     outcome = student(draw_views(nn.functional.normalize(torch.randn(6, 5), dim=1)))
     assert float(outcome.diagnostics["prediction_spread"]) < 1e-3
 
 
 def test_where_the_teacher_sees_one_image_the_spread_tells_nothing():
     student = small_distillation().eval()
-    nn.init.zeros_(student.projector[3].weight)
+    nn.init.zeros_(student.projector.get_parameter("3.weight"))
     outcome = student(draw_views(torch.ones(6, 5) / 5**0.5))
     assert float(outcome.diagnostics["prediction_spread"]) == 1
 

@@ -5,7 +5,8 @@ import pytest
 import torch
 from byol_edge.models.backbones import conv4
 from byol_edge.models.eager import EagerEncoder
-from byol_edge.models.weights import load_encoder
+from byol_edge.models.network import InferenceNetwork
+from byol_edge.models.weights import load_network
 from byol_edge.runtime import Encoder, EngineError, Preprocessing, find_images
 from byol_edge.runtime.model_file import precision_of
 from byol_edge.runtime.run import EncoderSpec, Run
@@ -17,12 +18,12 @@ def spec(mean: float = 0.5) -> EncoderSpec:
 
 def make(seed: int = 0, mean: float = 0.5) -> EagerEncoder:
     torch.manual_seed(seed)
-    return EagerEncoder(conv4(), spec(mean))
+    return EagerEncoder(InferenceNetwork(conv4(), spec(mean).preprocessing), spec(mean))
 
 
 def test_it_gives_what_the_bundle_gives(finished_run: Path, finished_bundle: Path, photos: Path):
     trained = Run(finished_run).read_encoder()
-    encoder = EagerEncoder(load_encoder(trained.weights, trained.spec, "run"), trained.spec)
+    encoder = EagerEncoder(load_network(trained.weights, trained.spec, "run"), trained.spec)
     paths = find_images(photos)[:20]
     (chunk,) = encoder.stream(paths)
     exported = Encoder(finished_bundle, "fp32")
@@ -52,4 +53,5 @@ def test_vectors_that_are_no_directions_are_an_error(photos: Path):
     backbone = conv4()
     torch.nn.init.constant_(backbone.get_parameter("bn4.bias"), float("nan"))
     with pytest.raises(EngineError, match="PyTorch gives vectors with numbers that are not finite"):
-        list(EagerEncoder(backbone, spec()).stream(find_images(photos)[:1]))
+        network = InferenceNetwork(backbone, spec().preprocessing)
+        list(EagerEncoder(network, spec()).stream(find_images(photos)[:1]))

@@ -19,7 +19,8 @@ def small() -> GuidedBYOL:
 def test_the_loss_is_the_weighted_sum():
     student = small().eval()
     targets = nn.functional.normalize(torch.randn(6, 5), dim=1)
-    views = Views(*torch.randn(2, 6, 3, 8, 8), targets)
+    first, second = torch.randn(2, 6, 3, 8, 8)
+    views = Views(first, second, targets)
     outcome = student(views)
     byol = student.compare(views, [student.backbone(each) for each in (views.first, views.second)])
     both = student.teacher_head(student.backbone(torch.cat([views.first, views.second])))
@@ -30,14 +31,15 @@ def test_the_loss_is_the_weighted_sum():
 
 def test_the_target_follows_and_the_heads_learn():
     student = small()
-    before = student.target_backbone[0].weight.clone()
-    student(Views(*torch.randn(2, 6, 3, 8, 8), torch.randn(6, 5))).loss.backward()
+    before = student.target_backbone.get_parameter("0.weight").clone()
+    first, second = torch.randn(2, 6, 3, 8, 8)
+    student(Views(first, second, torch.randn(6, 5))).loss.backward()
     assert all(each.grad is not None for each in student.teacher_head.parameters())
-    assert student.predictor[0].weight.grad is not None
+    assert student.predictor.get_parameter("0.weight").grad is not None
     with torch.no_grad():
-        student.backbone[0].weight += 1
+        student.backbone.get_parameter("0.weight").add_(1)
     assert student.after_step(0.0) == {"tau": 0.9}
-    torch.testing.assert_close(student.target_backbone[0].weight, before + 0.1)
+    torch.testing.assert_close(student.target_backbone.get_parameter("0.weight"), before + 0.1)
     names = [name for name, _ in student.named_parameters() if name.startswith("backbone.")]
     assert names == ["backbone.0.weight", "backbone.0.bias", "backbone.1.weight", "backbone.1.bias"]
 

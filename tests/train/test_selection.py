@@ -43,10 +43,10 @@ def weight_of(network: InferenceNetwork) -> float:
 
 def make_network() -> tuple[InferenceNetwork, dict[str, torch.Tensor]]:
     backbone = nn.Sequential(nn.Conv2d(1, 1, 1, bias=False), nn.BatchNorm2d(1))
-    nn.init.zeros_(backbone[0].weight)
+    nn.init.zeros_(backbone.get_parameter("0.weight"))
     start = dict(copy_weights(backbone))
-    nn.init.ones_(backbone[0].weight)
-    backbone[1].num_batches_tracked += 7
+    nn.init.ones_(backbone.get_parameter("0.weight"))
+    backbone.get_buffer("1.num_batches_tracked").add_(7)
     return InferenceNetwork(backbone, Preprocessing(32)), start
 
 
