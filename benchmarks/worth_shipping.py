@@ -23,7 +23,7 @@ from pathlib import Path
 import numpy as np
 from byol_edge.evaluate.intervals import bootstrap_interval
 from byol_edge.evaluate.knn import knn_hits
-from byol_edge.evaluate.label_free import draw_views, view_consistency
+from byol_edge.evaluate.label_free import draw_views, measure_consistency
 from byol_edge.evaluate.raw import embed_raw
 from byol_edge.models.encoders import Choice, open_encoder
 from byol_edge.models.network import InferenceNetwork, embed_pixels
@@ -35,6 +35,7 @@ from byol_edge.runtime.images import folder_labels
 from byol_edge.runtime.preprocessing import Pixels, prepare_all
 from byol_edge.runtime.run import EncoderSpec, Run
 from cifar10 import link_images, train_by_command
+from label_free import collapsed
 from numpy.typing import NDArray
 
 START, TEACHER_SIDE = "package:efficientnet_lite0", 224
@@ -74,7 +75,7 @@ class Bench:
         paths = self._find_tests()
         labels = np.unique(folder_labels(paths, self.data / "test") or [], return_inverse=True)[1]
         views = draw_views(paths, preprocessing)
-        consistency = view_consistency(*(embed(each) for each in (views.whole, views.first, views.second)))
+        consistency = measure_consistency(embed, views)
         hits = knn_hits(embed(prepare_all(paths, preprocessing)), labels)
         np.savez(file, hits=hits, consistency=consistency, seconds=seconds)
         figures = f"5-NN {hits.mean():.3f}, view consistency {consistency.mean():.3f}"
@@ -173,12 +174,6 @@ def open_start(side: int) -> tuple[Preprocessing, Callable, float]:
 def open_untrained(name: str, preprocessing: Preprocessing) -> tuple[Preprocessing, Callable, float]:
     network = InferenceNetwork(untrained_encoder(EncoderSpec(name, "standard", 1, preprocessing), 0), preprocessing)
     return preprocessing, partial(embed_pixels, network), 0.0
-
-
-def collapsed(pixels: Pixels) -> Vectors:
-    """One vector for all images, but for a little noise that has nothing to do with them."""
-    noise = np.random.default_rng(int(pixels.sum())).normal(0, 1e-3, (len(pixels), 64))
-    return (np.ones((len(pixels), 64)) + noise).astype(np.float32)
 
 
 def print_tables(benches: list[Bench], seeds: int) -> None:

@@ -22,7 +22,7 @@ from .candidates import Candidate, open_candidates
 from .comparison import CONSISTENCY, KNN, Compared, Comparison
 from .embedding import embed_images
 from .intervals import bootstrap_interval
-from .label_free import draw_views, view_consistency
+from .label_free import draw_views, measure_consistency
 from .scorer import FIGURES, Figure, find_known, measure_hits
 
 Values = NDArray[np.float64]
@@ -121,7 +121,7 @@ def _judge_without_labels(candidates: Sequence[Candidate], paths: Sequence[Path]
     for preprocessing, group in _by_preprocessing(candidates):
         views = draw_views(paths, preprocessing)
         for each in group:
-            values[each.name] = view_consistency(*(_run(each, it) for it in (views.whole, views.first, views.second)))
+            values[each.name] = measure_consistency(partial(_run, each), views)
             done, total = (len(several) * len(views.whole) for several in (values, candidates))
             report_progress(Progress("other views", done, total))
     return values

@@ -8,7 +8,7 @@ it tells single images apart no better.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -57,6 +57,11 @@ def draw_views(images: Sequence[Source], preprocessing: Preprocessing, mirrored:
         views.append([prepare(images[row], preprocessing), *drawn])
     whole, first, second = (np.stack(each) for each in zip(*views, strict=True))
     return Views(whole, first, second)
+
+
+def measure_consistency(embed: Callable[[Pixels], Vectors], views: Views) -> NDArray[np.float64]:
+    """view_consistency of an encoder, by what it makes of the views: `[N]`."""
+    return view_consistency(*(embed(each) for each in (views.whole, views.first, views.second)))
 
 
 def view_consistency(whole: Vectors, *views: Vectors) -> NDArray[np.float64]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -31,7 +31,6 @@ from .config import ExportConfig
 from .golden import GOLDEN_IMAGES, synthetic_images, write_golden
 from .search import Search
 from .source import Source, load_source
-from .target import find_target
 from .variants import WrittenVariant, write_variants
 
 log = logging.getLogger(__name__)
@@ -84,7 +83,6 @@ def export_bundle(
     computes.
     """
     out, config = Path(out), config or ExportConfig()
-    config = replace(config, target=config.target or find_target())
     check_output(out, overwrite, BUNDLE)
     if config.sign is not None:
         check_private_key(Path(config.sign))
@@ -232,7 +230,7 @@ def _describe_export(run: Source, config: ExportConfig, searches: dict[str, Sear
             "of": "drawn" if run.drawn else "a folder" if config.calibration else "the run",
             "sha256": sha256(run.calibrate.tobytes()),
         },
-        "target": config.target,
+        "target": config.chosen_target,
         "reference_images": "synthetic" if config.no_images or run.drawn else "the user's",
         "judged_on": len(run.judge),
         "searches": {name: each.to_json() for name, each in searches.items()},

@@ -9,7 +9,7 @@ from ..models.normalization import Channels, check_normalization
 from ..runtime.errors import UsageError
 from ..runtime.preprocessing import MOST_SIDE
 from .formats import FORMATS
-from .target import TARGETS
+from .target import TARGETS, find_target
 
 FORMAT_NAMES = tuple(each.name for each in FORMATS)
 NETWORKS = ("online", "target")
@@ -45,6 +45,10 @@ class ExportConfig:
     std: Channels | None = None
     bgr: bool = False
     sign: str | Path | None = None
+
+    @property
+    def chosen_target(self) -> str:
+        return self.target or find_target()
 
     def __post_init__(self) -> None:
         if not self.formats or not set(self.formats) <= set(FORMAT_NAMES):

@@ -17,7 +17,6 @@ from .config import ExportConfig
 from .format import ExportFormat
 from .search import Method
 from .source import Source
-from .target import find_target
 
 log = logging.getLogger(__name__)
 
@@ -52,10 +51,6 @@ class Quantization(Generic[Model]):
     config: ExportConfig
 
     @property
-    def target(self) -> str:
-        return self.config.target or find_target()
-
-    @property
     def shares(self) -> dict[str, float]:
         return self.network.shares
 
@@ -63,7 +58,7 @@ class Quantization(Generic[Model]):
         return self._list_methods(self.network.graph)
 
     def quick_method(self) -> Method[Model]:
-        return self.format.quick_method(self.network.graph, self.network.source.calibrate, self.target)
+        return self.format.quick_method(self.network.graph, self.network.source.calibrate, self.config.chosen_target)
 
     def fine_tuned(self, method: Method[Model]) -> Method[Model] | None:
         if not self.config.finetune:
@@ -80,7 +75,7 @@ class Quantization(Generic[Model]):
         return compare_layers(self.network.graph.model, self.format.serialize(model), images)
 
     def _list_methods(self, graph: Graph) -> Sequence[Sequence[Method[Model]]]:
-        return self.format.methods(graph, self.network.source.calibrate, self.target)
+        return self.format.methods(graph, self.network.source.calibrate, self.config.chosen_target)
 
     @cached_property
     def _on_fine_tuned(self) -> dict[str, Method[Model]]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -17,7 +16,7 @@ from ..runtime.fidelity import Vectors
 from ..runtime.model_file import is_model_file
 from ..runtime.preprocessing import Pixels, Preprocessing
 from ..runtime.run import ENCODER, EncoderSpec, Run
-from ..runtime.stream import Chunk
+from ..runtime.stream import Streamer
 from .backbones import build_backbone, embedding_size, resolve_stem
 from .eager import EagerEncoder
 from .network import InferenceNetwork
@@ -26,18 +25,14 @@ from .starts import Start, find_start
 from .weights import load_network, load_weights
 
 
-class ImageEncoder(Protocol):
+class ImageEncoder(Streamer, Protocol):
     """What an Encoder and an EagerEncoder have in common."""
 
-    id: str
-    embedding_size: int
     preprocessing: Preprocessing
 
     def run(self, pixels: Pixels) -> Vectors:
         """Vectors `[N, D]` of images uint8 `[N, image_size, image_size, 3]`."""
         ...
-
-    def stream(self, sources: Iterable[object], batch_size: int) -> Iterator[Chunk]: ...
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from ..evaluate.intervals import bootstrap_interval
 from ..evaluate.knn import Hits, Labels, knn_classes, leave_one_out_classes
-from ..evaluate.label_free import Views, draw_views, view_consistency
+from ..evaluate.label_free import Views, draw_views, measure_consistency
 from ..evaluate.rank import embedding_std, rank_me
 from ..evaluate.raw import embed_raw
 from ..models.network import InferenceNetwork, embed_pixels, inference_mode
@@ -99,7 +99,7 @@ class EmbeddingEvaluation:
     def _measure(self, network: InferenceNetwork, with_knn: bool) -> Figures:
         embeddings = embed_pixels(network, self.images)
         if CONSISTENCY not in self._start:
-            self._start[CONSISTENCY] = _measure_consistency(partial(embed_pixels, network), self.views)
+            self._start[CONSISTENCY] = measure_consistency(partial(embed_pixels, network), self.views)
         start = self._compared_with("embeddings", embeddings)
         figures = Figures(
             rank_me(embeddings), embedding_std(embeddings), moved=float(1 - np.nanmean(cosines(start, embeddings)))
@@ -112,12 +112,12 @@ class EmbeddingEvaluation:
     def measure_consistency(self, network: InferenceNetwork) -> Hits:
         """View consistency of the network as it is now, image by image."""
         with inference_mode(network):
-            return _measure_consistency(partial(embed_pixels, network), self.views)
+            return measure_consistency(partial(embed_pixels, network), self.views)
 
     def floors(self, consistency: Hits) -> tuple[Hits, Hits]:
         """That of the network before training and of raw pixels. Raises RunError if it was on other images."""
         if RAW_CONSISTENCY not in self._start:
-            self._start[RAW_CONSISTENCY] = _measure_consistency(embed_raw, self.views)
+            self._start[RAW_CONSISTENCY] = measure_consistency(embed_raw, self.views)
         return self._compared_with(CONSISTENCY, consistency), self._compared_with(RAW_CONSISTENCY, consistency)
 
     def _compare(self, figures: Figures, hits: Hits, queries: LabeledPixels) -> Figures:
@@ -150,10 +150,6 @@ class EmbeddingEvaluation:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self._start = {name: values.numpy() for name, values in state.items()}
-
-
-def _measure_consistency(embed: Callable[[Pixels], Vectors], views: Views) -> Hits:
-    return view_consistency(*(unit_rows(embed(each)) for each in (views.whole, views.first, views.second)))
 
 
 def _measure_hits(embed: Callable[[Pixels], Vectors], bank: LabeledPixels | None, queries: LabeledPixels) -> Hits:

@@ -26,7 +26,7 @@ from .monitor import describe_epoch, start_metrics
 from .plots import draw_curves, draw_views
 from .preparation import restore, set_up
 from .resuming import Record, check_plan, check_same_run, fill, find_sources, read_record
-from .selection import choose_network, copy_weights
+from .selection import choose_network
 from .settings import Settings, resolve
 from .teacher import keep, prepare_teacher
 from .verdict import Verdict, judge
@@ -142,13 +142,11 @@ def _train(
 def conclude(training: Training) -> Verdict:
     """Lets a run whose epochs are done hold the best network between its start and its end; the verdict on it."""
     history, backbone = training.run.read_metrics(), training.objective.backbone
-    end = copy_weights(backbone)
     evidence, weights = choose_network(
         training.network, training.start, training.evaluation, training.settings.objective.margin
     )
     backbone.load_state_dict(weights)
     save_encoder(training, history, evidence)
-    backbone.load_state_dict(end)
     return judge(history, training.settings, training.spec.embedding_size, evidence)
 
 

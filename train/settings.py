@@ -187,10 +187,7 @@ def _check(config: TrainConfig) -> None:
         ("seed", 0, 2**63 - 1),
         ("weight_decay", 0, 1),
     ):
-        value = getattr(config, name)
-        if value is not None and not least <= value <= most:
-            limit = f"at least {least}" if value < least else f"at most {most}"
-            raise UsageError(f"{{{name}}}: {limit}", **{name: value})
+        _check_range(name, getattr(config, name), least, most)
     if config.learning_rate is not None and not 0 < config.learning_rate < math.inf:
         raise UsageError("{learning_rate}: has to be above 0", learning_rate=config.learning_rate)
     check_normalization(config.mean, config.std)
@@ -199,13 +196,14 @@ def _check(config: TrainConfig) -> None:
 
 
 def _check_epochs(epochs: int, config: TrainConfig) -> None:
-    for name, value, least, most in (
-        ("epochs", epochs, 1, 10**6),
-        ("warmup_epochs", config.warmup_epochs, 0, epochs),
-    ):
-        if value is not None and not least <= value <= most:
-            limit = f"at least {least}" if value < least else f"at most {most}"
-            raise UsageError(f"{{{name}}}: {limit}", **{name: value})
+    _check_range("epochs", epochs, 1, 10**6)
+    _check_range("warmup_epochs", config.warmup_epochs, 0, epochs)
+
+
+def _check_range(name: str, value: float | None, least: float, most: float) -> None:
+    if value is not None and not least <= value <= most:
+        limit = f"at least {least}" if value < least else f"at most {most}"
+        raise UsageError(f"{{{name}}}: {limit}", **{name: value})
 
 
 def _check_batch(batch_size: int, config: TrainConfig, images: int) -> None:
