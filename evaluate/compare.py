@@ -19,8 +19,9 @@ from ..runtime.progress import Progress, report_progress
 from ..runtime.reading import BATCH_SIZE
 from ..runtime.timing import draw_noise, time_calls
 from .candidates import Candidate, open_candidates
-from .comparison import CONSISTENCY, KNN, Compared, Comparison
+from .comparison import CONSISTENCY, FEW_LABELS, KNN, Compared, Comparison
 from .embedding import embed_images
+from .few_labels import add_labels, are_few, average_precision, can_choose
 from .intervals import bootstrap_interval
 from .label_free import draw_views, measure_consistency
 from .scorer import FIGURES, Figure, find_known, measure_hits
@@ -54,19 +55,25 @@ def compare_candidates(
     """Two or more encoders on the same images, paired by image.
 
     `classes`: one per image, None where it is not known. `figures`: accuracies to measure, 5-NN among them, where there
-    are classes. Raises ImageError if fewer than two images can be read, EngineError if vectors are not usable.
+    are classes; a handful of labels, fewer than the images, decides and measures none. Raises ImageError if fewer than
+    two images can be read, EngineError if vectors are not usable.
     """
     rows, vectors, unreadable = _embed(candidates, paths)
     free = _judge_without_labels(candidates, [paths[row] for row in rows])
     known = find_known([classes[row] for row in rows]) if classes else None
-    hits = {name: measure_hits(figures, its[known[0]], known[1]) for name, its in vectors.items()} if known else {}
-    deciding = {name: its[KNN] for name, its in hits.items()} or free
+    figure, hits, deciding = CONSISTENCY, {}, free
+    if known and len(known[0]) < len(rows) and are_few(known[1]) and can_choose(known[1]):
+        precisions = {name: average_precision(its[known[0]], known[1]) for name, its in vectors.items()}
+        figure, deciding = FEW_LABELS, {name: add_labels(free[name], its) for name, its in precisions.items()}
+    elif known:
+        hits = {name: measure_hits(figures, its[known[0]], known[1]) for name, its in vectors.items()}
+        figure, deciding = KNN, {name: its[KNN] for name, its in hits.items()}
     gaps = _find_gaps(deciding)
     return Comparison(
         images=len(rows),
         classes=int(known[1].max()) + 1 if known else 0,
-        figure=KNN if known else CONSISTENCY,
-        judged=len(deciding[candidates[0].name]),
+        figure=figure,
+        judged=len(known[0]) if known else len(free[candidates[0].name]),
         encoders=tuple(
             Compared(
                 name=each.name,
@@ -75,6 +82,7 @@ def compare_candidates(
                 embedding_size=vectors[each.name].shape[1],
                 consistency=bootstrap_interval(free[each.name]),
                 accuracy={name: bootstrap_interval(its) for name, its in hits.get(each.name, {}).items()},
+                deciding=bootstrap_interval(deciding[each.name]),
                 gap=bootstrap_interval(gaps[each.name]) if each.name in gaps else None,
                 size=each.size,
                 fidelity=float(cosines(vectors[each.original], vectors[each.name]).mean()) if each.original else None,

@@ -10,8 +10,8 @@ from ..runtime.interval import Interval
 from ..runtime.timing import LEAD, Timing
 
 RAW = "raw pixels"
-# The figures that may decide: the second, if no classes are known.
-KNN, CONSISTENCY = "knn", "consistency"
+# The figures that may decide: by as many classes as are known, by none, and by a handful.
+KNN, CONSISTENCY, FEW_LABELS = "knn", "consistency", "few labels"
 
 
 @dataclass(frozen=True)
@@ -19,10 +19,10 @@ class Compared:
     """What was measured of one encoder, on images that all were given; every interval is one of 95%.
 
     `image_size`: of its input, in pixels. `consistency`: view consistency, 0 to 1 (label_free.py). `accuracy`: by the
-    figure's name, of FIGURES in scorer.py, empty where no classes are known. `gap`: paired difference of the deciding
-    figure to the best encoder's, None for the best itself. `size`: in bytes, None for raw pixels. `timing`: of one
-    image at a time, None where it was not timed. `fidelity`: mean cosine to its bundle's FP32, None where there is
-    nothing to reproduce.
+    figure's name, of FIGURES in scorer.py, empty where no classes are known, or too few. `deciding`: the figure that
+    decides; `gap`: its paired difference to the best encoder's, None for the best itself. `size`: in bytes, None for
+    raw pixels. `timing`: of one image at a time, None where it was not timed. `fidelity`: mean cosine to its bundle's
+    FP32, None where there is nothing to reproduce.
     """
 
     name: str
@@ -31,6 +31,7 @@ class Compared:
     embedding_size: int
     consistency: Interval
     accuracy: dict[str, Interval]
+    deciding: Interval
     gap: Interval | None
     size: int | None = None
     timing: Timing | None = None
@@ -46,8 +47,9 @@ class Compared:
 class Comparison:
     """What a comparison found. `images`: those that could be read. `classes`: 0 if none are known.
 
-    `figure`: the one that decides, "knn" where classes are known, else "consistency". `judged`: images that it was
-    measured on. `unreadable`: one message per image that was left out for all.
+    `figure`: the one that decides: "knn" where classes are known, "few labels" where they are of a few images only,
+    else "consistency". `judged`: images of known class, or if there are none, those that it was measured on.
+    `unreadable`: one message per image that was left out for all.
     """
 
     images: int
@@ -110,12 +112,12 @@ def advise(comparison: Comparison) -> str:
     best, level = comparison.best, comparison.level
     if best.name == RAW:
         others = _join([each.name for each in level if each is not best])
-        reason = f"raw pixels, {_value(comparison, best)}, are better than every encoder here"
+        reason = f"raw pixels, {_value(best)}, are better than every encoder here"
         if others:
-            reason = f"raw pixels, {_value(comparison, best)}, are the best, and {others} no better"
+            reason = f"raw pixels, {_value(best)}, are the best, and {others} no better"
         return f"{_basis(comparison)}, ship none of these: {reason}."
     if any(each.name == RAW for each in level):
-        reason = f"raw pixels cannot be told from the best, {best.name} ({_value(comparison, best)})"
+        reason = f"raw pixels cannot be told from the best, {best.name} ({_value(best)})"
         return f"{_basis(comparison)}, ship none of these: {reason}."
     ship, quality = choose(level)
     return f"{_basis(comparison)}, ship {ship.name}: {_reason(comparison, ship, quality)}."
@@ -124,12 +126,12 @@ def advise(comparison: Comparison) -> str:
 def _reason(comparison: Comparison, ship: Compared, quality: str) -> str:
     """Why that encoder, of those that are level."""
     best, level = comparison.best, comparison.level
-    own = _value(comparison, ship)
+    own = _value(ship)
     if len(level) == 1:
         return f"it is better than every other, with {own}"
     if ship is not best:
         among = f"{quality} of the {len(level)} that are" if quality else "nothing else tells them apart"
-        return f"it is level with the best, {best.name} ({own} and {_value(comparison, best)}), and {among}"
+        return f"it is level with the best, {best.name} ({own} and {_value(best)}), and {among}"
     others = _join([each.name for each in level if each is not best])
     also = f" and {quality}" if quality else ""
     return f"with {own} it is the best{also} of those that are level, {others} being the other{'s' * (len(level) > 2)}"
@@ -139,12 +141,13 @@ def _basis(comparison: Comparison) -> str:
     """Which figure decides, and on how many images."""
     if comparison.figure == KNN:
         return f"By 5-NN accuracy on {comparison.judged} images of known class"
+    if comparison.figure == FEW_LABELS:
+        return f"By view consistency and the average precision of {comparison.judged} images of known class"
     return f"By view consistency on {comparison.judged} images, since their classes are not known"
 
 
-def _value(comparison: Comparison, encoder: Compared) -> str:
-    found = encoder.accuracy[KNN] if comparison.figure == KNN else encoder.consistency
-    return f"{found.mean:.3f}"
+def _value(encoder: Compared) -> str:
+    return f"{encoder.deciding.mean:.3f}"
 
 
 def _join(names: Sequence[str]) -> str:

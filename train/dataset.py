@@ -1,19 +1,23 @@
-"""The images of a run: those it trains on, and, where classes are known, those that say what it has learned."""
+"""The images of a run: those it trains on, and, where classes are known, those that say what it has learned.
+
+A handful of labels chooses the network, more of them measure it: never both.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ..evaluate.few_labels import are_few, can_choose
 from ..runtime.errors import ImageError
 from ..runtime.images import find_images, folder_labels, read_labels
 
-# With fewer images per class than this, sub-folders are hardly classes, and kNN says nothing.
-LEAST_PER_CLASS = 10
 MOST_QUERIES = 1000
+
+Names = list[str | None]
 
 
 @dataclass(frozen=True)
@@ -40,13 +44,15 @@ class Labeled:
 class ImageDataset:
     """`paths` are trained on; `bank`, some or all of them, and `queries`, none of them, measure kNN accuracy.
 
-    Without a bank, each query is classified by the other queries.
+    Without a bank, each query is classified by the other queries. `judges`: a handful of others of known class, which
+    help to choose the network.
     """
 
     root: Path
     paths: list[Path]
     bank: Labeled | None = None
     queries: Labeled | None = None
+    judges: Labeled | None = None
 
     @property
     def classes(self) -> int:
@@ -58,15 +64,38 @@ def find_dataset(root: Path, labels: Path | None, evaluation: Path | None, seed:
     """The images under `root`, with classes by sub-folder or by the CSV file `labels`.
 
     The queries are the images under `evaluation`, one folder per class, else a tenth of the labeled images, drawn with
-    the seed and kept from training, at most 1,000. Raises ImageError.
+    the seed and kept from training, at most 1,000. If `labels` names fewer than ten images per class, these are the
+    judges, kept from training too, and measure nothing. Raises ImageError.
     """
-    paths = find_images(root)
-    if evaluation is not None:
-        return _with_queries(root, paths, labels, evaluation)
+    queried = [] if evaluation is None else find_images(evaluation)
+    kept_back = {path.resolve() for path in queried}
+    paths = [path for path in find_images(root) if path.resolve() not in kept_back]
     names = _class_names(root, paths, labels)
-    known = [index for index, name in enumerate(names or []) if name is not None]
-    if names is None or len(known) < LEAST_PER_CLASS * len(set(names) - {None}):
-        return ImageDataset(root, paths)
+    judges = None
+    if labels is not None and names is not None and are_few(_labeled(paths, names).labels):
+        judges = _find_judges(paths, names, labels)
+        paths, names = [path for path, name in zip(paths, names, strict=True) if name is None], None
+    if evaluation is not None:
+        found = _with_queries(root, paths, names, labels, queried, evaluation)
+    elif names is None or are_few(_labeled(paths, names).labels):
+        found = ImageDataset(root, paths)
+    else:
+        found = _hold_out(root, paths, names, seed)
+    return replace(found, judges=judges)
+
+
+def _find_judges(paths: list[Path], names: Names, labels: Path) -> Labeled:
+    """A handful of labeled images. Raises ImageError if their classes say nothing."""
+    judges = _labeled(paths, names)
+    if not can_choose(judges.labels):
+        count = f"{len(judges.paths)} of {len(paths)} images"
+        raise ImageError(f"{labels}: labels {count}; label two or more of each of two classes or more")
+    return judges
+
+
+def _hold_out(root: Path, paths: list[Path], names: Names, seed: int) -> ImageDataset:
+    """The set with a tenth of the labeled images as its queries."""
+    known = [index for index, name in enumerate(names) if name is not None]
     drawn = np.random.default_rng(seed).permutation(known)
     held_out = set(drawn[: min(MOST_QUERIES, len(known) // 10)].tolist())
     classes = _number(names)
@@ -78,22 +107,21 @@ def find_dataset(root: Path, labels: Path | None, evaluation: Path | None, seed:
     return ImageDataset(root, [paths[index] for index in kept], bank, queries)
 
 
-def _with_queries(root: Path, paths: list[Path], labels: Path | None, evaluation: Path) -> ImageDataset:
-    """The set with the queries of a folder of their own, which are taken out of training if they lie in `root` too."""
-    queried = find_images(evaluation)
-    kept_back = {path.resolve() for path in queried}
-    paths = [path for path in paths if path.resolve() not in kept_back]
+def _with_queries(
+    root: Path, paths: list[Path], names: Names | None, labels: Path | None, queried: list[Path], evaluation: Path
+) -> ImageDataset:
+    """The set with the images `queried` of a folder of their own, one folder per class."""
     query_names = folder_labels(queried, evaluation)
     if query_names is None:
         raise ImageError("{evaluation}: does not hold one folder per class", evaluation=evaluation)
-    names = _class_names(root, paths, labels)
     if names is None or (labels is None and not set(names) & set(query_names)):  # its folders are other things
         return _with_queries_alone(root, paths, queried, query_names, evaluation)
     classes = _number(names)
     unknown = sorted(set(query_names) - classes.keys())
     if unknown:
         raise ImageError(f"{{evaluation}}: no training image is of class {unknown[0]!r}", evaluation=evaluation)
-    return ImageDataset(root, paths, _labeled(paths, names, classes), _labeled(queried, list(query_names), classes))
+    bank, queries = _labeled(paths, names), _labeled(queried, list(query_names), classes)
+    return ImageDataset(root, paths, bank, queries)
 
 
 def _with_queries_alone(
@@ -107,17 +135,19 @@ def _with_queries_alone(
     return ImageDataset(root, paths, queries=_labeled(queried, list(query_names), classes))
 
 
-def _class_names(root: Path, paths: list[Path], labels: Path | None) -> list[str | None] | None:
+def _class_names(root: Path, paths: list[Path], labels: Path | None) -> Names | None:
     if labels is not None:
         return read_labels(labels, paths, root)
     names = folder_labels(paths, root) if root.is_dir() else None
     return None if names is None else list(names)
 
 
-def _number(names: list[str | None]) -> dict[str, int]:
+def _number(names: Names) -> dict[str, int]:
     return {name: number for number, name in enumerate(sorted({name for name in names if name is not None}))}
 
 
-def _labeled(paths: list[Path], names: list[str | None], classes: dict[str, int]) -> Labeled:
-    known = [(path, classes[name]) for path, name in zip(paths, names, strict=True) if name is not None]
+def _labeled(paths: list[Path], names: Names, classes: dict[str, int] | None = None) -> Labeled:
+    """The images whose class is known; `classes`: how they are numbered, if not by themselves."""
+    numbers = classes or _number(names)
+    known = [(path, numbers[name]) for path, name in zip(paths, names, strict=True) if name is not None]
     return Labeled([path for path, _ in known], np.array([label for _, label in known], np.intp))

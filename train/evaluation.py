@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from ..evaluate.few_labels import average_precision, can_choose
 from ..evaluate.intervals import bootstrap_interval
 from ..evaluate.knn import Hits, Labels, knn_classes, leave_one_out_classes
 from ..evaluate.label_free import Views, draw_views, measure_consistency
@@ -56,6 +57,10 @@ class Evaluation(Protocol):
         """The label-free figure of the network as it is now, image by image (evaluate/label_free.py)."""
         ...
 
+    def rate(self, network: InferenceNetwork, consistency: Hits) -> float:
+        """What networks are chosen by, given the label-free figure: its mean, or with a handful of labels both's."""
+        ...
+
     def floors(self, consistency: Hits) -> tuple[Hits, Hits]:
         """That of the network before training and of raw pixels, of the same images."""
         ...
@@ -78,8 +83,9 @@ class LabeledPixels:
 class EmbeddingEvaluation:
     """Rank and deviation on `images`; kNN accuracy of `queries`, where there are some, by `bank`, else by one another.
 
-    `views`: of images that show, without classes, what an encoder is worth. What is measured first, before training, is
-    what later networks are compared with: image by image, query by query.
+    `views`: of images that show, without classes, what an encoder is worth; `judges`: a handful of known class, which
+    show it, too. What is measured first, before training, is what later networks are compared with: image by image,
+    query by query.
     """
 
     def __init__(
@@ -88,8 +94,9 @@ class EmbeddingEvaluation:
         views: Views,
         bank: LabeledPixels | None = None,
         queries: LabeledPixels | None = None,
+        judges: LabeledPixels | None = None,
     ) -> None:
-        self.images, self.views, self.bank, self.queries = images, views, bank, queries
+        self.images, self.views, self.bank, self.queries, self.judges = images, views, bank, queries, judges
         self._start: dict[str, NDArray[Any]] = {}
 
     def measure(self, network: InferenceNetwork, with_knn: bool) -> Figures:
@@ -113,6 +120,14 @@ class EmbeddingEvaluation:
         """View consistency of the network as it is now, image by image."""
         with inference_mode(network):
             return measure_consistency(partial(embed_pixels, network), self.views)
+
+    def rate(self, network: InferenceNetwork, consistency: Hits) -> float:
+        """Mean view consistency; with judges, the mean of that and of their mean average precision."""
+        if self.judges is None:
+            return float(consistency.mean())
+        with inference_mode(network):
+            precision = average_precision(embed_pixels(network, self.judges.images), self.judges.labels)
+        return float(consistency.mean() + precision.mean()) / 2
 
     def floors(self, consistency: Hits) -> tuple[Hits, Hits]:
         """That of the network before training and of raw pixels. Raises RunError if it was on other images."""
@@ -169,15 +184,18 @@ def prepare_evaluation(
     Views are of images that are not trained on, if there are enough of these, else of training images. `mirrored`: the
     chance that one is a mirror image.
     """
-    unseen = dataset.queries.paths if dataset.queries else []
+    unseen = [path for each in (dataset.queries, dataset.judges) if each for path in each.paths]
     judged = unseen if len(unseen) >= LEAST_TO_JUDGE else dataset.paths
     views = draw_views(draw_from(judged, preprocessing, MOST_TO_JUDGE, seed).sources, preprocessing, mirrored, seed)
+    judges = _read(dataset.judges, preprocessing) if dataset.judges else None
+    if judges is not None and not can_choose(judges.labels):
+        judges = None
     if dataset.queries is None:
-        return EmbeddingEvaluation(images, views)
+        return EmbeddingEvaluation(images, views, judges=judges)
     queries = _read(dataset.queries, preprocessing)
     if dataset.bank is None:
         comparable = queries is not None and len(queries.images) > 1
-        return EmbeddingEvaluation(images, views, None, queries if comparable else None)
+        return EmbeddingEvaluation(images, views, None, queries if comparable else None, judges)
     most = min(MOST_BANK, MOST_BANK_BYTES // (3 * preprocessing.image_size**2))
     drawn = np.random.default_rng(seed).permutation(len(dataset.bank.paths))[:most]
     bank = Labeled([dataset.bank.paths[index] for index in drawn], dataset.bank.labels[drawn])

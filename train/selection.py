@@ -1,4 +1,6 @@
-"""What a run holds in the end: the best network of the path from its start to its end, chosen without labels.
+"""What a run holds in the end: the best network of the path from its start to its end.
+
+It is chosen without labels, or with the handful that there is; none of these measures it.
 
 Weights averaged with those of the start often do better than either (WiSE-FT, Wortsman et al. 2022, arXiv 2109.01903),
 and where training did not help, the best is the start itself.
@@ -53,11 +55,12 @@ def choose_network(
     shares = SHARES if start is not None else SHARES[-1:]
     paths = {share: _blend(start or end, end, share) for share in shares}
     try:
-        consistencies = {}
+        consistencies, rates = {}, {}
         for share, weights in paths.items():
             backbone.load_state_dict(weights)
             consistencies[share] = evaluation.measure_consistency(network)
-        best = max(shares, key=lambda share: (consistencies[share].mean() - margin * (share > 0), share))
+            rates[share] = evaluation.rate(network, consistencies[share]) - margin * (share > 0)
+        best = max(shares, key=lambda share: (rates[share], share))
         backbone.load_state_dict(paths[best])
         figures = evaluation.measure(network, with_knn=True)
     finally:

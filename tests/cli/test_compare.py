@@ -51,6 +51,16 @@ def test_classes_may_come_from_a_file(finished_run: Path, photos: Path, tmp_path
     assert told["advice"].startswith("By 5-NN accuracy on 20 images")
 
 
+def test_a_handful_of_labels_is_not_an_accuracy(finished_run: Path, photos: Path, tmp_path: Path):
+    rows = [f"{number:02}.png,{number % 2}" for number in range(10)]
+    (tmp_path / "labels.csv").write_text("image,label\n" + "\n".join(rows))
+    result = call("compare", "raw", finished_run, "--data", photos / "disc", "--labels", tmp_path / "labels.csv")
+    assert result.exit_code == 0, result.output
+    assert result.stdout.splitlines()[1].split()[:5] == ["px", "views", "with", "labels", "to"]
+    assert "5-NN" not in result.stdout
+    assert "average precision of 10 images of known class" in " ".join(result.stdout.split())
+
+
 def test_bad_input_is_one_line(finished_run: Path, photos: Path, tmp_path: Path):
     (tmp_path / "one").mkdir()
     shutil.copy(photos / "disc" / "00.png", tmp_path / "one")

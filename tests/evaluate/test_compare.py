@@ -9,6 +9,7 @@ import pytest
 from byol_edge.evaluate import compare
 from byol_edge.evaluate.candidates import RAW_INPUT, Candidate, open_candidates, raw_candidate
 from byol_edge.evaluate.compare import compare_candidates, compare_encoders
+from byol_edge.evaluate.few_labels import average_precision
 from byol_edge.evaluate.raw import embed_raw
 from byol_edge.evaluate.scorer import FIGURES
 from byol_edge.runtime import Bundle, BundleError, EngineError, ImageError, UsageError, find_images
@@ -77,6 +78,28 @@ def test_what_is_level_is_found_by_pairs(photos: Path):
         assert by_name["constant"].accuracy.keys() == ({"knn", "probe"} if classes else set())
         assert not by_name["constant"].is_level
         assert result.level == [by_name["color"], by_name["again"]]
+
+
+def test_a_handful_of_labels_decides_and_measures_nothing(photos: Path):
+    paths, plain = find_images(photos), Preprocessing(32)
+    candidates = [Candidate("color", by_mean_color, plain), Candidate("constant", constant, plain)]
+    classes = [path.parent.name if path.stem < "05" else None for path in paths]
+    result = compare_candidates(candidates, paths, classes)
+    assert (result.figure, result.judged, result.classes) == ("few labels", 15, 3)
+    assert all(each.accuracy == {} for each in result.encoders)
+    color, flat = result.encoders
+    known = [row for row, name in enumerate(classes) if name]
+    labels = np.unique([classes[row] for row in known], return_inverse=True)[1]
+    vectors = by_mean_color(np.stack([prepare(paths[row], plain) for row in known]))
+    precision = average_precision(vectors, labels).mean()
+    assert color.deciding.mean == pytest.approx((color.consistency.mean + precision) / 2)
+    assert flat.gap is not None
+    assert flat.gap.mean == pytest.approx(flat.deciding.mean - color.deciding.mean)
+    assert result.advice.startswith("By view consistency and the average precision of 15 images of known class, ship")
+    # Where all classes are known, however few the images are, accuracy decides.
+    rows = [row for row, name in enumerate(classes) if name]
+    result = compare_candidates(candidates, [paths[row] for row in rows], [classes[row] for row in rows])
+    assert result.figure == "knn"
 
 
 def test_figures_may_be_fewer(photos: Path):

@@ -17,6 +17,7 @@ def encoder(name: str, knn: float, gap: tuple[float, float] | None, ms: float | 
         embedding_size=256,
         consistency=Interval(knn / 2, knn / 2 - 0.02, knn / 2 + 0.02),
         accuracy={"knn": Interval(knn, knn - 0.04, knn + 0.04)},
+        deciding=Interval(knn, knn - 0.04, knn + 0.04),
         gap=Interval(sum(gap) / 2, *gap) if gap else None,
         size=None if name == RAW else round(mb * 1e6),
         timing=Timing(ms, ms, ms, ms) if ms is not None and name != RAW else None,
@@ -94,7 +95,7 @@ def test_without_classes_view_consistency_decides_and_is_named():
     result = compared(RAW_BEHIND, encoder("start", 0.8, None), figure="consistency")
     assert result.advice == (
         "By view consistency on 372 images, since their classes are not known, ship start: it is better than "
-        "every other, with 0.400."
+        "every other, with 0.800."
     )
 
 
@@ -109,3 +110,11 @@ def test_json_holds_the_choice():
     assert told["encoders"][0]["size"] is None
     assert told["encoders"][1]["accuracy"]["knn"]["mean"] == 0.8
     assert told["advice"].startswith("By 5-NN")
+
+
+def test_a_handful_of_labels_is_named():
+    result = replace(compared(RAW_BEHIND, encoder("start", 0.8, None), figure="few labels"), judged=50)
+    assert result.advice == (
+        "By view consistency and the average precision of 50 images of known class, ship start: it is better than "
+        "every other, with 0.800."
+    )

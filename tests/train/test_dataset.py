@@ -107,3 +107,39 @@ def test_queries_that_cannot_be_compared_are_named(photos: Path, tmp_path: Path)
     shutil.copytree(photos / "disc", other / "cats")
     with pytest.raises(ImageError, match="no training image is of class 'cats'"):
         find_dataset(photos, None, other, 0)
+
+
+def write_labels(file: Path, photos: Path, shapes: dict[str, int]) -> Path:
+    """A CSV file with the classes of the first images of each shape."""
+    rows = [f"{shape}/{path.name},{shape}\n" for shape, n in shapes.items() for path in _first(photos / shape, n)]
+    file.write_text("image,label\n" + "".join(rows))
+    return file
+
+
+def _first(folder: Path, count: int) -> list[Path]:
+    return sorted(folder.iterdir())[:count]
+
+
+def test_a_handful_of_labels_chooses_and_measures_nothing(photos: Path, tmp_path: Path):
+    labels = write_labels(tmp_path / "labels.csv", photos, {"disc": 5, "square": 5})
+    images = find_dataset(photos, labels, None, 0)
+    assert images.judges is not None
+    assert (len(images.paths), images.bank, images.queries) == (110, None, None)
+    assert images.judges.paths == _first(photos / "disc", 5) + _first(photos / "square", 5)
+    assert images.judges.labels.tolist() == [0] * 5 + [1] * 5
+    assert not set(images.judges.paths) & set(images.paths)
+
+
+def test_a_handful_of_labels_beside_a_folder_that_measures(photos: Path, tmp_path: Path):
+    data = Path(shutil.copytree(photos, tmp_path / "data"))
+    labels = write_labels(tmp_path / "labels.csv", data, {"disc": 5, "square": 5})
+    images = find_dataset(data, labels, photos, 0)
+    assert images.judges is not None and images.queries is not None
+    assert (len(images.paths), images.bank, len(images.queries.paths), images.classes) == (110, None, 120, 3)
+
+
+@pytest.mark.parametrize("shapes", [{"disc": 5}, {"disc": 1, "square": 1}, {"disc": 5, "square": 1}])
+def test_labels_that_cannot_choose_are_refused(photos: Path, tmp_path: Path, shapes: dict[str, int]):
+    labels = write_labels(tmp_path / "labels.csv", photos, shapes)
+    with pytest.raises(ImageError, match=r"labels.csv: labels \d of 120 images; label two or more of each of two"):
+        find_dataset(photos, labels, None, 0)

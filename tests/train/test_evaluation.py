@@ -1,11 +1,13 @@
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from byol_edge.evaluate.few_labels import average_precision
 from byol_edge.evaluate.label_free import Views
 from byol_edge.models.backbones import build_backbone
-from byol_edge.models.network import InferenceNetwork
+from byol_edge.models.network import InferenceNetwork, embed_pixels
 from byol_edge.runtime import Preprocessing
 from byol_edge.runtime.interval import Interval
 from byol_edge.train.dataset import find_dataset
@@ -82,3 +84,28 @@ def test_unreadable_images_are_left_out(photos: Path):
     bank = prepare_evaluation(ZEROS, dataset, Preprocessing(32), 0).bank
     assert bank is not None
     assert len(bank.images) == len(bank.labels) == 107
+
+
+def test_judges_add_their_average_precision_to_what_networks_are_chosen_by(photos: Path, tmp_path: Path):
+    labels = tmp_path / "labels.csv"
+    names = [f"{shape}/{number:02}.png,{shape}\n" for shape in ("disc", "square") for number in range(5)]
+    labels.write_text("image,label\n" + "".join(names))
+    network = InferenceNetwork(build_backbone("conv4", 32), Preprocessing(32))
+    plain, judged = (
+        prepare_evaluation(ZEROS, find_dataset(photos, file, None, 0), Preprocessing(32), 0) for file in (None, labels)
+    )
+    half = np.full(10, 0.5)
+    assert plain.rate(network, half) == 0.5
+    assert judged.judges is not None
+    precision = average_precision(embed_pixels(network, judged.judges.images), judged.judges.labels)
+    assert judged.rate(network, half) == pytest.approx(0.25 + precision.mean() / 2)
+    assert judged.measure(network, with_knn=True).knn is None
+
+
+def test_judges_that_cannot_be_read_are_left_out(photos: Path, tmp_path: Path):
+    data = Path(shutil.copytree(photos, tmp_path / "data"))
+    labels = tmp_path / "labels.csv"
+    labels.write_text("image,label\ndisc/00.png,a\ndisc/01.png,a\nsquare/00.png,b\nsquare/01.png,b\n")
+    dataset = find_dataset(data, labels, None, 0)
+    (data / "disc" / "00.png").write_bytes(b"x")
+    assert prepare_evaluation(ZEROS, dataset, Preprocessing(32), 0).judges is None

@@ -18,8 +18,8 @@ IMAGES = 30
 class Prescribed:
     """An evaluation by the network's one weight, which goes from 0 at the start to 1 at the end."""
 
-    def __init__(self, worth: Callable[[float], float]) -> None:
-        self.worth = worth
+    def __init__(self, worth: Callable[[float], float], bonus: float = 0) -> None:
+        self.worth, self.bonus = worth, bonus
 
     def measure(self, network: InferenceNetwork, with_knn: bool) -> Figures:
         assert with_knn
@@ -27,6 +27,9 @@ class Prescribed:
 
     def measure_consistency(self, network: InferenceNetwork) -> np.ndarray:
         return np.full(IMAGES, self.worth(weight_of(network)))
+
+    def rate(self, network: InferenceNetwork, consistency: np.ndarray) -> float:
+        return float(consistency.mean()) + self.bonus * weight_of(network)
 
     def floors(self, consistency: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         return np.full(IMAGES, self.worth(0)), np.full(IMAGES, 0.2)
@@ -38,7 +41,7 @@ class Prescribed:
 
 
 def weight_of(network: InferenceNetwork) -> float:
-    return float(next(network.backbone.parameters()))
+    return float(next(network.backbone.parameters()).detach())
 
 
 def make_network() -> tuple[InferenceNetwork, dict[str, torch.Tensor]]:
@@ -78,6 +81,13 @@ def test_a_gain_below_the_margin_does_not_count():
         network, start = make_network()
         found, _ = choose_network(network, start, Prescribed(lambda share, gain=gain: 0.5 + gain * share), margin=0.01)
         assert found.share == best
+
+
+def test_what_the_evaluation_chooses_by_is_not_what_is_told():
+    network, start = make_network()
+    evidence, _ = choose_network(network, start, Prescribed(lambda share: 0.5 - 0.2 * share, bonus=0.3), margin=0.0)
+    assert evidence.share == 1.0
+    assert evidence.gain.mean == pytest.approx(-0.2)
 
 
 def test_from_random_weights_no_path_leads():
