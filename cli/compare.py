@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -75,7 +76,7 @@ def print_comparison(result: Comparison, data: Path) -> None:
     say(result.advice)
 
 
-def _cells(encoder: Compared, accuracy: list[Interval | None]) -> tuple[str, ...]:
+def _cells(encoder: Compared, accuracy: Sequence[Interval | None]) -> tuple[str, ...]:
     gap = encoder.gap
     return (
         encoder.name,
