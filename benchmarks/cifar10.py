@@ -29,9 +29,10 @@ class Labeled:
     classes: NDArray[np.int64]
 
 
-def link_images(source: Path, folder: Path, count: int) -> Path:
-    """Links in one folder to `count` images, drawn evenly from the classes: training sees no labels."""
+def link_images(source: Path, folder: Path, most: int) -> Path:
+    """Links in one folder to `most` images or fewer, drawn evenly from the classes: training sees no labels."""
     paths = find_images(source)
+    count = min(most, len(paths))
     folder.mkdir(parents=True, exist_ok=True)
     for path in paths[:: len(paths) // count][:count]:
         link = folder / f"{path.parent.name}-{path.name}"

@@ -119,8 +119,7 @@ def main() -> None:
 
 def prepare(data: Path, arguments: argparse.Namespace) -> Bench:
     out = arguments.out / data.resolve().name
-    count = min(arguments.images, len(find_images(data / "train")))
-    images = link_images(data / "train", out / "images", count)
+    images = link_images(data / "train", out / "images", arguments.images)
     return Bench(data, images, out, arguments.image_size, arguments.tests)
 
 
@@ -185,11 +184,14 @@ def print_tables(benches: list[Bench], seeds: int) -> None:
         plain = " | ".join(f"{bench.read(name).hits.mean():.3f}" for name in ("raw", "start", "teacher"))
         print(f"| {bench.name} | {plain} | {mean_of(runs):.3f} | {gains} | {minutes_of(runs):.1f} |")
     print("\n| set | student | untrained | BYOL | distilled | to the teacher, by seed | minutes |\n|" + "---|" * 7)
-    for bench in (each for each in benches if any(name.startswith("distilled") for name in each.names())):
+    for bench in benches:
         for backbone in STUDENTS:
             byol, distilled = (
-                [bench.read(f"{kind}-{backbone}-{seed}") for seed in range(seeds)] for kind in ("byol", "distilled")
+                [bench.read(name) for seed in range(seeds) if (name := f"{kind}-{backbone}-{seed}") in bench.names()]
+                for kind in ("byol", "distilled")
             )
+            if not byol:
+                continue
             gaps = "; ".join(show_gain(each, bench.read("teacher")) for each in distilled)
             untrained = bench.read(f"untrained-{backbone}").hits.mean()
             print(
