@@ -24,7 +24,7 @@ FILE = click.Path(path_type=Path)
 @click.option("--image-size", type=int, help="Side of the network's input, in pixels.  [default: 128]")
 @click.option("--epochs", type=int, help="Passes over the images.  [default: 100; distillation 40; --init a quarter]")
 @click.option("--batch-size", type=int, help="Images in an optimizer step.  [default: 16 to 256, by their number]")
-@click.option("--recipe", help="photographs, small, distillation, textures or glyphs; see below.  [default: by size]")
+@click.option("--recipe", help="See below.  [default: by objective, --init and image size]")
 @click.option("--fit", help="What becomes of borders: crop, squash or pad.  [default: crop]")
 @click.option(
     "--labels",
@@ -93,6 +93,7 @@ def train(
       photographs  crops, flips, colors, blur: what a photograph may lose
       small        the same up to 64 px, without blur
       distillation large crops and flips: to learn from a teacher
+      adaptation   the same at a smaller learning rate, for pretrained weights
       textures     aerial, medical, textures: color and orientation are kept
       glyphs       characters, drawings: shown whole, a little turned and moved
 

@@ -25,7 +25,7 @@ class GuidedBYOLConfig:
     diagnostics: ClassVar[Mapping[str, Diagnostic]] = {**BYOLConfig.diagnostics, **DistillationConfig.diagnostics}
     epochs: ClassVar[int] = DistillationConfig.epochs
     margin: ClassVar[float] = BYOLConfig.margin
-    recipe: ClassVar[str | None] = DistillationConfig.recipe
+    recipe: ClassVar[str | None] = "adaptation"
 
     tau_base: float | None = None
     projector_hidden: int | None = None

@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from ..models.objective import Heads
+from .optimizer import Rates
 from .views import ColorJitter, RandomAffine, RandomCrop, View
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """What a regime of images asks for; the rest follows from the config."""
+    """What a regime of images asks for; the rest follows from the config.
+
+    `rates`: of its optimizer, if these are others than usual (RATES in optimizer.py).
+    """
 
     views: tuple[View, View]
     heads: Heads = field(default_factory=Heads)
     optimizer: str = "adamw"
+    rates: Rates | None = None
 
 
 def photographs() -> Recipe:
@@ -39,13 +44,21 @@ def small() -> Recipe:
     return Recipe((View(crop), View(crop, solarize=0.2)), heads=Heads(hidden=1024))
 
 
-def distillation() -> Recipe:
+def adaptation() -> Recipe:
     """To learn from a teacher that sees the whole image: the same weak view twice, which leaves its subject there.
 
     SimReg (arXiv 2201.05131) finds weak views best; docs/training.md has our own figures.
     """
     view = View(RandomCrop((0.5, 1.0)), jitter=0, grayscale=0)
     return Recipe((view, view))
+
+
+def distillation() -> Recipe:
+    """The same for a network with random weights, which learns more at six times the usual rate.
+
+    MobileNetV4-small at 64 px, 3,068 phone photographs of clothes: 0.642 in 20 epochs at the usual rate, RATES_FIGURE
+    """
+    return replace(adaptation(), rates=Rates(6e-3, 0.05, 0.5))
 
 
 def textures() -> Recipe:
@@ -74,5 +87,5 @@ def glyphs() -> Recipe:
 
 
 RECIPES: dict[str, Callable[[], Recipe]] = {
-    each.__name__: each for each in (photographs, small, distillation, textures, glyphs)
+    each.__name__: each for each in (photographs, small, adaptation, distillation, textures, glyphs)
 }

@@ -27,7 +27,7 @@ BATCHES = (16, 32, 64, 128, 256)
 # batch norm's statistics cost more than the steps bring.
 STEPS, STEPS_PER_EPOCH = 4000, 20
 # Weights that were trained go on at a smaller rate than heads that begin; see docs/training.md.
-ADAPTED_RATE = 0.3
+ADAPTED_RATE, ADAPTATION = 0.3, "adaptation"
 # What a run may be resumed with another of: what does not change what is learned, and what is looked at elsewhere, as
 # images are by their names, and epochs by those that are done.
 FREE_TO_CHANGE = frozenset({"workers", "images", "epochs"})
@@ -76,14 +76,14 @@ class Settings:
 def resolve(config: TrainConfig, images: int) -> Settings:
     """All settings for `images` images. Raises UsageError for a value out of range, ImageError for too few images."""
     objective = complete_objective(config)
-    name = config.recipe or objective.recipe or ("small" if config.image_size <= SMALL_IMAGES else "photographs")
+    name = config.recipe or choose_recipe(objective, config)
     if name not in RECIPES:
         raise UsageError(f"no recipe {name!r}; there are {', '.join(RECIPES)}", recipe=name)
     recipe = RECIPES[name]()
     optimizer = _given(config.optimizer, recipe.optimizer)
     if optimizer not in RATES:
         raise UsageError(f"no optimizer {optimizer!r}; there are {', '.join(RATES)}", optimizer=optimizer)
-    rates = RATES[optimizer]
+    rates = recipe.rates if recipe.rates and optimizer == recipe.optimizer else RATES[optimizer]
     _check(config)
     epochs = _given(config.epochs, compute_epochs(objective, config.init))
     _check_epochs(epochs, config)
@@ -124,6 +124,13 @@ def resolve(config: TrainConfig, images: int) -> Settings:
         mean=beginning.mean,
         std=beginning.std,
     )
+
+
+def choose_recipe(objective: ObjectiveConfig, config: TrainConfig) -> str:
+    """What suits the objective, more gently for weights that were trained; else what suits images of this size."""
+    if objective.recipe is not None:
+        return objective.recipe if config.init is None else ADAPTATION
+    return "small" if config.image_size <= SMALL_IMAGES else "photographs"
 
 
 def compute_epochs(objective: ObjectiveConfig, init: str | None) -> int:

@@ -2,8 +2,11 @@ import dataclasses
 from pathlib import Path
 
 import pytest
+from byol_edge.models.byol import BYOLConfig
+from byol_edge.models.guided_byol import GuidedBYOLConfig
 from byol_edge.runtime.run import Run
 from byol_edge.train.config import TrainConfig
+from byol_edge.train.optimizer import RATES
 from byol_edge.train.pretrain import pretrain
 from byol_edge.train.recipe import RECIPES
 from byol_edge.train.settings import resolve
@@ -18,6 +21,22 @@ def test_small_images_get_the_small_recipe_and_photographs_the_papers_views():
     first, second = settings.views
     assert (first.blur, second.blur) == (1.0, 0.1)
     assert (first.solarize, second.solarize) == (0.0, 0.2)
+
+
+@pytest.mark.parametrize(
+    ("config", "recipe", "rate"),
+    [
+        (TrainConfig(teacher="imagenet"), "distillation", 6e-3),
+        (TrainConfig(teacher="imagenet", optimizer="sgd"), "distillation", RATES["sgd"].learning_rate),
+        (TrainConfig(init="imagenet"), "adaptation", 1e-3),
+        (TrainConfig(init="imagenet", teacher="imagenet"), "adaptation", 1e-3),
+        (TrainConfig(init="imagenet", objective=BYOLConfig()), "photographs", 1e-3),
+        (TrainConfig(teacher="imagenet", objective=GuidedBYOLConfig()), "adaptation", 1e-3),
+    ],
+)
+def test_a_teacher_and_a_start_choose_recipe_and_rate(config: TrainConfig, recipe: str, rate: float):
+    settings = resolve(dataclasses.replace(config, batch_size=256), 1000)
+    assert (settings.recipe, settings.plan.learning_rate) == (recipe, rate)
 
 
 def test_small_images_are_not_blurred():
