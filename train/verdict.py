@@ -44,7 +44,7 @@ def judge(
     """The verdict after the last of `history`, whose first line is the network before training (epoch 0).
 
     `evidence`: on the network that a finished run holds, which the verdict is then on. Collapsed: see has_collapsed.
-    Healthy: the embeddings have moved, their rank is not below the start's (half of it, if that was trained), and kNN,
+    Healthy: the embeddings have moved, their rank is not below the start's (see _least_rank), and kNN,
     or view consistency where kNN was not measured, is above the start's and above raw pixels' by intervals that are
     wholly above 0. Doubtful: anything else.
     """
@@ -141,14 +141,19 @@ def has_collapsed(epoch: Metrics, start: Metrics, settings: Settings) -> bool:
 
     Either a diagnostic of the objective is below its least, as the projections' deviation is without a predictor, while
     the embeddings may still be as good as random ones; or rank and deviation of the embeddings are both below the
-    start's, as with too high a rate.
+    start's, as with too high a rate (see _least_rank).
     """
     alike = any(epoch.diagnostics[name] < each.least for name, each in _telling(epoch, settings) if each.least)
     return alike or (epoch.rank < _least_rank(start, settings) and epoch.embedding_std < start.embedding_std)
 
 
 def _least_rank(start: Metrics, settings: Settings) -> float:
-    """Below this, dimensions have died. Trained weights may lose some of their rank, that of other images."""
+    """Below this, dimensions have died. Trained weights may lose some of their rank, that of other images.
+
+    With a teacher, no rank says so: images that are alike, such as digits, have few dimensions to the teacher, too.
+    """
+    if settings.objective.needs_teacher:
+        return 0.0
     return start.rank if settings.init is None else start.rank / 2
 
 

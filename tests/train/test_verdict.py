@@ -5,6 +5,7 @@ from typing import Any, ClassVar
 
 import pytest
 from byol_edge.models.byol import BYOLConfig
+from byol_edge.models.distillation import DistillationConfig
 from byol_edge.models.objective import Diagnostic
 from byol_edge.runtime.errors import in_python, name_arguments
 from byol_edge.runtime.interval import Interval
@@ -53,6 +54,17 @@ def test_a_run_without_labels_is_judged_by_its_rank():
     untrained = line(0, rank=100, std=0.33)
     assert verdict(untrained, line(1)).startswith("healthy: rank 140 of 512, untrained 100; accuracy was not measured")
     assert verdict(untrained, line(1, rank=60)).startswith("doubtful: rank 60")
+
+
+def test_with_a_teacher_the_spread_of_the_predictions_tells_a_collapse_and_no_rank():
+    # Of digits, a teacher has few dimensions, and so has what learns from it.
+    adapted = dataclasses.replace(SETTINGS, init="imagenet", teacher="imagenet", objective=DistillationConfig())
+    start = dataclasses.replace(line(0, rank=221, std=0.6), diagnostics={})
+    for spread, collapsed in ((0.8, False), (0.01, True)):
+        diagnostics = {"prediction_spread": spread}
+        history = [start, *(dataclasses.replace(line(n, 48, 0.5), diagnostics=diagnostics) for n in range(20, 24))]
+        assert is_collapsing(history, adapted) is collapsed
+        assert judge(history, adapted, 1280).kind == ("collapsed" if collapsed else "healthy")
 
 
 def test_trained_weights_that_lose_a_little_rank_have_not_collapsed():
