@@ -78,8 +78,8 @@ def write_digits(name: str, folder: Path) -> Path:
 
 def read_scikit() -> tuple[NDArray[np.uint8], NDArray[np.intp]]:
     """1,797 digits at 8 px."""
-    digits = load_digits()
-    return np.round(digits.images * 255 / 16).astype(np.uint8), digits.target
+    flat, labels = load_digits(return_X_y=True)
+    return np.round(np.reshape(flat, (-1, 8, 8)) * (255 / 16)).astype(np.uint8), np.asarray(labels, np.intp)
 
 
 def read_mnist() -> tuple[NDArray[np.uint8], NDArray[np.intp]]:
