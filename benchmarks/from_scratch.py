@@ -19,11 +19,21 @@ import numpy as np
 from byol_edge.evaluate.raw import embed_raw
 from byol_edge.runtime import Preprocessing
 from byol_edge.runtime.cpus import available_cpus
-from cifar10 import link_images
 from numpy.typing import NDArray
 from PIL import Image
 from sklearn.datasets import load_digits
-from worth_shipping import START, Bench, mean_of, minutes_of, open_start, open_untrained, show_gain, train, train_for
+from worth_shipping import (
+    START,
+    Bench,
+    mean_of,
+    minutes_of,
+    open_start,
+    open_untrained,
+    prepare,
+    show_gain,
+    train,
+    train_for,
+)
 
 EVERY_FOURTH = 4
 
@@ -41,7 +51,7 @@ def main() -> None:
     parser.add_argument("--tests", type=int, default=1000, help="images to test on, at most")
     arguments = parser.parse_args()
     chosen = [each.rpartition("=")[::2] for each in arguments.sets]
-    benches = [(prepare(name, arguments), recipes.split(",")) for name, recipes in chosen]
+    benches = [(prepare(find_set(name, arguments.out), arguments), recipes.split(",")) for name, recipes in chosen]
     plain = Preprocessing(arguments.image_size)
     for bench, _ in benches:
         bench.measure("raw", lambda: (plain, embed_raw, 0.0))
@@ -57,11 +67,8 @@ def main() -> None:
         print_table(benches, seed + 1)
 
 
-def prepare(name: str, arguments: argparse.Namespace) -> Bench:
-    data = write_digits(name, arguments.out / "drawn" / name) if name in DRAWN else Path(name)
-    out = arguments.out / data.resolve().name
-    images = link_images(data / "train", out / "images", arguments.images)
-    return Bench(data, images, out, arguments.image_size, arguments.tests)
+def find_set(name: str, out: Path) -> Path:
+    return write_digits(name, out / "drawn" / name) if name in DRAWN else Path(name)
 
 
 def write_digits(name: str, folder: Path) -> Path:

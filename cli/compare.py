@@ -50,16 +50,17 @@ def print_comparison(result: Comparison, data: Path) -> None:
     from ..evaluate.scorer import FIGURES
 
     figures = [each for each in FIGURES if any(each.name in encoder.accuracy for encoder in result.encoders)]
-    measured = [[each.accuracy.get(figure.name) for figure in figures] for each in result.encoders]
-    titles = [figure.title for figure in figures]
-    if result.figure == FEW_LABELS:
-        measured, titles = [[each.deciding] for each in result.encoders], ["with labels"]
-    rows = [_cells(each, its) for each, its in zip(result.encoders, measured, strict=True)]
-    titles = ["", "px", "views", *titles, "to best", "D", "MB", "ms", "cosine"]
+    few = result.figure == FEW_LABELS
+    own = ["with labels"] if few else [figure.title for figure in figures]
+    titles = ["", "px", "views", *own, "to best", "D", "MB", "ms", "cosine"]
+    rows = [
+        _cells(each, [each.deciding] if few else [each.accuracy.get(figure.name) for figure in figures])
+        for each in result.encoders
+    ]
     what = f"{result.classes} classes" if result.classes else "no classes known"
     print_table(f"{count(result.images, 'image')} of {data}, {what}; 95 % intervals:", titles, rows)
     decides = {KNN: "5-NN", CONSISTENCY: "view consistency", FEW_LABELS: "the figure with labels"}[result.figure]
-    if result.figure == FEW_LABELS:
+    if few:
         say(
             "with labels: the mean of view consistency and the average precision of the labeled images among each\n"
             "other. They are too few to measure an accuracy."

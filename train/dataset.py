@@ -44,15 +44,15 @@ class Labeled:
 class ImageDataset:
     """`paths` are trained on; `bank`, some or all of them, and `queries`, none of them, measure kNN accuracy.
 
-    Without a bank, each query is classified by the other queries. `judges`: a handful of others of known class, which
-    help to choose the network.
+    Without a bank, each query is classified by the other queries. `validation`: a handful of others of known class,
+    which help to choose the network.
     """
 
     root: Path
     paths: list[Path]
     bank: Labeled | None = None
     queries: Labeled | None = None
-    judges: Labeled | None = None
+    validation: Labeled | None = None
 
     @property
     def classes(self) -> int:
@@ -64,33 +64,35 @@ def find_dataset(root: Path, labels: Path | None, evaluation: Path | None, seed:
     """The images under `root`, with classes by sub-folder or by the CSV file `labels`.
 
     The queries are the images under `evaluation`, one folder per class, else a tenth of the labeled images, drawn with
-    the seed and kept from training, at most 1,000. If `labels` names fewer than ten images per class, these are the
-    judges, kept from training too, and measure nothing. Raises ImageError.
+    the seed and kept from training, at most 1,000. If `labels` names fewer than ten images per class, these are for
+    validation, kept from training too, and measure nothing. Raises ImageError.
     """
     queried = [] if evaluation is None else find_images(evaluation)
     kept_back = {path.resolve() for path in queried}
     paths = [path for path in find_images(root) if path.resolve() not in kept_back]
     names = _class_names(root, paths, labels)
-    judges = None
-    if labels is not None and names is not None and are_few(_labeled(paths, names).labels):
-        judges = _find_judges(paths, names, labels)
+    known = None if names is None else _labeled(paths, names)
+    few = known is not None and are_few(known.labels)
+    validation = None
+    if few and labels is not None:
+        assert known is not None and names is not None
+        _check_few(known, len(paths), labels)
+        validation = known
         paths, names = [path for path, name in zip(paths, names, strict=True) if name is None], None
     if evaluation is not None:
         found = _with_queries(root, paths, names, labels, queried, evaluation)
-    elif names is None or are_few(_labeled(paths, names).labels):
+    elif names is None or few:
         found = ImageDataset(root, paths)
     else:
         found = _hold_out(root, paths, names, seed)
-    return replace(found, judges=judges)
+    return replace(found, validation=validation)
 
 
-def _find_judges(paths: list[Path], names: Names, labels: Path) -> Labeled:
-    """A handful of labeled images. Raises ImageError if their classes say nothing."""
-    judges = _labeled(paths, names)
-    if not can_choose(judges.labels):
-        count = f"{len(judges.paths)} of {len(paths)} images"
+def _check_few(known: Labeled, images: int, labels: Path) -> None:
+    """Raises ImageError if the classes of a handful of labeled images say nothing."""
+    if not can_choose(known.labels):
+        count = f"{len(known.paths)} of {images} images"
         raise ImageError(f"{labels}: labels {count}; label two or more of each of two classes or more")
-    return judges
 
 
 def _hold_out(root: Path, paths: list[Path], names: Names, seed: int) -> ImageDataset:

@@ -14,9 +14,9 @@ def describe(settings: Settings, dataset: ImageDataset) -> list[str]:
     if dataset.queries:
         how = "" if dataset.bank else ", each by the rest of them"
         held = f"; {len(dataset.queries.paths)} others, of {dataset.classes} classes, measure kNN{how}"
-    if dataset.judges:
-        classes = len(set(dataset.judges.labels.tolist()))
-        held += f"; {len(dataset.judges.paths)} others, of {classes} classes, help to choose the network"
+    if dataset.validation:
+        classes = len(set(dataset.validation.labels.tolist()))
+        held += f"; {len(dataset.validation.paths)} others, of {classes} classes, help to choose the network"
     parts = f" in {plan.accumulate} parts" if plan.accumulate > 1 else ""
     first, second = (_describe_view(view) for view in settings.views)
     objective = ", ".join(f"{name} {value:g}" for name, value in vars(settings.objective).items())

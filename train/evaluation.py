@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from ..evaluate.few_labels import average_precision, can_choose
+from ..evaluate.few_labels import add_labels, average_precision, can_choose
 from ..evaluate.intervals import bootstrap_interval
 from ..evaluate.knn import Hits, Labels, knn_classes, leave_one_out_classes
 from ..evaluate.label_free import Views, draw_views, measure_consistency
@@ -57,8 +57,8 @@ class Evaluation(Protocol):
         """The label-free figure of the network as it is now, image by image (evaluate/label_free.py)."""
         ...
 
-    def rate(self, network: InferenceNetwork, consistency: Hits) -> float:
-        """What networks are chosen by, given the label-free figure: its mean, or with a handful of labels both's."""
+    def score(self, network: InferenceNetwork, consistency: Hits) -> float:
+        """What networks are chosen by, given their label-free figure: its mean, and what a handful of labels adds."""
         ...
 
     def floors(self, consistency: Hits) -> tuple[Hits, Hits]:
@@ -83,9 +83,9 @@ class LabeledPixels:
 class EmbeddingEvaluation:
     """Rank and deviation on `images`; kNN accuracy of `queries`, where there are some, by `bank`, else by one another.
 
-    `views`: of images that show, without classes, what an encoder is worth; `judges`: a handful of known class, which
-    show it, too. What is measured first, before training, is what later networks are compared with: image by image,
-    query by query.
+    `views`: of images that show, without classes, what an encoder is worth; `validation`: a handful of known class,
+    which help to choose a network. What is measured first, before training, is what later networks are compared with:
+    image by image, query by query.
     """
 
     def __init__(
@@ -94,9 +94,9 @@ class EmbeddingEvaluation:
         views: Views,
         bank: LabeledPixels | None = None,
         queries: LabeledPixels | None = None,
-        judges: LabeledPixels | None = None,
+        validation: LabeledPixels | None = None,
     ) -> None:
-        self.images, self.views, self.bank, self.queries, self.judges = images, views, bank, queries, judges
+        self.images, self.views, self.bank, self.queries, self.validation = images, views, bank, queries, validation
         self._start: dict[str, NDArray[Any]] = {}
 
     def measure(self, network: InferenceNetwork, with_knn: bool) -> Figures:
@@ -121,13 +121,13 @@ class EmbeddingEvaluation:
         with inference_mode(network):
             return measure_consistency(partial(embed_pixels, network), self.views)
 
-    def rate(self, network: InferenceNetwork, consistency: Hits) -> float:
-        """Mean view consistency; with judges, the mean of that and of their mean average precision."""
-        if self.judges is None:
+    def score(self, network: InferenceNetwork, consistency: Hits) -> float:
+        """Mean view consistency; with validation images, the mean of that and of their mean average precision."""
+        if self.validation is None:
             return float(consistency.mean())
         with inference_mode(network):
-            precision = average_precision(embed_pixels(network, self.judges.images), self.judges.labels)
-        return float(consistency.mean() + precision.mean()) / 2
+            vectors = embed_pixels(network, self.validation.images)
+        return float(add_labels(consistency, average_precision(vectors, self.validation.labels)).mean())
 
     def floors(self, consistency: Hits) -> tuple[Hits, Hits]:
         """That of the network before training and of raw pixels. Raises RunError if it was on other images."""
@@ -184,18 +184,18 @@ def prepare_evaluation(
     Views are of images that are not trained on, if there are enough of these, else of training images. `mirrored`: the
     chance that one is a mirror image.
     """
-    unseen = [path for each in (dataset.queries, dataset.judges) if each for path in each.paths]
+    unseen = [path for each in (dataset.queries, dataset.validation) if each for path in each.paths]
     judged = unseen if len(unseen) >= LEAST_TO_JUDGE else dataset.paths
     views = draw_views(draw_from(judged, preprocessing, MOST_TO_JUDGE, seed).sources, preprocessing, mirrored, seed)
-    judges = _read(dataset.judges, preprocessing) if dataset.judges else None
-    if judges is not None and not can_choose(judges.labels):
-        judges = None
+    validation = _read(dataset.validation, preprocessing) if dataset.validation else None
+    if validation is not None and not can_choose(validation.labels):  # some could not be read
+        validation = None
     if dataset.queries is None:
-        return EmbeddingEvaluation(images, views, judges=judges)
+        return EmbeddingEvaluation(images, views, validation=validation)
     queries = _read(dataset.queries, preprocessing)
     if dataset.bank is None:
         comparable = queries is not None and len(queries.images) > 1
-        return EmbeddingEvaluation(images, views, None, queries if comparable else None, judges)
+        return EmbeddingEvaluation(images, views, None, queries if comparable else None, validation)
     most = min(MOST_BANK, MOST_BANK_BYTES // (3 * preprocessing.image_size**2))
     drawn = np.random.default_rng(seed).permutation(len(dataset.bank.paths))[:most]
     bank = Labeled([dataset.bank.paths[index] for index in drawn], dataset.bank.labels[drawn])

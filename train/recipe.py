@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
 from ..models.objective import Heads
-from .optimizer import Rates
+from .optimizer import RATES, Rates
 from .views import ColorJitter, RandomAffine, RandomCrop, View
 
 
@@ -14,13 +14,17 @@ from .views import ColorJitter, RandomAffine, RandomCrop, View
 class Recipe:
     """What a regime of images asks for; the rest follows from the config.
 
-    `rates`: of its optimizer, if these are others than usual (RATES in optimizer.py).
+    `rates`: of its optimizer, if these are others than usual.
     """
 
     views: tuple[View, View]
     heads: Heads = field(default_factory=Heads)
     optimizer: str = "adamw"
     rates: Rates | None = None
+
+    def rates_of(self, optimizer: str) -> Rates:
+        """The rates that an optimizer, one of RATES, has with this recipe."""
+        return self.rates if self.rates and optimizer == self.optimizer else RATES[optimizer]
 
 
 def photographs() -> Recipe:

@@ -55,12 +55,12 @@ def choose_network(
     shares = SHARES if start is not None else SHARES[-1:]
     paths = {share: _blend(start or end, end, share) for share in shares}
     try:
-        consistencies, rates = {}, {}
+        consistencies, scores = {}, {}
         for share, weights in paths.items():
             backbone.load_state_dict(weights)
             consistencies[share] = evaluation.measure_consistency(network)
-            rates[share] = evaluation.rate(network, consistencies[share]) - margin * (share > 0)
-        best = max(shares, key=lambda share: (rates[share], share))
+            scores[share] = evaluation.score(network, consistencies[share]) - margin * (share > 0)
+        best = max(shares, key=lambda share: (scores[share], share))
         backbone.load_state_dict(paths[best])
         figures = evaluation.measure(network, with_knn=True)
     finally:

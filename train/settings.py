@@ -16,7 +16,7 @@ from .beginning import begin
 from .config import TrainConfig, complete_objective
 from .optimizer import RATES
 from .plan import Plan
-from .recipe import RECIPES
+from .recipe import RECIPES, adaptation
 from .views import View, change_view
 
 T = TypeVar("T")
@@ -27,7 +27,7 @@ BATCHES = (16, 32, 64, 128, 256)
 # batch norm's statistics cost more than the steps bring.
 STEPS, STEPS_PER_EPOCH = 4000, 20
 # Weights that were trained go on at a smaller rate than heads that begin; see docs/training.md.
-ADAPTED_RATE, ADAPTATION = 0.3, "adaptation"
+ADAPTED_RATE = 0.3
 # What a run may be resumed with another of: what does not change what is learned, and what is looked at elsewhere, as
 # images are by their names, and epochs by those that are done.
 FREE_TO_CHANGE = frozenset({"workers", "images", "epochs"})
@@ -83,7 +83,7 @@ def resolve(config: TrainConfig, images: int) -> Settings:
     optimizer = _given(config.optimizer, recipe.optimizer)
     if optimizer not in RATES:
         raise UsageError(f"no optimizer {optimizer!r}; there are {', '.join(RATES)}", optimizer=optimizer)
-    rates = recipe.rates if recipe.rates and optimizer == recipe.optimizer else RATES[optimizer]
+    rates = recipe.rates_of(optimizer)
     _check(config)
     epochs = _given(config.epochs, compute_epochs(objective, config.init))
     _check_epochs(epochs, config)
@@ -129,7 +129,7 @@ def resolve(config: TrainConfig, images: int) -> Settings:
 def choose_recipe(objective: ObjectiveConfig, config: TrainConfig) -> str:
     """What suits the objective, more gently for weights that were trained; else what suits images of this size."""
     if objective.recipe is not None:
-        return objective.recipe if config.init is None else ADAPTATION
+        return objective.recipe if config.init is None else adaptation.__name__
     return "small" if config.image_size <= SMALL_IMAGES else "photographs"
 
 

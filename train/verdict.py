@@ -9,7 +9,7 @@ from ..models.objective import Diagnostic
 from ..runtime.errors import Spell, in_python, name_arguments
 from ..runtime.interval import Interval
 from ..runtime.run import Metrics
-from .optimizer import RATES
+from .recipe import RECIPES
 from .selection import Evidence
 from .settings import Settings
 
@@ -44,9 +44,9 @@ def judge(
     """The verdict after the last of `history`, whose first line is the network before training (epoch 0).
 
     `evidence`: on the network that a finished run holds, which the verdict is then on. Collapsed: see has_collapsed.
-    Healthy: the embeddings have moved, their rank is not below the start's (see _least_rank), and kNN,
-    or view consistency where kNN was not measured, is above the start's and above raw pixels' by intervals that are
-    wholly above 0. Doubtful: anything else.
+    Healthy: the embeddings have moved, their rank is not below the start's (see _least_rank), and kNN, or view
+    consistency where kNN was not measured, is above the start's and above raw pixels' by intervals that are wholly
+    above 0. Doubtful: anything else.
     """
     if evidence is not None and len(history) > 1:
         history = [*history[:-1], replace(history[-1], **vars(evidence.figures))]
@@ -170,7 +170,7 @@ def is_collapsing(history: Sequence[Metrics], settings: Settings) -> bool:
 def likely_cause(settings: Settings) -> tuple[str, dict[str, object]]:
     """The likeliest cause of a collapse, with what to change: a message and the arguments that it names."""
     plan = settings.plan
-    usual = RATES[settings.optimizer].peak(plan.batch_size)
+    usual = RECIPES[settings.recipe]().rates_of(settings.optimizer).peak(plan.batch_size)
     if plan.learning_rate > 1.5 * usual:
         return (
             f"the learning rate is {plan.learning_rate / usual:.1f} times the usual one of {settings.optimizer}: "

@@ -123,18 +123,18 @@ def _first(folder: Path, count: int) -> list[Path]:
 def test_a_handful_of_labels_chooses_and_measures_nothing(photos: Path, tmp_path: Path):
     labels = write_labels(tmp_path / "labels.csv", photos, {"disc": 5, "square": 5})
     images = find_dataset(photos, labels, None, 0)
-    assert images.judges is not None
+    assert images.validation is not None
     assert (len(images.paths), images.bank, images.queries) == (110, None, None)
-    assert images.judges.paths == _first(photos / "disc", 5) + _first(photos / "square", 5)
-    assert images.judges.labels.tolist() == [0] * 5 + [1] * 5
-    assert not set(images.judges.paths) & set(images.paths)
+    assert images.validation.paths == _first(photos / "disc", 5) + _first(photos / "square", 5)
+    assert images.validation.labels.tolist() == [0] * 5 + [1] * 5
+    assert not set(images.validation.paths) & set(images.paths)
 
 
 def test_a_handful_of_labels_beside_a_folder_that_measures(photos: Path, tmp_path: Path):
     data = Path(shutil.copytree(photos, tmp_path / "data"))
     labels = write_labels(tmp_path / "labels.csv", data, {"disc": 5, "square": 5})
     images = find_dataset(data, labels, photos, 0)
-    assert images.judges is not None and images.queries is not None
+    assert images.validation is not None and images.queries is not None
     assert (len(images.paths), images.bank, len(images.queries.paths), images.classes) == (110, None, 120, 3)
 
 

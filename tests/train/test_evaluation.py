@@ -86,7 +86,7 @@ def test_unreadable_images_are_left_out(photos: Path):
     assert len(bank.images) == len(bank.labels) == 107
 
 
-def test_judges_add_their_average_precision_to_what_networks_are_chosen_by(photos: Path, tmp_path: Path):
+def test_validation_images_add_their_average_precision_to_what_networks_are_chosen_by(photos: Path, tmp_path: Path):
     labels = tmp_path / "labels.csv"
     names = [f"{shape}/{number:02}.png,{shape}\n" for shape in ("disc", "square") for number in range(5)]
     labels.write_text("image,label\n" + "".join(names))
@@ -95,17 +95,17 @@ def test_judges_add_their_average_precision_to_what_networks_are_chosen_by(photo
         prepare_evaluation(ZEROS, find_dataset(photos, file, None, 0), Preprocessing(32), 0) for file in (None, labels)
     )
     half = np.full(10, 0.5)
-    assert plain.rate(network, half) == 0.5
-    assert judged.judges is not None
-    precision = average_precision(embed_pixels(network, judged.judges.images), judged.judges.labels)
-    assert judged.rate(network, half) == pytest.approx(0.25 + precision.mean() / 2)
+    assert plain.score(network, half) == 0.5
+    assert judged.validation is not None
+    precision = average_precision(embed_pixels(network, judged.validation.images), judged.validation.labels)
+    assert judged.score(network, half) == pytest.approx(0.25 + precision.mean() / 2)
     assert judged.measure(network, with_knn=True).knn is None
 
 
-def test_judges_that_cannot_be_read_are_left_out(photos: Path, tmp_path: Path):
+def test_validation_images_that_cannot_be_read_are_left_out(photos: Path, tmp_path: Path):
     data = Path(shutil.copytree(photos, tmp_path / "data"))
     labels = tmp_path / "labels.csv"
     labels.write_text("image,label\ndisc/00.png,a\ndisc/01.png,a\nsquare/00.png,b\nsquare/01.png,b\n")
     dataset = find_dataset(data, labels, None, 0)
     (data / "disc" / "00.png").write_bytes(b"x")
-    assert prepare_evaluation(ZEROS, dataset, Preprocessing(32), 0).judges is None
+    assert prepare_evaluation(ZEROS, dataset, Preprocessing(32), 0).validation is None

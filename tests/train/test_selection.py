@@ -28,7 +28,7 @@ class Prescribed:
     def measure_consistency(self, network: InferenceNetwork) -> np.ndarray:
         return np.full(IMAGES, self.worth(weight_of(network)))
 
-    def rate(self, network: InferenceNetwork, consistency: np.ndarray) -> float:
+    def score(self, network: InferenceNetwork, consistency: np.ndarray) -> float:
         return float(consistency.mean()) + self.bonus * weight_of(network)
 
     def floors(self, consistency: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -124,6 +124,7 @@ def test_what_is_no_collapse():
         ),
         (TrainConfig(batch_size=64, accumulate=4), "batch norm sees 16 images at a time.*batch_size=64"),
         (TrainConfig(batch_size=64), r"too high for resnet18.*learning_rate=0\.00017, or warmup_epochs=20"),
+        (TrainConfig(batch_size=64, teacher="imagenet"), r"too high for resnet18.*learning_rate=0\.001, or warmup"),
     ],
 )
 def test_the_likely_cause(config: TrainConfig, cause: str):
