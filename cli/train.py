@@ -60,7 +60,7 @@ FILE = click.Path(path_type=Path)
 @click.option(
     "--frozen-norms/--no-frozen-norms", default=None, help="Keep batch norms' statistics.  [default: with --init]"
 )
-@click.option("--head-hidden", type=int, help="Width of distillation's head.  [default: 2048]")
+@click.option("--components", type=int, help="Principal components of the teacher's vectors to learn.  [default: 256]")
 @click.option("--projector-hidden", type=int, help="Width of projector and predictor.  [default: the recipe's]")
 @click.option("--projection-size", type=int, help="Size of a projection.  [default: the recipe's]")
 def train(

@@ -60,7 +60,7 @@ class BYOLConfig:
                 raise UsageError(f"{{{name}}}: {limit}", **{name: value})
         return complete
 
-    def build(self, backbone: nn.Module, embedding_size: int, target_size: int | None = None) -> BYOL:
+    def build(self, backbone: nn.Module, embedding_size: int, targets: Tensor | None = None) -> BYOL:
         assert self.projector_hidden is not None and self.projection_size is not None and self.tau_base is not None
         return BYOL(backbone, embedding_size, self.projector_hidden, self.projection_size, self.tau_base)
 

@@ -7,11 +7,11 @@ from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from ..runtime.errors import UsageError
 from .byol import BYOL, BYOLConfig
-from .distillation import DistillationConfig, regress, teacher_head
+from .distillation import DistillationConfig, TeacherSpace, linear_head
 from .objective import Diagnostic, Heads, Outcome, Views
 
 
@@ -30,7 +30,7 @@ class GuidedBYOLConfig:
     tau_base: float | None = None
     projector_hidden: int | None = None
     projection_size: int | None = None
-    head_hidden: int | None = None
+    components: int | None = None
     byol_weight: float = 0.5
 
     @property
@@ -41,23 +41,24 @@ class GuidedBYOLConfig:
         """Every setting set. Raises UsageError for one out of range."""
         if not 0 < self.byol_weight <= 100:
             raise UsageError("{byol_weight}: has to be above 0, and at most 100", byol_weight=self.byol_weight)
-        hidden = DistillationConfig(self.head_hidden).complete(heads, steps).head_hidden
-        return replace(self, **vars(self.byol.complete(heads, steps)), head_hidden=hidden)
+        components = DistillationConfig(self.components).complete(heads, steps).components
+        return replace(self, **vars(self.byol.complete(heads, steps)), components=components)
 
-    def build(self, backbone: nn.Module, embedding_size: int, target_size: int | None) -> GuidedBYOL:
-        if target_size is None:
+    def build(self, backbone: nn.Module, embedding_size: int, targets: Tensor | None) -> GuidedBYOL:
+        if targets is None:
             raise UsageError("guided BYOL needs a {teacher}", teacher="SOURCE")
-        return GuidedBYOL(backbone, embedding_size, target_size, self)
+        return GuidedBYOL(backbone, embedding_size, targets, self)
 
 
 class GuidedBYOL(BYOL):
-    """BYOL's networks, and a head that makes the teacher's embedding of the online backbone's."""
+    """BYOL's networks, and a predictor of what the teacher makes of the image."""
 
-    def __init__(self, backbone: nn.Module, embedding_size: int, target_size: int, config: GuidedBYOLConfig) -> None:
+    def __init__(self, backbone: nn.Module, embedding_size: int, targets: Tensor, config: GuidedBYOLConfig) -> None:
         assert config.projector_hidden is not None and config.projection_size is not None
-        assert config.tau_base is not None and config.head_hidden is not None
+        assert config.tau_base is not None and config.components is not None
         super().__init__(backbone, embedding_size, config.projector_hidden, config.projection_size, config.tau_base)
-        self.teacher_head = teacher_head(embedding_size, config.head_hidden, target_size)
+        self.space = TeacherSpace(targets, config.components)
+        self.teacher_predictor = linear_head(embedding_size, self.space.size)
         self.weight = config.byol_weight
 
     def forward(self, views: Views) -> Outcome:
@@ -65,5 +66,6 @@ class GuidedBYOL(BYOL):
         assert views.targets is not None
         embeddings = [self.backbone(view) for view in (views.first, views.second)]
         byol = self.compare(views, embeddings)
-        taught = regress(self.teacher_head(torch.cat(embeddings)), torch.cat([views.targets, views.targets]))
+        predictions = self.teacher_predictor(torch.cat(embeddings))
+        taught = self.space.regress(predictions, torch.cat([views.targets, views.targets]))
         return Outcome(self.weight * byol.loss + taught.loss, {**byol.diagnostics, **taught.diagnostics})

@@ -22,10 +22,14 @@ C = TypeVar("C", bound="ObjectiveConfig")
 
 @dataclass(frozen=True)
 class Heads:
-    """Widths that a recipe suggests: of a head's hidden layer, and of what comes out."""
+    """What a run suggests for heads: widths of the hidden layer and of what comes out, and whether one is shipped.
+
+    `shipped`: if the objective has a head whose outputs make better embeddings, for a backbone from random weights.
+    """
 
     hidden: int = 4096
     size: int = 256
+    shipped: bool = False
 
 
 @dataclass(frozen=True)
@@ -65,7 +69,7 @@ class Objective(Protocol):
     def head(self) -> nn.Module | None:
         """What follows the backbone in the network that is shipped; None if embeddings are the backbone's.
 
-        It is of linear layers with batch norms and ReLU between them, as models/tail.py reads them.
+        In inference, it is affine: export has it as one linear layer.
         """
         ...
 
@@ -102,9 +106,9 @@ class ObjectiveConfig(Protocol):
         """The same with every setting set, for a run of so many optimizer steps. Raises UsageError."""
         ...
 
-    def build(self, backbone: nn.Module, embedding_size: int, target_size: int | None) -> Objective:
+    def build(self, backbone: nn.Module, embedding_size: int, targets: Tensor | None) -> Objective:
         """The networks around a backbone, of a complete config. Weights are drawn from torch's global generator.
 
-        `target_size`: length of a teacher's embedding, None without a teacher.
+        `targets`: a teacher's embeddings of all images, `[N, K]`, NaN where one could not be read; None without one.
         """
         ...

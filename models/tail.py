@@ -1,7 +1,11 @@
-"""What may follow a backbone in an exported network: BYOL's projector, or fewer dimensions; linear layers and ReLU."""
+"""What may follow a backbone in an exported network: BYOL's projector, a student's last layer, or fewer dimensions.
+
+All are linear layers, with a ReLU between each two.
+"""
 
 from __future__ import annotations
 
+import copy
 import re
 from collections.abc import Mapping, Sequence
 
@@ -49,6 +53,15 @@ def read_layers(state: Mapping[str, Tensor]) -> list[Linear]:
         else:
             return []
     return layers
+
+
+@torch.no_grad()
+def fold(module: nn.Module, inputs: int) -> Linear:
+    """What is affine in inference, such as a norm and a linear layer, as one linear layer of so many inputs."""
+    exact = copy.deepcopy(module).cpu().double().eval()
+    bias = exact(torch.zeros(1, inputs, dtype=torch.float64))
+    weight = exact(torch.eye(inputs, dtype=torch.float64)) - bias
+    return weight.T.float().contiguous(), bias[0].float()
 
 
 def _numbers(name: str) -> list[int]:

@@ -16,7 +16,7 @@ from torch.utils.tensorboard import SummaryWriter
 from ..models.checkpoint import save_checkpoint
 from ..models.network import InferenceNetwork
 from ..models.objective import Objective, Views
-from ..models.tail import build_tail, read_layers
+from ..models.tail import build_tail, fold
 from ..models.weights import serialize_encoder
 from ..runtime.errors import ImageError, RunError
 from ..runtime.progress import Progress, report_progress
@@ -39,7 +39,7 @@ CHECK_EVERY = 50
 
 @dataclass(frozen=True)
 class Training:
-    """What the loop works on; `network` shares the objective's backbone.
+    """What the loop works on; `network` shares the objective's backbone, which gives vectors of `backbone_size`.
 
     `targets`: a teacher's embeddings of the run's images, `[N, K]`; None without a teacher. `start`: the backbone's
     weights before training; None if they were random.
@@ -54,6 +54,7 @@ class Training:
     optimizer: Optimizer
     renderer: Renderer
     evaluation: Evaluation
+    backbone_size: int
     targets: Tensor | None = None
     start: Mapping[str, Tensor] | None = None
     license: str | None = None
@@ -151,13 +152,14 @@ def save_encoder(training: Training, history: list[Metrics], evidence: Evidence 
         versions=versions(),
     )
     training.run.save_encoder(
-        serialize_encoder(training.objective.backbone, training.spec, provenance, fold_head(training.objective))
+        serialize_encoder(training.objective.backbone, training.spec, provenance, fold_head(training))
     )
 
 
-def fold_head(objective: Objective) -> nn.Module | None:
-    """The head that is shipped, in inference: linear layers, norms folded into them."""
-    return None if objective.head is None else build_tail(read_layers(objective.head.state_dict()))
+def fold_head(training: Training) -> nn.Module | None:
+    """The head that is shipped, in inference: one linear layer, its norm folded into it."""
+    head = training.objective.head
+    return None if head is None else build_tail([fold(head, training.backbone_size)])
 
 
 def pack_state(training: Training, epoch: int) -> dict[str, Any]:

@@ -47,7 +47,8 @@ def set_up(
             log.info("%s: %s, license %s", start.name, start.source, start.license or "unknown")
     origin = start or (None if from_scratch else run.find_provenance())
     size = embedding_size(backbone, settings.image_size)
-    objective = settings.objective.build(backbone, size, None if teacher is None else teacher.vectors.shape[1])
+    targets = None if teacher is None else torch.from_numpy(teacher.vectors)
+    objective = settings.objective.build(backbone, size, targets)
     # Pixels as the last dimension but one of what a convolution reads: what every engine is fastest with.
     objective = objective.to(device, memory_format=torch.channels_last)
     network = InferenceNetwork(objective.backbone, preprocessing, objective.head).to(device)
@@ -68,7 +69,8 @@ def set_up(
         ),
         renderer=PillowRenderer(preprocessing),
         evaluation=evaluation,
-        targets=None if teacher is None else torch.from_numpy(teacher.vectors),
+        targets=targets,
+        backbone_size=size,
         # With a head that was learned for the end, the weights of no other network can be shipped.
         start=copy_weights(backbone) if start is not None and objective.head is None else None,
         license=origin and origin.license,

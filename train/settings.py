@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import MISSING, Field, asdict, dataclass, fields, is_dataclass
+from dataclasses import MISSING, Field, asdict, dataclass, fields, is_dataclass, replace
 from typing import Any, TypeVar
 
 from ..models.normalization import check_normalization
@@ -113,7 +113,7 @@ def resolve(config: TrainConfig, images: int) -> Settings:
         plan=plan,
         optimizer=optimizer,
         weight_decay=_given(config.weight_decay, rates.weight_decay),
-        objective=objective.complete(recipe.heads, plan.steps),
+        objective=objective.complete(replace(recipe.heads, shipped=config.init is None), plan.steps),
         views=(first, second),
         seed=config.seed,
         workers=_given(config.workers, available_cpus()),
