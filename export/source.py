@@ -180,7 +180,8 @@ def _from_start(start: Start, config: ExportConfig) -> Weights:
         with_projector=config.with_projector or None,
         assumptions=list(loaded.assumptions),
     )
-    return Weights(loaded.spec, loaded.backbone, provenance, list(start.layers) if config.with_projector else [])
+    layers = list(start.layers) if config.with_projector else read_layers(loaded.tail.state_dict())
+    return Weights(loaded.spec, loaded.backbone, provenance, layers)
 
 
 def _check_parts(start: Start, config: ExportConfig) -> None:

@@ -22,7 +22,7 @@ from .eager import EagerEncoder
 from .network import InferenceNetwork
 from .normalization import Channels, choose_normalization
 from .starts import Start, find_start
-from .weights import load_network, load_weights
+from .weights import load_network, load_weights, read_tail
 
 
 class ImageEncoder(Streamer, Protocol):
@@ -52,15 +52,19 @@ class Choice:
 
 @dataclass(frozen=True)
 class Loaded:
-    """A start's backbone with its weights, in eval mode, and what was taken for granted."""
+    """A start's network with its weights, in eval mode, and what was taken for granted.
+
+    `tail`: what follows the backbone where the weights are of a run of ours that ends in more; else the identity.
+    """
 
     spec: EncoderSpec
     backbone: nn.Module
+    tail: nn.Sequential
     assumptions: tuple[str, ...]
 
 
 def load_start(start: Start, choice: Choice) -> Loaded:
-    """The backbone of a start. Raises UsageError where neither it nor the choice says what is needed, and RunError."""
+    """The network of a start. Raises UsageError where neither it nor the choice says what is needed, and RunError."""
     start.check_backbone(choice.backbone or start.backbone)
     name = choice.backbone or start.backbone
     side = choice.image_size or start.image_size or choice.default_size
@@ -70,9 +74,12 @@ def load_start(start: Start, choice: Choice) -> Loaded:
     mean, std, guesses = choose_normalization(start, choice.mean, choice.std)
     stem = start.stem or resolve_stem(name, side, "auto")
     backbone = build_backbone(name, side, stem)
-    load_weights(start.read(), backbone, name, start.name)
-    spec = EncoderSpec(name, stem, embedding_size(backbone, side), Preprocessing(side, mean, std, choice.fit))
-    return Loaded(spec, backbone.eval(), (*start.assumptions, *guesses))
+    tensors = start.read()
+    load_weights(tensors, backbone, name, start.name)
+    tail = read_tail(tensors, start.name)
+    size = len(tail[-1].bias) if len(tail) else embedding_size(backbone, side)
+    spec = EncoderSpec(name, stem, size, Preprocessing(side, mean, std, choice.fit))
+    return Loaded(spec, backbone.eval(), tail.eval(), (*start.assumptions, *guesses))
 
 
 def open_encoder(name: str, choice: Choice | None = None, device: str | torch.device = "cpu") -> ImageEncoder:
@@ -88,4 +95,4 @@ def open_encoder(name: str, choice: Choice | None = None, device: str | torch.de
         trained = Run(path).read_encoder()
         return EagerEncoder(load_network(trained.weights, trained.spec, str(path / ENCODER)), trained.spec, device)
     loaded = load_start(find_start(name, choice.backbone if choice else None), choice or Choice())
-    return EagerEncoder(InferenceNetwork(loaded.backbone, loaded.spec.preprocessing), loaded.spec, device)
+    return EagerEncoder(InferenceNetwork(loaded.backbone, loaded.spec.preprocessing, loaded.tail), loaded.spec, device)

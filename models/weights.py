@@ -53,7 +53,7 @@ def load_network(weights: bytes, spec: EncoderSpec, name: str) -> InferenceNetwo
     return InferenceNetwork(backbone, spec.preprocessing, read_tail(tail, name))
 
 
-def read_tail(state: dict[str, Tensor], name: str) -> nn.Sequential:
+def read_tail(state: Mapping[str, Tensor], name: str) -> nn.Sequential:
     """The tail among the tensors of a file; the identity where there is none. Raises RunError, naming the file."""
     try:
         return load_tail(state)

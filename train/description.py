@@ -19,7 +19,7 @@ def describe(settings: Settings, dataset: ImageDataset) -> list[str]:
         held += f"; {len(dataset.validation.paths)} others, of {classes} classes, help to choose the network"
     parts = f" in {plan.accumulate} parts" if plan.accumulate > 1 else ""
     first, second = (_describe_view(view) for view in settings.views)
-    objective = ", ".join(f"{name} {value:g}" for name, value in vars(settings.objective).items())
+    objective = ", ".join(f"{name} {_show_setting(value)}" for name, value in vars(settings.objective).items())
     backbone = f"backbone at {settings.backbone_rate:g} of it, " if settings.backbone_rate != 1 else ""
     norms = ", batch norm statistics kept" if settings.frozen_norms else ""
     return [
@@ -36,6 +36,10 @@ def describe(settings: Settings, dataset: ImageDataset) -> list[str]:
         f"normalization: mean {_show(settings.mean)}, std {_show(settings.std)}",
         f"seed {settings.seed}, {settings.workers} workers",
     ]
+
+
+def _show_setting(value: float | bool) -> str:
+    return ("no", "yes")[value] if isinstance(value, bool) else f"{value:g}"
 
 
 def _show(values: tuple[float, ...]) -> str:

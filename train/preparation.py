@@ -13,7 +13,7 @@ from ..models.backbones import build_backbone, embedding_size
 from ..models.checkpoint import check_tensors
 from ..models.network import InferenceNetwork, embed_pixels
 from ..models.starts import find_start
-from ..models.weights import load_weights
+from ..models.weights import load_weights, read_tail
 from ..runtime.errors import RunError
 from ..runtime.preprocessing import Preprocessing
 from ..runtime.run import CHECKPOINT, METRICS, EncoderSpec, Metrics, Run, TeacherVectors
@@ -42,7 +42,10 @@ def set_up(
     backbone = build_backbone(settings.backbone, settings.image_size, settings.stem)
     start = find_start(settings.init, settings.backbone) if settings.init is not None and from_scratch else None
     if start is not None:
-        load_weights(start.read(), backbone, settings.backbone, start.name)
+        tensors = start.read()
+        load_weights(tensors, backbone, settings.backbone, start.name)
+        if len(read_tail(tensors, start.name)):
+            log.info(f"{start.name}: its last layer is left out; vectors are its backbone's")
         if start.source:
             log.info("%s: %s, license %s", start.name, start.source, start.license or "unknown")
     origin = start or (None if from_scratch else run.find_provenance())

@@ -7,13 +7,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from byol_edge.export.config import ExportConfig
+from byol_edge.export.source import load_source
 from byol_edge.models.byol import BYOLConfig
 from byol_edge.models.distillation import DistillationConfig
 from byol_edge.models.encoders import Choice, open_encoder
+from byol_edge.models.network import embed_pixels
 from byol_edge.runtime import Encoder, find_images
 from byol_edge.runtime.errors import RunError, UsageError
 from byol_edge.runtime.files import whole_file
-from byol_edge.runtime.run import Run
+from byol_edge.runtime.run import ENCODER, Run
 from byol_edge.runtime.vectors import VectorFile, save_vectors
 from byol_edge.train import teacher
 from byol_edge.train.pretrain import pretrain
@@ -108,6 +111,23 @@ def test_kept_space_is_the_teachers(photos: Path, finished_run: Path, tmp_path: 
     own = (ours * theirs).sum(1).mean()
     assert own > (ours @ theirs.T).mean() + 0.02  # nearer to its own image's vector than to those of others
     assert own > 0.7
+
+
+def test_a_student_ends_in_a_layer_that_its_weights_keep(
+    photos: Path, finished_run: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+):
+    config = dataclasses.replace(CONFIG, epochs=1, teacher=str(finished_run), objective=DistillationConfig(24))
+    pretrain(photos, tmp_path / "student", config)
+    run, file = open_encoder(str(tmp_path / "student")), str(tmp_path / "student" / ENCODER)
+    pixels = np.random.default_rng(0).integers(0, 256, (3, 32, 32, 3), np.uint8)
+    assert run.run(pixels).shape == (3, 24)
+    np.testing.assert_allclose(open_encoder(file).run(pixels), run.run(pixels), atol=1e-5)
+    exported = load_source(file, ExportConfig(calibration=photos))
+    np.testing.assert_allclose(embed_pixels(exported.network, pixels), run.run(pixels), atol=1e-5)
+    with caplog.at_level(logging.INFO):
+        pretrain(photos, tmp_path / "adapted", dataclasses.replace(CONFIG, epochs=1, init=str(tmp_path / "student")))
+    assert "its last layer is left out; vectors are its backbone's" in caplog.text
+    assert open_encoder(str(tmp_path / "adapted")).run(pixels).shape == (3, 256)
 
 
 def test_a_full_disk_costs_the_cache_and_not_the_run(
