@@ -123,7 +123,8 @@ class TeacherSpace(nn.Module):
 
     def forward(self, components: Tensor) -> Tensor:
         """Vectors in the teacher's space `[N, K]`, of predicted components `[N, size]`."""
-        scale = self.products / self.squares.clamp(min=1e-12)
+        known = self.squares > 0  # not before the first batch
+        scale = torch.where(known, self.products / self.squares.clamp(min=1e-12), torch.ones_like(self.squares))
         return scale * components @ self.directions + self.mean
 
     def regress(self, predictions: Tensor, vectors: Tensor) -> Outcome:
