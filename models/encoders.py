@@ -77,7 +77,7 @@ def load_start(start: Start, choice: Choice) -> Loaded:
     tensors = start.read()
     load_weights(tensors, backbone, name, start.name)
     tail = read_tail(tensors, start.name)
-    size = len(tail[-1].bias) if len(tail) else embedding_size(backbone, side)
+    size = embedding_size(nn.Sequential(backbone, tail), side)
     spec = EncoderSpec(name, stem, size, Preprocessing(side, mean, std, choice.fit))
     return Loaded(spec, backbone.eval(), tail.eval(), (*start.assumptions, *guesses))
 
