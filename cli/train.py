@@ -24,7 +24,7 @@ FILE = click.Path(path_type=Path)
 @click.option("--image-size", type=int, help="Side of the network's input, in pixels.  [default: 128]")
 @click.option("--epochs", type=int, help="Passes over the images.  [default: 100; distillation 40; --init a quarter]")
 @click.option("--batch-size", type=int, help="Images in an optimizer step.  [default: 16 to 256, by their number]")
-@click.option("--recipe", help="See below.  [default: by objective, --init and image size]")
+@click.option("--recipe", help="See above.  [default: by objective, --init and image size]")
 @click.option("--fit", help="What becomes of borders: crop, squash or pad.  [default: crop]")
 @click.option(
     "--labels",
