@@ -1,10 +1,10 @@
 """Distillation without labels: a student learns to predict what a frozen teacher makes of the whole image.
 
 It is BYOL's predictor against a target that stands still (SimReg, Navaneet et al. 2021, arXiv 2201.05131), here one
-linear layer onto the principal components of the teacher's vectors. A network with random weights keeps that layer:
-small ones need it (conv4, 5-NN on clothes after 60 passes at 96 px: 0.723 with it, 0.581 without; MobileNetV4-small
-after 20: 0.728 and 0.742). Weights that were trained go on without it, so that their vectors stay comparable with those
-of the start.
+linear layer onto the principal components of the teacher's vectors. A student from random weights ships that layer,
+since small networks need it (5-NN on clothes at 96 px: conv4 after 60 epochs of one view 0.723 with it, 0.581 without;
+MobileNetV4-small after 20 0.728 and 0.742). A network that starts from trained weights ships without it, so that its
+vectors can be compared with those of its start.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ from .objective import Diagnostic, Heads, Outcome, Views
 
 # Below this deviation, all images of a batch are one to the teacher.
 ALIKE = 1e-4
-# Of the moving averages: what a batch counts.
+# Weight of a batch in the moving averages.
 MOMENTUM = 0.01
-# Vectors that are enough to find components in, and how long a component is at least, beside the longest: what varies
-# less is rounding.
-MOST_VECTORS, LEAST_LENGTH = 20_000, 1e-3
+# About this many vectors are enough to find the components. A component with less than this share of the largest
+# standard deviation is rounding error.
+ENOUGH_VECTORS, LEAST_DEVIATION = 20_000, 1e-3
 
 
 @dataclass(frozen=True)
@@ -148,14 +148,14 @@ class TeacherSpace(nn.Module):
 def find_directions(vectors: Tensor, most: int) -> tuple[Tensor, Tensor]:
     """The mean `[K]` of vectors `[N, K]`, and the directions in which they vary most: `[1 to most, K]`, orthonormal."""
     known = vectors[vectors.isfinite().all(1)]
-    sample = known[:: max(1, len(known) // MOST_VECTORS)].double()
+    sample = known[:: max(1, len(known) // ENOUGH_VECTORS)].double()
     mean = sample.mean(0)
     variances, directions = torch.linalg.eigh((sample - mean).T @ (sample - mean))
-    lengths = variances.clamp(min=0).sqrt().flip(0)  # the largest first
-    size = min(most, max(1, int((lengths > LEAST_LENGTH * lengths[0]).sum())))
+    deviations = variances.clamp(min=0).sqrt().flip(0)  # the largest first
+    size = min(most, max(1, int((deviations > LEAST_DEVIATION * deviations[0]).sum())))
     return mean.float(), directions.T.flip(0)[:size].float().contiguous()
 
 
 def linear_head(inputs: int, outputs: int) -> nn.Sequential:
-    """BatchNorm → Linear: the features of a backbone are of any size."""
+    """BatchNorm → Linear; normalized first, since the features of a backbone have any scale."""
     return nn.Sequential(nn.BatchNorm1d(inputs), nn.Linear(inputs, outputs))

@@ -39,7 +39,9 @@ def describe(settings: Settings, dataset: ImageDataset) -> list[str]:
 
 
 def _show_setting(value: float | bool) -> str:
-    return ("no", "yes")[value] if isinstance(value, bool) else f"{value:g}"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return f"{value:g}"
 
 
 def _show(values: tuple[float, ...]) -> str:
