@@ -28,9 +28,9 @@ from byol_edge.evaluate.label_free import MOST_IMAGES, NEIGHBORS, draw_views, vi
 from byol_edge.evaluate.rank import rank_me
 from byol_edge.evaluate.raw import embed_raw
 from byol_edge.models.backbones import build_backbone
+from byol_edge.models.encoders import Choice, load_start
 from byol_edge.models.network import InferenceNetwork, embed_pixels
 from byol_edge.models.starts import Start, find_start
-from byol_edge.models.weights import load_weights
 from byol_edge.runtime.fidelity import Vectors, nearest, unit_rows
 from byol_edge.runtime.images import find_images, folder_labels
 from byol_edge.runtime.preprocessing import Pixels, Preprocessing, open_image, prepare_all
@@ -61,7 +61,7 @@ def main() -> None:
     parser.add_argument("--sides", type=int, nargs="+", default=[64, 96])
     parser.add_argument("--images", type=int, default=MOST_IMAGES)
     parser.add_argument(
-        "--glyphs", nargs="*", default=[], help="names of the sets whose mirror images are another thing"
+        "--glyphs", nargs="*", default=[], help="sets whose mirror images are another thing: digits-test"
     )
     parser.add_argument("--out", type=Path, required=True)
     arguments = parser.parse_args()
@@ -72,7 +72,7 @@ def main() -> None:
         folder.mkdir(parents=True, exist_ok=True)
         for each in list_pool(arguments.sources, arguments.sides):
             if not (file := folder / f"{each.name}.npz").exists():
-                mirrored = 0.0 if data.name in arguments.glyphs else 0.5
+                mirrored = 0.0 if folder.name in arguments.glyphs else 0.5
                 np.savez(file, allow_pickle=False, **measure(each, data, drawn, mirrored))
         files = sorted(folder.glob("*.npz"))
         shares[folder.name] = compare_orders({file.stem: dict(np.load(file)) for file in files})
@@ -110,15 +110,13 @@ def build_untrained(name: str, preprocessing: Preprocessing) -> Callable[[Pixels
 
 def build_start(start: Start, preprocessing: Preprocessing, noise: float) -> Callable[[Pixels], Vectors]:
     """A start; `noise`: how far each kernel is moved, in its own deviations."""
-    assert start.backbone
-    backbone = build_backbone(start.backbone, preprocessing.image_size, start.stem or "standard")
-    load_weights(start.read(), backbone, start.backbone, start.name)
+    loaded = load_start(start, Choice(image_size=preprocessing.image_size))
     torch.manual_seed(1)
     with torch.no_grad():
-        for weights in backbone.parameters():
+        for weights in loaded.backbone.parameters():
             if noise and weights.ndim > 1:
                 weights += noise * weights.std() * torch.randn_like(weights)
-    return partial(embed_pixels, InferenceNetwork(backbone, preprocessing))
+    return partial(embed_pixels, InferenceNetwork(loaded.backbone, preprocessing, loaded.tail))
 
 
 def measure(candidate: Candidate, data: Path, drawn: NDArray[np.intp], mirrored: float) -> dict[str, Values]:
