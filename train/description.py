@@ -6,6 +6,8 @@ from .dataset import ImageDataset
 from .settings import Settings
 from .views import View
 
+PLACES = {"workers": "them", "device": "the device"}
+
 
 def describe(settings: Settings, dataset: ImageDataset) -> list[str]:
     """One subject per line."""
@@ -34,7 +36,7 @@ def describe(settings: Settings, dataset: ImageDataset) -> list[str]:
         f"views: {first}" if first == second else f"view 1: {first}",
         *([] if first == second else [f"view 2: {second}"]),
         f"normalization: mean {_show(settings.mean)}, std {_show(settings.std)}",
-        f"seed {settings.seed}, {settings.workers} workers",
+        f"seed {settings.seed}, {settings.workers} workers, views made by {PLACES[settings.augment]}",
     ]
 
 

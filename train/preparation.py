@@ -20,7 +20,7 @@ from ..runtime.run import CHECKPOINT, METRICS, EncoderSpec, Metrics, Run, Teache
 from .evaluation import Evaluation
 from .loop import Training
 from .optimizer import build_optimizer, load_optimizer
-from .rendering import PillowRenderer
+from .renderers import RENDERERS
 from .selection import copy_weights
 from .settings import Settings
 from .teacher import count_parameters
@@ -70,7 +70,7 @@ def set_up(
             settings.weight_decay,
             settings.backbone_rate,
         ),
-        renderer=PillowRenderer(preprocessing),
+        renderer=RENDERERS[settings.augment](preprocessing),
         evaluation=evaluation,
         targets=targets,
         backbone_size=size,

@@ -25,6 +25,7 @@ from .loop import Training, run_epochs, save_encoder
 from .monitor import describe_epoch, start_metrics
 from .plots import draw_curves, draw_views
 from .preparation import restore, set_up
+from .renderers import choose_renderer
 from .resuming import Record, check_plan, check_same_run, fill, find_sources, read_record
 from .selection import choose_network
 from .settings import Settings, resolve
@@ -84,10 +85,11 @@ def pretrain(
             sources = find_sources(record, sources)
             config = fill(config, record.config) if config else record.config
         assert sources.images is not None
-        config = config or TrainConfig()
+        config, where = config or TrainConfig(), choose_device(device)
+        config = replace(config, augment=config.augment or choose_renderer(where))
         dataset = find_dataset(sources.images, sources.labels, sources.evaluation, config.seed)
         settings = resolve(config, len(dataset.paths))
-        return _train(run, dataset, settings, describe_run(settings, dataset, sources), choose_device(device), record)
+        return _train(run, dataset, settings, describe_run(settings, dataset, sources), where, record)
 
 
 def _train(

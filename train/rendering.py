@@ -1,36 +1,33 @@
-"""From the numbers of views to pixels: what a renderer is, and the one that works on the loader's processes, by Pillow.
+"""From the numbers of views to pixels: what a renderer is, and the one that works on the loader's processes.
 
-A renderer that works on the device, a batch at a time, has its pixels made by `finish` in place of `load`; it is
-another file beside this one.
+The one beside it (device_rendering.py) works on the device, for a whole batch at a time. They differ in who cuts a view
+out of its image, Pillow or two products of matrices; what a view changes then is the same code (changes.py).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any, Protocol
 
 import numpy as np
 import torch
-import torchvision.transforms.v2.functional as F
-from PIL import Image, ImageFilter, ImageOps
+from PIL import Image, ImageOps
 from torch import Tensor
 
-from ..runtime.preprocessing import Pixels, Preprocessing
+from ..runtime.preprocessing import Box, Pixels, Preprocessing
+from .changes import apply, pack
+from .resampling import find_background
 from .views import Matrix, ViewParameters
 
-# torchvision takes PIL images, too, whatever its annotations say.
-CHANGES: tuple[Callable[[Any, float], Any], ...] = (
-    F.adjust_brightness,
-    F.adjust_contrast,
-    F.adjust_saturation,
-    F.adjust_hue,
-)
+# Values that are changed at once on a CPU: as many as its caches hold a few times.
+CACHED = 2**16
+
+Pair = tuple[ViewParameters, ViewParameters]
 
 
 class Renderer(Protocol):
     """Makes pixels of two views per image, in three steps. What passes between them is the renderer's own affair."""
 
-    def load(self, image: Image.Image, views: tuple[ViewParameters, ViewParameters]) -> Any:
+    def load(self, image: Image.Image, views: Pair) -> Any:
         """What the later steps need of an image, RGB: made in a worker, one image at a time."""
         ...
 
@@ -43,66 +40,73 @@ class Renderer(Protocol):
         ...
 
 
-class PillowRenderer:
-    """Views by Pillow, in the workers; the training process only moves them to the device."""
+class WorkerRenderer:
+    """Views made in the workers; the training process only moves them to the device."""
 
     def __init__(self, preprocessing: Preprocessing) -> None:
         self._preprocessing = preprocessing
 
-    def load(self, image: Image.Image, views: tuple[ViewParameters, ViewParameters]) -> tuple[Pixels, Pixels]:
-        return render(image, views[0], self._preprocessing), render(image, views[1], self._preprocessing)
+    def load(self, image: Image.Image, views: Pair) -> list[tuple[Pixels, ViewParameters]]:
+        return [(cut(image, view, self._preprocessing), view) for view in views]
 
-    def collate(self, loaded: list[tuple[Pixels, Pixels]]) -> tuple[Tensor, Tensor]:
-        first, second = (torch.from_numpy(np.stack([each[which] for each in loaded])) for which in (0, 1))
+    def collate(self, loaded: list[list[tuple[Pixels, ViewParameters]]]) -> tuple[Tensor, Tensor]:
+        first, second = (_change([each[which] for each in loaded]) for which in (0, 1))
         return first, second
 
     def finish(self, collated: tuple[Tensor, Tensor], device: torch.device) -> tuple[Tensor, Tensor]:
         return collated[0].to(device), collated[1].to(device)
 
 
+def _change(cuts: list[tuple[Pixels, ViewParameters]]) -> Tensor:
+    """Views uint8 `[N, H, W, 3]` of what was cut."""
+    step = max(1, CACHED // cuts[0][0].size)
+    return torch.cat([_change_some(cuts[start : start + step]) for start in range(0, len(cuts), step)])
+
+
+def _change_some(cuts: list[tuple[Pixels, ViewParameters]]) -> Tensor:
+    pixels = torch.from_numpy(np.stack([pixels for pixels, _ in cuts])).permute(0, 3, 1, 2)
+    changed = apply(pack([view for _, view in cuts]), pixels.to(torch.float32, memory_format=torch.contiguous_format))
+    return changed.round().byte().permute(0, 2, 3, 1)
+
+
 def render(image: Image.Image, view: ViewParameters, preprocessing: Preprocessing) -> Pixels:
     """One view of an RGB image: uint8 `[image_size, image_size, 3]`."""
-    image = _cut(image, view, preprocessing)
+    return _change([(cut(image, view, preprocessing), view)])[0].numpy()
+
+
+def cut(image: Image.Image, view: ViewParameters, preprocessing: Preprocessing) -> Pixels:
+    """The view's box at the network's size, moved or mirrored: uint8 `[image_size, image_size, 3]`."""
+    side = preprocessing.image_size
+    box = place(view.box, image.size, preprocessing)
+    image = square(image, preprocessing).resize((side, side), Image.Resampling.BICUBIC, box=box)
     if view.matrix is not None:
-        image = _transform(image, view.matrix)
-    if view.flip:
-        image = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
-    for number in view.order:
-        if view.colors[number] != (0 if number == 3 else 1):
-            image = CHANGES[number](image, view.colors[number])
-    if view.grayscale:
-        image = image.convert("L").convert("RGB")
-    if view.blur_sigma:
-        image = image.filter(ImageFilter.GaussianBlur(view.blur_sigma))
-    if view.solarize:
-        image = ImageOps.solarize(image, 128)
-    return np.asarray(image)
+        image = _move(image, view.matrix)
+    return np.asarray(image.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if view.flip else image)
 
 
-def _cut(image: Image.Image, view: ViewParameters, preprocessing: Preprocessing) -> Image.Image:
-    """The view's box at the network's size; what lies beyond the image is border."""
-    side, (left, top, right, bottom) = preprocessing.image_size, view.box
-    if preprocessing.fit == "pad":
-        longest = max(image.size)
-        shifts = [(longest - each) / 2 for each in image.size]
-        image = ImageOps.pad(image, (longest, longest), color=preprocessing.border)
-        left, right = (min(max(each + shifts[0], 0), longest) for each in (left, right))
-        top, bottom = (min(max(each + shifts[1], 0), longest) for each in (top, bottom))
-    return image.resize((side, side), Image.Resampling.BICUBIC, box=(left, top, right, bottom))
-
-
-def _transform(image: Image.Image, matrix: Matrix) -> Image.Image:
+def _move(image: Image.Image, matrix: Matrix) -> Image.Image:
     a, b, c, d, e, f = matrix
     side = image.width
     middle = side / 2
     # Pillow's matrix is in pixels, from the corner.
     in_pixels = (a, b, side * c + middle - (a + b) * middle, d, e, side * f + middle - (d + e) * middle)
-    fill = _find_background(image)
+    background = find_background(torch.from_numpy(np.array(image)).permute(2, 0, 1)[None].float())[0]
+    fill = tuple(round(value) for value in background.tolist())
     return image.transform(image.size, Image.Transform.AFFINE, in_pixels, Image.Resampling.BICUBIC, fillcolor=fill)
 
 
-def _find_background(image: Image.Image) -> tuple[int, ...]:
-    """The median color of the border: what lies beyond a glyph's edge."""
-    pixels = np.asarray(image)
-    border = np.concatenate([pixels[0], pixels[-1], pixels[:, 0], pixels[:, -1]])
-    return tuple(int(value) for value in np.median(border, axis=0))
+def square(image: Image.Image, preprocessing: Preprocessing) -> Image.Image:
+    """What boxes are cut from: the image; with "pad", the square around it."""
+    longest = max(image.size)
+    return ImageOps.pad(image, (longest, longest), color=preprocessing.border) if preprocessing.fit == "pad" else image
+
+
+def place(box: Box, size: tuple[int, int], preprocessing: Preprocessing) -> Box:
+    """Where the box of an image of `size` lies in what `square` makes of it."""
+    if preprocessing.fit != "pad":
+        return box
+    longest = max(size)
+    across, down = ((longest - each) / 2 for each in size)
+    shifted = (edge + shift for edge, shift in zip(box, (across, down) * 2, strict=True))
+    left, top, right, bottom = (min(max(edge, 0), longest) for edge in shifted)
+    return left, top, right, bottom

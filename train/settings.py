@@ -17,6 +17,7 @@ from .config import TrainConfig, complete_objective
 from .optimizer import RATES
 from .plan import Plan
 from .recipe import RECIPES, adaptation
+from .renderers import RENDERERS
 from .views import View, change_view
 
 T = TypeVar("T")
@@ -53,6 +54,7 @@ class Settings:
     views: tuple[View, View]
     seed: int
     workers: int
+    augment: str = "workers"
     no_images: bool = False
     teacher: str | None = None
     backbone_rate: float = 1.0
@@ -117,6 +119,7 @@ def resolve(config: TrainConfig, images: int) -> Settings:
         views=(first, second),
         seed=config.seed,
         workers=_given(config.workers, available_cpus()),
+        augment=_given(config.augment, Settings.augment),
         no_images=config.no_images,
         teacher=beginning.teacher,
         backbone_rate=_given(config.backbone_rate, 1.0 if config.init is None else ADAPTED_RATE),
@@ -198,6 +201,8 @@ def _check(config: TrainConfig) -> None:
     if config.learning_rate is not None and not 0 < config.learning_rate < math.inf:
         raise UsageError("{learning_rate}: has to be above 0", learning_rate=config.learning_rate)
     check_normalization(config.mean, config.std)
+    if config.augment not in (None, *RENDERERS):
+        raise UsageError(f"{{augment}}: has to be {' or '.join(RENDERERS)}", augment=config.augment)
     if config.fit not in FITS:
         raise UsageError(f"no fit {config.fit!r}; there are {', '.join(FITS)}", fit=config.fit)
 

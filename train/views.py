@@ -82,9 +82,10 @@ class ViewParameters:
 
     `box`: the part of the image that is resized to the view, in the image's pixels; where it reaches beyond the image
     there is border. `matrix`: a, b, c, d, e, f, or None; the view's pixel (x, y) is then that of the resized part at
-    (ax + by + c, dx + ey + f), both counted in sides from the middle. `flip`: mirrored. `colors`: factors of
-    brightness, contrast and saturation, 1 for no change, and the turn of the hue, -0.5 to 0.5, 0 for none; `order`: in
-    which they are applied. `grayscale`. `blur_sigma`: in the view's pixels, 0 for none. `solarize`: inverted from 128.
+    (ax + by + c, dx + ey + f), both counted in sides from the middle. `flip`: mirrored; a matrix mirrors by itself.
+    `colors`: factors of brightness, contrast and saturation, 1 for no change, and the turn of the hue, -0.5 to 0.5, 0
+    for none; `order`: in which they are applied. `grayscale`. `blur_sigma`: in the view's pixels, 0 for none.
+    `solarize`: inverted from 128.
     """
 
     box: Box
@@ -107,6 +108,9 @@ def sample(view: View, size: tuple[int, int], fit: str, rng: Generator) -> ViewP
     else:
         box, matrix = _find_square(size, fit), _sample_affine(view.geometry, rng)
     flip = rng.random() < view.flip
+    if flip and matrix is not None:  # one step mirrors and moves
+        a, b, c, d, e, f = matrix
+        matrix, flip = (-a, b, c, -d, e, f), False
     jittered = rng.random() < view.jitter
     colors, order = _sample_colors(view.color_jitter, rng) if jittered else (NO_COLORS, (0, 1, 2, 3))
     return ViewParameters(

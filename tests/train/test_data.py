@@ -8,10 +8,10 @@ from byol_edge.runtime import Preprocessing, find_images
 from byol_edge.train import data
 from byol_edge.train.config import TrainConfig
 from byol_edge.train.data import BatchSampler, Draw, load_batches
-from byol_edge.train.rendering import PillowRenderer
+from byol_edge.train.rendering import WorkerRenderer
 from byol_edge.train.settings import Settings, resolve
 
-RENDERER = PillowRenderer(Preprocessing(24))
+RENDERER = WorkerRenderer(Preprocessing(24))
 
 
 def settings(images: int = 120, **changes: object) -> Settings:

@@ -5,7 +5,7 @@ from byol_edge.runtime import Preprocessing, find_images
 from byol_edge.runtime.run import Metrics
 from byol_edge.train.config import TrainConfig
 from byol_edge.train.plots import draw_curves, draw_views
-from byol_edge.train.rendering import PillowRenderer
+from byol_edge.train.rendering import WorkerRenderer
 from byol_edge.train.settings import resolve
 from PIL import Image
 
@@ -14,12 +14,12 @@ def test_the_contact_sheet_holds_images_and_views_and_passes_over_the_unreadable
     (tmp_path / "broken.png").write_bytes(b"x")
     paths = [tmp_path / "broken.png", *find_images(photos)[:16]]
     settings = resolve(TrainConfig("conv4", 32, 2, batch_size=16), len(paths))
-    draw_views(paths, settings, Preprocessing(32), PillowRenderer(Preprocessing(32)), tmp_path / "views.png")
+    draw_views(paths, settings, Preprocessing(32), WorkerRenderer(Preprocessing(32)), tmp_path / "views.png")
     with Image.open(tmp_path / "views.png") as sheet:
         assert sheet.width > 3 * sheet.height
     # Every run of the same settings shows the same.
     before = (tmp_path / "views.png").read_bytes()
-    draw_views(paths, settings, Preprocessing(32), PillowRenderer(Preprocessing(32)), tmp_path / "views.png")
+    draw_views(paths, settings, Preprocessing(32), WorkerRenderer(Preprocessing(32)), tmp_path / "views.png")
     assert (tmp_path / "views.png").read_bytes() == before
 
 

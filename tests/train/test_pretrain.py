@@ -92,6 +92,21 @@ def test_a_killed_run_resumes_to_the_same_weights(
     assert [each.epoch for each in read_metrics(out)] == [0, 1, 2]
 
 
+def test_a_run_whose_views_the_device_makes_resumes_to_the_same_weights(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    on_device = dataclasses.replace(CONFIG, augment="device")
+    pretrain(photos, tmp_path / "whole", on_device)
+    with monkeypatch.context() as patch, pytest.raises(Stop):
+        stop_at(8, patch)
+        pretrain(photos, tmp_path / "run", on_device)
+    pretrain(None, tmp_path / "run", resume=True)
+    one, other = (tmp_path / name / "encoder.safetensors" for name in ("whole", "run"))
+    assert one.read_bytes() == other.read_bytes()
+    with pytest.raises(UsageError, match=r"started otherwise: augment \(was device, now workers\)"):
+        pretrain(photos, tmp_path / "run", dataclasses.replace(CONFIG, augment="workers"), resume=True)
+
+
 def test_resume_without_a_run_starts_and_of_a_finished_one_is_done(
     photos: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ):

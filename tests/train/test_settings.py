@@ -32,7 +32,7 @@ def test_the_batch_leaves_steps_enough_in_an_epoch_and_in_all(images: int, epoch
 def test_every_setting_can_be_given():
     given = {
         "recipe": "textures", "optimizer": "sgd", "learning_rate": 0.3, "weight_decay": 0.01, "warmup_epochs": 2.5,
-        "accumulate": 2, "batch_size": 8, "fit": "pad", "objective": BYOLConfig(0.9, 64, 32),
+        "accumulate": 2, "batch_size": 8, "fit": "pad", "augment": "device", "objective": BYOLConfig(0.9, 64, 32),
     }  # fmt: skip
     settings = resolve(TrainConfig(**given, views={"blur": 0.1}, view_2={"blur": 0.7, "area": (0.5, 1)}), 100)
     found = {**vars(settings), **vars(settings.plan)}
@@ -77,6 +77,7 @@ def test_fewer_images_than_a_batch_is_one_line_with_what_to_do():
         (TrainConfig(learning_rate=float("nan")), "learning_rate=nan"),
         (TrainConfig(recipe="photo"), "no recipe 'photo'; there are photographs"),
         (TrainConfig(optimizer="adam"), "no optimizer 'adam'; there are adamw"),
+        (TrainConfig(augment="gpu"), "augment=gpu: has to be workers or device"),
         (TrainConfig(fit="stretch"), "no fit 'stretch'; there are crop"),
         (TrainConfig(batch_size=16, accumulate=3), "accumulate=3: does not divide a batch of 16"),
         (TrainConfig(batch_size=16, accumulate=16), "accumulate=16: at most 8"),
