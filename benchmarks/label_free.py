@@ -33,7 +33,8 @@ from byol_edge.models.network import InferenceNetwork, embed_pixels
 from byol_edge.models.starts import Start, find_start
 from byol_edge.runtime.fidelity import Vectors, nearest, unit_rows
 from byol_edge.runtime.images import find_images, folder_labels
-from byol_edge.runtime.preprocessing import Pixels, Preprocessing, open_image, prepare_all
+from byol_edge.runtime.preprocessing import Pixels, Preprocessing, prepare_all
+from byol_edge.train.pictures import place, read_picture
 from byol_edge.train.rendering import render
 from byol_edge.train.views import RandomCrop, View, sample
 from numpy.typing import NDArray
@@ -159,8 +160,9 @@ def draw_weak(images: list[Path], preprocessing: Preprocessing, mirrored: float)
     """Two large crops of each image, colors as they are."""
     pairs, view = [], replace(WEAK, flip=mirrored)
     for row, path in enumerate(images):
-        image, rng = open_image(path), np.random.default_rng((1, row))
-        pairs.append([render(image, sample(view, image.size, "crop", rng), preprocessing) for _ in range(2)])
+        picture, rng = read_picture(path, preprocessing), np.random.default_rng((1, row))
+        drawn = [place(sample(view, picture.size, "crop", rng), picture, "crop") for _ in range(2)]
+        pairs.append([render(picture.pixels, each, preprocessing.image_size) for each in drawn])
     return np.stack([first for first, _ in pairs]), np.stack([second for _, second in pairs])
 
 
@@ -217,8 +219,8 @@ def compare_orders(pool: dict[str, dict[str, Values]]) -> dict[str, NDArray[np.i
     add_consensus(pool)
     encoders = list(pool.values())
     counts = {figure: np.zeros(4, np.intp) for figure in encoders[0] if figure not in NO_FIGURES}
-    for place, one in enumerate(encoders):
-        for other in encoders[:place]:
+    for number, one in enumerate(encoders):
+        for other in encoders[:number]:
             change = bootstrap_interval(one["accuracy"] - other["accuracy"])
             if change.lower <= 0 <= change.upper:
                 continue

@@ -91,7 +91,7 @@ def prepare(source: Source, preprocessing: Preprocessing) -> Pixels:
     side = preprocessing.image_size
     if isinstance(source, np.ndarray) and source.dtype == np.uint8 and source.shape == (side, side, 3):
         return source
-    image, box = _open(source, REDUCED_MARGIN * side)
+    image, box = open_large(source, REDUCED_MARGIN * side)
     if image.size != (side, side):
         image = _resize(image, box, preprocessing, describe(source))
     return np.asarray(image)
@@ -107,10 +107,10 @@ def open_image(source: Source) -> Image.Image:
 
     Raises ImageError, which names the file.
     """
-    return _open(source)[0]
+    return open_large(source)[0]
 
 
-def _open(source: Source, enough: int | None = None) -> tuple[Image.Image, Box]:
+def open_large(source: Source, enough: int | None = None) -> tuple[Image.Image, Box]:
     """open_image, and the box that the picture fills.
 
     Where `enough` pixels on the short side are enough, a larger JPEG may be decoded at reduced scale. That takes a

@@ -13,7 +13,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from ..runtime.errors import ImageError
-from ..runtime.preprocessing import open_image
+from .pictures import place, read_picture
 from .plan import Plan
 from .rendering import Renderer
 from .settings import Settings
@@ -66,11 +66,12 @@ class ViewDataset(Dataset[Item]):
         settings = self._settings
         rng = np.random.default_rng((settings.seed, draw.epoch, draw.index))
         try:
-            image = open_image(self._paths[draw.index])
+            picture = read_picture(self._paths[draw.index], settings.preprocessing)
         except ImageError as error:
             return Item(draw.index, None, str(error))
-        first, second = (sample(view, image.size, settings.fit, rng) for view in settings.views)
-        return Item(draw.index, self._renderer.load(image, (first, second)))
+        drawn = (sample(view, picture.size, settings.fit, rng) for view in settings.views)
+        first, second = (place(view, picture, settings.fit) for view in drawn)
+        return Item(draw.index, self._renderer.load(picture.pixels, (first, second)))
 
     def collate(self, items: list[Item]) -> Batch:
         read = [item for item in items if item.error is None]

@@ -6,26 +6,13 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 
-from ..runtime.preprocessing import Box, Pixels, Preprocessing
+from ..runtime.preprocessing import Pixels, Preprocessing
 from .changes import Changes, apply, pack
-from .rendering import Pair, place, square
+from .rendering import Pair
 from .resampling import axis_weights, resample, transform
 from .views import ViewParameters
-
-# An image that views are cut from keeps this many times the network's side.
-MARGIN = 2
-
-
-@dataclass(frozen=True)
-class Loaded:
-    """An image that is no larger than its views need, uint8 `[H, W, 3]`; `boxes` are in pixels of it."""
-
-    pixels: Pixels
-    boxes: tuple[Box, Box]
-    views: Pair
 
 
 @dataclass(frozen=True)
@@ -51,60 +38,35 @@ class Collated:
 
 
 class DeviceRenderer:
-    """The twin of WorkerRenderer.
-
-    An image keeps at most twice the network's side. Views of it are a little less sharp than those of the original: for
-    phone photographs at 64 px and crops from 0.2 of the image, values differ by 0.9 of 255 on average, and 99 % of them
-    by 8 or less.
-    """
+    """The twin of WorkerRenderer."""
 
     def __init__(self, preprocessing: Preprocessing) -> None:
-        self._preprocessing = preprocessing
+        self._side = preprocessing.image_size
 
-    def load(self, image: Image.Image, views: Pair) -> Loaded:
-        whole = square(image, self._preprocessing)
-        pixels = shrink(whole, MARGIN * self._preprocessing.image_size)
-        height, width, _ = pixels.shape
-        across, down = width / whole.width, height / whole.height
-        first, second = (
-            (left * across, top * down, right * across, bottom * down)
-            for left, top, right, bottom in (place(view.box, image.size, self._preprocessing) for view in views)
-        )
-        return Loaded(pixels, (first, second), views)
+    def load(self, pixels: Pixels, views: Pair) -> tuple[Pixels, Pair]:
+        return pixels, views
 
-    def collate(self, loaded: list[Loaded]) -> Collated:
-        sizes = np.array([each.pixels.shape[:2] for each in loaded])
+    def collate(self, loaded: list[tuple[Pixels, Pair]]) -> Collated:
+        sizes = np.array([pixels.shape[:2] for pixels, _ in loaded])
         images = np.zeros((len(loaded), *sizes.max(0), 3), np.uint8)
-        for canvas, each in zip(images, loaded, strict=True):
-            height, width, _ = each.pixels.shape
-            canvas[:height, :width] = each.pixels
-        first, second = (
-            _pack_cuts([each.boxes[which] for each in loaded], [each.views[which] for each in loaded])
-            for which in (0, 1)
-        )
+        for canvas, (pixels, _), (height, width) in zip(images, loaded, sizes, strict=True):
+            canvas[:height, :width] = pixels
+        first, second = (_pack_cuts([views[which] for _, views in loaded]) for which in (0, 1))
         return Collated(torch.from_numpy(images), torch.from_numpy(sizes), (first, second))
 
     def finish(self, collated: Collated, device: torch.device) -> tuple[Tensor, Tensor]:
         images, sizes = collated.images.to(device).permute(0, 3, 1, 2).float(), collated.sizes.to(device)
-        side = self._preprocessing.image_size
-        first, second = (apply(each.changes, _cut(images, sizes, each, side)) for each in collated.views)
+        first, second = (apply(each.changes, _cut(images, sizes, each, self._side)) for each in collated.views)
         return first.permute(0, 2, 3, 1), second.permute(0, 2, 3, 1)
 
 
-def shrink(image: Image.Image, longest: int) -> Pixels:
-    """An image, each of its sides at most `longest`: uint8 `[H, W, 3]`."""
-    size = min(image.width, longest), min(image.height, longest)
-    return np.asarray(image if size == image.size else image.resize(size, Image.Resampling.BICUBIC))
-
-
-def _pack_cuts(boxes: list[Box], views: list[ViewParameters]) -> Cuts:
+def _pack_cuts(views: list[ViewParameters]) -> Cuts:
     """All views of a batch have a matrix, or none has one."""
-    mirrored = [
-        (right, top, left, bottom) if view.flip else (left, top, right, bottom)
-        for (left, top, right, bottom), view in zip(boxes, views, strict=True)
-    ]
+    boxes = torch.tensor([view.box for view in views])
+    mirrored = torch.tensor([view.flip for view in views])
     matrices = [view.matrix for view in views if view.matrix is not None]
-    return Cuts(torch.tensor(mirrored), torch.tensor(matrices) if matrices else None, pack(views))
+    boxes = torch.where(mirrored[:, None], boxes[:, [2, 1, 0, 3]], boxes)
+    return Cuts(boxes, torch.tensor(matrices) if matrices else None, pack(views))
 
 
 def _cut(images: Tensor, sizes: Tensor, cuts: Cuts, side: int) -> Tensor:

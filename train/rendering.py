@@ -10,10 +10,10 @@ from typing import Any, Protocol
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps
+from PIL import Image
 from torch import Tensor
 
-from ..runtime.preprocessing import Box, Pixels, Preprocessing
+from ..runtime.preprocessing import Pixels, Preprocessing
 from .changes import apply, pack
 from .resampling import find_background
 from .views import Matrix, ViewParameters
@@ -25,10 +25,13 @@ Pair = tuple[ViewParameters, ViewParameters]
 
 
 class Renderer(Protocol):
-    """Makes pixels of two views per image, in three steps. What passes between them is the renderer's own affair."""
+    """Makes pixels of two views per image, in three steps. What passes between them is the renderer's own affair.
 
-    def load(self, image: Image.Image, views: Pair) -> Any:
-        """What the later steps need of an image, RGB: made in a worker, one image at a time."""
+    The boxes of the views are in pixels of the picture.
+    """
+
+    def load(self, pixels: Pixels, views: Pair) -> Any:
+        """What the later steps need of a picture, uint8 `[H, W, 3]`: made in a worker, one image at a time."""
         ...
 
     def collate(self, loaded: list[Any]) -> Any:
@@ -44,10 +47,10 @@ class WorkerRenderer:
     """Views made in the workers; the training process only moves them to the device."""
 
     def __init__(self, preprocessing: Preprocessing) -> None:
-        self._preprocessing = preprocessing
+        self._side = preprocessing.image_size
 
-    def load(self, image: Image.Image, views: Pair) -> list[tuple[Pixels, ViewParameters]]:
-        return [(cut(image, view, self._preprocessing), view) for view in views]
+    def load(self, pixels: Pixels, views: Pair) -> list[tuple[Pixels, ViewParameters]]:
+        return [(cut(pixels, view, self._side), view) for view in views]
 
     def collate(self, loaded: list[list[tuple[Pixels, ViewParameters]]]) -> tuple[Tensor, Tensor]:
         first, second = (_change([each[which] for each in loaded]) for which in (0, 1))
@@ -69,16 +72,14 @@ def _change_some(cuts: list[tuple[Pixels, ViewParameters]]) -> Tensor:
     return changed.round().byte().permute(0, 2, 3, 1)
 
 
-def render(image: Image.Image, view: ViewParameters, preprocessing: Preprocessing) -> Pixels:
-    """One view of an RGB image: uint8 `[image_size, image_size, 3]`."""
-    return _change([(cut(image, view, preprocessing), view)])[0].numpy()
+def render(pixels: Pixels, view: ViewParameters, side: int) -> Pixels:
+    """One view of a picture: uint8 `[side, side, 3]`."""
+    return _change([(cut(pixels, view, side), view)])[0].numpy()
 
 
-def cut(image: Image.Image, view: ViewParameters, preprocessing: Preprocessing) -> Pixels:
-    """The view's box at the network's size, moved or mirrored: uint8 `[image_size, image_size, 3]`."""
-    side = preprocessing.image_size
-    box = place(view.box, image.size, preprocessing)
-    image = square(image, preprocessing).resize((side, side), Image.Resampling.BICUBIC, box=box)
+def cut(pixels: Pixels, view: ViewParameters, side: int) -> Pixels:
+    """The view's box of a picture at the network's size, moved or mirrored: uint8 `[side, side, 3]`."""
+    image = Image.fromarray(pixels).resize((side, side), Image.Resampling.BICUBIC, box=view.box)
     if view.matrix is not None:
         image = _move(image, view.matrix)
     return np.asarray(image.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if view.flip else image)
@@ -93,20 +94,3 @@ def _move(image: Image.Image, matrix: Matrix) -> Image.Image:
     background = find_background(torch.from_numpy(np.array(image)).permute(2, 0, 1)[None].float())[0]
     fill = tuple(round(value) for value in background.tolist())
     return image.transform(image.size, Image.Transform.AFFINE, in_pixels, Image.Resampling.BICUBIC, fillcolor=fill)
-
-
-def square(image: Image.Image, preprocessing: Preprocessing) -> Image.Image:
-    """What boxes are cut from: the image; with "pad", the square around it."""
-    longest = max(image.size)
-    return ImageOps.pad(image, (longest, longest), color=preprocessing.border) if preprocessing.fit == "pad" else image
-
-
-def place(box: Box, size: tuple[int, int], preprocessing: Preprocessing) -> Box:
-    """Where the box of an image of `size` lies in what `square` makes of it."""
-    if preprocessing.fit != "pad":
-        return box
-    longest = max(size)
-    across, down = ((longest - each) / 2 for each in size)
-    shifted = (edge + shift for edge, shift in zip(box, (across, down) * 2, strict=True))
-    left, top, right, bottom = (min(max(edge, 0), longest) for edge in shifted)
-    return left, top, right, bottom

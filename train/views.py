@@ -101,7 +101,7 @@ class ViewParameters:
 NO_COLORS = (1.0, 1.0, 1.0, 0.0)
 
 
-def sample(view: View, size: tuple[int, int], fit: str, rng: Generator) -> ViewParameters:
+def sample(view: View, size: tuple[float, float], fit: str, rng: Generator) -> ViewParameters:
     """The numbers of one view of an image of `size` (width, height), made square as `fit` says."""
     if isinstance(view.geometry, RandomCrop):
         box, matrix = _sample_crop(view.geometry, size, fit, rng), None
@@ -125,7 +125,7 @@ def sample(view: View, size: tuple[int, int], fit: str, rng: Generator) -> ViewP
     )
 
 
-def _sample_crop(crop: RandomCrop, size: tuple[int, int], fit: str, rng: Generator) -> Box:
+def _sample_crop(crop: RandomCrop, size: tuple[float, float], fit: str, rng: Generator) -> Box:
     """A box inside the image; inside its padded square with "pad"."""
     outer = _find_square(size, "pad") if fit == "pad" else (0.0, 0.0, *map(float, size))
     outer_width, outer_height = outer[2] - outer[0], outer[3] - outer[1]
@@ -151,7 +151,7 @@ def _sample_crop(crop: RandomCrop, size: tuple[int, int], fit: str, rng: Generat
     )
 
 
-def _find_square(size: tuple[int, int], fit: str) -> Box:
+def _find_square(size: tuple[float, float], fit: str) -> Box:
     """The part of an image that a network sees: its central square, all of it, or the square around it."""
     width, height = size
     if fit == "squash":

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import torch
 from byol_edge.runtime import Preprocessing
-from byol_edge.train.device_rendering import MARGIN, DeviceRenderer
+from byol_edge.train.device_rendering import DeviceRenderer
+from byol_edge.train.pictures import place, read_picture
 from byol_edge.train.recipe import RECIPES
 from byol_edge.train.rendering import Renderer, WorkerRenderer
 from byol_edge.train.views import RandomCrop, View, sample
@@ -23,11 +24,11 @@ def draw_images(random: np.random.Generator) -> list[Image.Image]:
 
 def draw(renderer: Renderer, images: list[Image.Image], views: tuple[View, View], fit: str) -> torch.Tensor:
     """Both views of all images, float `[2, N, SIDE, SIDE, 3]`."""
-    drawn = [
-        tuple(sample(view, image.size, fit, np.random.default_rng((row, which))) for which, view in enumerate(views))
-        for row, image in enumerate(images)
-    ]
-    loaded = [renderer.load(image, (one, other)) for image, (one, other) in zip(images, drawn, strict=True)]
+    loaded = []
+    for row, image in enumerate(images):
+        picture, rng = read_picture(image, Preprocessing(SIDE, fit=fit)), np.random.default_rng(row)
+        one, other = (place(sample(view, picture.size, fit, rng), picture, fit) for view in views)
+        loaded.append(renderer.load(picture.pixels, (one, other)))
     return torch.stack(renderer.finish(renderer.collate(loaded), CPU)).float()
 
 
@@ -48,16 +49,6 @@ def test_a_recipes_views_are_those_of_the_workers(random: np.random.Generator, r
 def test_crops_and_flips_are_within_a_level(random: np.random.Generator):
     view = View(RandomCrop((0.1, 1.0)), flip=0.5, jitter=0, grayscale=0)
     assert differences(draw_images(random), (view, view)).max() <= 1.5
-
-
-def test_a_large_image_is_made_smaller_and_its_crops_stay_in_place(random: np.random.Generator):
-    noise = Image.fromarray(random.integers(0, 256, (6, 6, 3), dtype=np.uint8))
-    image = noise.resize((400, 300), Image.Resampling.BICUBIC)
-    numbers = sample(View(), image.size, "crop", np.random.default_rng(1))
-    loaded = DeviceRenderer(Preprocessing(SIDE)).load(image, (numbers, numbers))
-    assert loaded.pixels.shape == (MARGIN * SIDE, MARGIN * SIDE, 3)
-    view = View(RandomCrop((0.3, 1.0)), jitter=0, grayscale=0)
-    assert differences([image], (view, view)).mean() < 1.5
 
 
 def test_views_do_not_depend_on_the_rest_of_the_batch(random: np.random.Generator):

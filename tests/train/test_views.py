@@ -3,6 +3,7 @@ import dataclasses
 import numpy as np
 import pytest
 from byol_edge.runtime import Preprocessing, UsageError
+from byol_edge.train.pictures import place, read_picture
 from byol_edge.train.rendering import render
 from byol_edge.train.views import ColorJitter, RandomAffine, RandomCrop, View, change_view, sample
 from PIL import Image
@@ -21,7 +22,9 @@ def image(random: np.random.Generator) -> Image.Image:
 
 
 def draw_view(image: Image.Image, view: View, preprocessing: Preprocessing, rng: np.random.Generator) -> np.ndarray:
-    return render(image, sample(view, image.size, preprocessing.fit, rng), preprocessing)
+    picture = read_picture(image, preprocessing)
+    numbers = place(sample(view, picture.size, preprocessing.fit, rng), picture, preprocessing.fit)
+    return render(picture.pixels, numbers, preprocessing.image_size)
 
 
 def draw(image: Image.Image, view: View, seed: int = 0) -> np.ndarray:
@@ -194,7 +197,8 @@ def test_a_crop_and_an_affine_of_the_whole_are_one_geometry():
     assert crop.box == (10, 0, 50, 40)
     assert crop.matrix == pytest.approx((1, 0, 0, 0, 1, 0))
     whole = dataclasses.replace(crop, matrix=None)
-    assert np.array_equal(render(image, crop, Preprocessing(SIDE)), render(image, whole, Preprocessing(SIDE)))
+    pixels = np.asarray(image)
+    assert np.array_equal(render(pixels, crop, SIDE), render(pixels, whole, SIDE))
 
 
 def test_a_matrix_is_counted_from_the_middle_in_sides():
@@ -202,6 +206,6 @@ def test_a_matrix_is_counted_from_the_middle_in_sides():
     pixels[4:8, 10:14] = 255
     still_view = sample(still(), (SIDE, SIDE), "crop", np.random.default_rng(0))
     moved = dataclasses.replace(still_view, matrix=(1, 0, 0.25, 0, 1, 0))  # looks a quarter of a side to the right
-    drawn = render(Image.fromarray(pixels), moved, Preprocessing(SIDE))
+    drawn = render(pixels, moved, SIDE)
     assert np.array_equal(drawn[4:8, 4:8], np.full((4, 4, 3), 255))
     assert drawn.sum() == pixels.sum()
