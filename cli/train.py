@@ -43,6 +43,7 @@ FILE = click.Path(path_type=Path)
 @click.option("--config", type=FILE, help="Settings by name, in TOML; flags go before them.")
 @click.option("--device", default="auto", show_default=True, help="cpu, cuda, or auto: a GPU if there is one.")
 @click.option("--workers", type=int, help="Processes that decode images.  [default: one per CPU]")
+@click.option("--cache", type=FILE, help="Keep decoded images in this folder, for any number of runs.")
 @click.option("--augment", help="Where views are made: workers or device.  [default: device on a GPU]")
 @click.option("--seed", type=int, help="Same seed, same machine, same run.  [default: 0]")
 @click.option("--resume", is_flag=True, help="Go on with the run at --out, or start it.")
@@ -73,6 +74,7 @@ def train(
     device: str,
     resume: bool,
     overwrite: bool,
+    cache: Path | None,
     **options: Any,
 ) -> None:
     """Train an encoder on the images under IMAGES, searched recursively. Labels are never needed.
@@ -114,7 +116,15 @@ def train(
     if images is not None:
         note_unread(images)
     verdict = pretrain(
-        images, out, chosen, device=device, labels=labels, evaluation=evaluation, resume=resume, overwrite=overwrite
+        images,
+        out,
+        chosen,
+        device=device,
+        labels=labels,
+        evaluation=evaluation,
+        resume=resume,
+        overwrite=overwrite,
+        cache=cache,
     )
     if verdict.kind == "collapsed":
         raise RunError(f"the run in {out} has {verdict.kind}: {verdict.message}", **verdict.arguments)

@@ -13,7 +13,8 @@ import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from ..runtime.errors import ImageError
-from .pictures import place, read_picture
+from .cache import Cache
+from .pictures import Picture, place, read_picture
 from .plan import Plan
 from .rendering import Renderer
 from .settings import Settings
@@ -57,8 +58,9 @@ class Item:
 class ViewDataset(Dataset[Item]):
     """The images of a run, addressed by Draw."""
 
-    def __init__(self, paths: list[Path], settings: Settings, renderer: Renderer) -> None:
+    def __init__(self, paths: list[Path], settings: Settings, renderer: Renderer, cache: Cache | None = None) -> None:
         self._paths = paths
+        self._cache = cache
         self._settings = settings
         self._renderer = renderer
 
@@ -66,12 +68,16 @@ class ViewDataset(Dataset[Item]):
         settings = self._settings
         rng = np.random.default_rng((settings.seed, draw.epoch, draw.index))
         try:
-            picture = read_picture(self._paths[draw.index], settings.preprocessing)
+            picture = self._read(draw.index)
         except ImageError as error:
             return Item(draw.index, None, str(error))
         drawn = (sample(view, picture.size, settings.fit, rng) for view in settings.views)
         first, second = (place(view, picture, settings.fit) for view in drawn)
         return Item(draw.index, self._renderer.load(picture.pixels, (first, second)))
+
+    def _read(self, index: int) -> Picture:
+        cached = None if self._cache is None else self._cache.read(index)
+        return cached or read_picture(self._paths[index], self._settings.preprocessing)
 
     def collate(self, items: list[Item]) -> Batch:
         read = [item for item in items if item.error is None]
@@ -96,9 +102,11 @@ class BatchSampler(Sampler[list[Draw]]):
                 yield [Draw(epoch, int(index)) for index in order[start : start + plan.part_size]]
 
 
-def load_batches(paths: list[Path], settings: Settings, renderer: Renderer, first_epoch: int) -> Iterator[Batch]:
+def load_batches(
+    paths: list[Path], settings: Settings, renderer: Renderer, first_epoch: int, cache: Cache | None = None
+) -> Iterator[Batch]:
     """All parts of all batches from `first_epoch` (counted from 0) on, loaded in `settings.workers` processes."""
-    dataset = ViewDataset(paths, settings, renderer)
+    dataset = ViewDataset(paths, settings, renderer, cache)
     loader = DataLoader(
         dataset,
         batch_sampler=BatchSampler(settings.plan, settings.seed, first_epoch),

@@ -15,6 +15,7 @@ from ..models.checkpoint import load_checkpoint
 from ..runtime.errors import UsageError
 from ..runtime.reading import draw_from
 from ..runtime.run import BOARD, CURVES, VIEWS, Run
+from .cache import Cache, open_cache
 from .config import TrainConfig
 from .data import load_batches
 from .dataset import ImageDataset, Sources, find_dataset
@@ -49,6 +50,7 @@ def pretrain(
     evaluation: str | Path | None = None,
     resume: bool = False,
     overwrite: bool = False,
+    cache: str | Path | None = None,
 ) -> Verdict:
     """Pretrains a backbone, without labels, on the images under a folder, and writes a run to `out`.
 
@@ -56,10 +58,11 @@ def pretrain(
     of images to measure kNN accuracy with (see find_dataset). `resume`: go on after the last finished epoch of the same
     run, or start it; a finished run is left as it is, unless `config` has more epochs. To go on, `images` and `config`
     may be None, as the run has them; what is None in a config is then as in the run. `overwrite`: replace a run at
-    `out`. Logs its settings, a line per epoch, and images that cannot be read. Raises ImageError, UsageError, and
-    RunError where the training collapses or cannot go on.
+    `out`. `cache`: a folder that keeps decoded images for any number of runs; only the speed depends on it. Logs its
+    settings, a line per epoch, and images that cannot be read. Raises ImageError, UsageError, and RunError where the
+    training collapses or cannot go on.
     """
-    run = Run(Path(out))
+    run, folder = Run(Path(out)), None if cache is None else Path(cache)
     sources = Sources(*(None if each is None else Path(each) for each in (images, labels, evaluation)))
     if sources.images is not None and run.path.resolve().is_relative_to(sources.images.resolve()):
         raise UsageError(
@@ -89,7 +92,7 @@ def pretrain(
         config = replace(config, augment=config.augment or choose_renderer(where))
         dataset = find_dataset(sources.images, sources.labels, sources.evaluation, config.seed)
         settings = resolve(config, len(dataset.paths))
-        return _train(run, dataset, settings, describe_run(settings, dataset, sources), where, record)
+        return _train(run, dataset, settings, describe_run(settings, dataset, sources), where, record, folder)
 
 
 def _train(
@@ -99,8 +102,12 @@ def _train(
     description: dict[str, Any],
     device: torch.device,
     record: Record | None,
+    folder: Path | None,
 ) -> Verdict:
-    """`description`: what config.json is to hold. `record`: what it holds, of a run that is to go on."""
+    """`description`: what config.json is to hold. `record`: what it holds, of a run that is to go on.
+
+    `folder`: of a cache.
+    """
     state = load_checkpoint(run) if record else None
     done = 0 if state is None else state["epoch"]
     if record is not None:
@@ -118,6 +125,8 @@ def _train(
     history = restore(training, state) if state is not None else []
     if state is not None:
         training = replace(training, start=state["start"] or None)
+    with explained(settings):
+        cache = None if folder is None else open_cache(folder, dataset.paths, preprocessing, settings.workers)
     if record is None:
         run.start(description)
     else:
@@ -137,7 +146,7 @@ def _train(
         save_encoder(training, history)
         epochs = settings.plan.epochs
         log.info("finished already" if done == epochs else f"going on after epoch {done} of {epochs}")
-    _run_all(training, dataset, done)
+    _run_all(training, dataset, cache, done)
     return conclude(training)
 
 
@@ -152,12 +161,12 @@ def conclude(training: Training) -> Verdict:
     return judge(history, training.settings, training.spec.embedding_size, evidence)
 
 
-def _run_all(training: Training, dataset: ImageDataset, first_epoch: int) -> None:
+def _run_all(training: Training, dataset: ImageDataset, cache: Cache | None, first_epoch: int) -> None:
     run, settings = training.run, training.settings
     # What a killed run wrote to the board of this epoch and later is dropped.
     with explained(settings), SummaryWriter(str(run.path / BOARD), purge_step=first_epoch + 1) as board:
         try:
-            batches = load_batches(dataset.paths, settings, training.renderer, first_epoch)
+            batches = load_batches(dataset.paths, settings, training.renderer, first_epoch, cache)
             run_epochs(training, batches, first_epoch, board)
         finally:
             history = run.read_metrics()

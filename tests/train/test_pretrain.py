@@ -107,6 +107,13 @@ def test_a_run_whose_views_the_device_makes_resumes_to_the_same_weights(
         pretrain(photos, tmp_path / "run", dataclasses.replace(CONFIG, augment="workers"), resume=True)
 
 
+def test_a_cache_changes_nothing_but_the_speed(photos: Path, finished_run: Path, tmp_path: Path):
+    for name in ("first", "second"):
+        pretrain(photos, tmp_path / name, CONFIG, cache=tmp_path / "cache")
+        one, other = (path / "encoder.safetensors" for path in (tmp_path / name, finished_run))
+        assert one.read_bytes() == other.read_bytes()
+
+
 def test_resume_without_a_run_starts_and_of_a_finished_one_is_done(
     photos: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ):
@@ -347,14 +354,14 @@ def test_another_objective_trains_as_byol_does(photos: Path, tmp_path: Path):
 def test_a_killed_data_worker_is_one_line_that_says_what_to_do(
     photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    open_image = data.open_image
+    read_picture = data.read_picture
 
-    def killed(path: Path) -> Any:
+    def killed(*arguments: Any) -> Any:
         if get_worker_info() is not None:
             os.kill(os.getpid(), signal.SIGKILL)
-        return open_image(path)
+        return read_picture(*arguments)
 
-    monkeypatch.setattr(data, "open_image", killed)
+    monkeypatch.setattr(data, "read_picture", killed)
     with pytest.raises(RunError, match=r"was killed, out of memory perhaps; go on with resume=True and workers=1"):
         pretrain(photos, tmp_path / "run", dataclasses.replace(CONFIG, workers=2))
 

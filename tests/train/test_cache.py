@@ -1,0 +1,159 @@
+import errno
+import logging
+import os
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from byol_edge.runtime import Preprocessing, RunError, find_images
+from byol_edge.train import cache as caching
+from byol_edge.train.cache import Cache, name_folder, open_cache
+from byol_edge.train.pictures import read_picture
+from PIL import Image
+
+PREPROCESSING = Preprocessing(24)
+
+
+@pytest.fixture
+def images(random: np.random.Generator, tmp_path: Path) -> Path:
+    """Eight photographs of several sizes, one of which is longer than twice the network's side."""
+    folder = tmp_path / "images"
+    folder.mkdir()
+    for number in range(8):
+        size = (20 + 5 * number, 40)
+        Image.fromarray(random.integers(0, 256, (*size, 3), dtype=np.uint8)).save(folder / f"{number}.png")
+    return folder
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return tmp_path / "cache"
+
+
+def open_all(folder: Path, images: Path, preprocessing: Preprocessing = PREPROCESSING) -> Cache:
+    return open_cache(folder, find_images(images), preprocessing, workers=0)
+
+
+def no_decoding(*_: object) -> None:
+    raise AssertionError("an image was decoded")
+
+
+def files(folder: Path, suffix: str) -> list[Path]:
+    return sorted(folder.rglob(f"*{suffix}"))
+
+
+@pytest.mark.parametrize("fit", ["crop", "pad"])
+def test_a_cached_picture_is_the_decoded_one(images: Path, folder: Path, fit: str):
+    preprocessing = Preprocessing(24, fit=fit)
+    cache = open_all(folder, images, preprocessing)
+    for row, path in enumerate(find_images(images)):
+        cached, decoded = cache.read(row), read_picture(path, preprocessing)
+        assert cached is not None
+        assert np.array_equal(cached.pixels, decoded.pixels)
+        assert cached.size == decoded.size
+
+
+def test_what_is_there_is_not_decoded_again(images: Path, folder: Path, monkeypatch: pytest.MonkeyPatch):
+    open_all(folder, images)
+    monkeypatch.setattr(caching, "read_picture", no_decoding)
+    assert (open_all(folder, images).shard >= 0).all()
+
+
+def test_runs_of_other_images_share_a_folder(images: Path, folder: Path, monkeypatch: pytest.MonkeyPatch):
+    paths = find_images(images)
+    open_cache(folder, paths[:5], PREPROCESSING, workers=0)
+    open_cache(folder, paths[3:], PREPROCESSING, workers=0)
+    assert len(files(folder, ".npz")) == 2
+    monkeypatch.setattr(caching, "read_picture", no_decoding)
+    cache = open_cache(folder, paths[::-1], PREPROCESSING, workers=0)
+    picture = cache.read(0)
+    assert picture is not None
+    assert np.array_equal(picture.pixels, read_picture(paths[-1], PREPROCESSING).pixels)
+
+
+def test_an_image_that_has_changed_is_decoded_again(images: Path, folder: Path):
+    paths = find_images(images)
+    before = paths[2].stat()
+    open_all(folder, images)
+    Image.fromarray(np.full((30, 40, 3), 7, np.uint8)).save(paths[2])
+    os.utime(paths[2], ns=(before.st_atime_ns, before.st_mtime_ns))
+    picture = open_all(folder, images).read(2)
+    assert picture is not None
+    assert (picture.pixels == 7).all()
+
+
+@pytest.mark.parametrize(
+    "other", [Preprocessing(32), Preprocessing(24, fit="pad"), Preprocessing(24, (0, 0, 0), fit="pad")]
+)
+def test_pictures_that_are_made_otherwise_lie_apart(other: Preprocessing):
+    assert name_folder(other) != name_folder(PREPROCESSING)
+    assert name_folder(Preprocessing(24, (0.5, 0.5, 0.5), fit="squash")) == name_folder(PREPROCESSING)
+
+
+def cut(file: Path) -> None:
+    file.write_bytes(file.read_bytes()[:-40])
+
+
+@pytest.mark.parametrize(("suffix", "damage"), [(".npz", cut), (".pixels", cut), (".pixels", Path.unlink)])
+def test_a_damaged_shard_is_named_and_made_again(
+    images: Path, folder: Path, suffix: str, damage, caplog: pytest.LogCaptureFixture
+):
+    open_all(folder, images)
+    damage(files(folder, suffix)[0])
+    cache = open_all(folder, images)
+    assert "damaged, and left out" in caplog.text
+    for row, path in enumerate(find_images(images)):
+        picture = cache.read(row)
+        assert picture is not None
+        assert np.array_equal(picture.pixels, read_picture(path, PREPROCESSING).pixels)
+
+
+def test_a_cache_that_is_deleted_meanwhile_is_not_needed(images: Path, folder: Path):
+    cache = open_all(folder, images)
+    shutil.rmtree(folder)
+    assert cache.read(0) is None
+
+
+def test_without_space_the_rest_is_decoded(
+    images: Path, folder: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+):
+    monkeypatch.setattr(caching, "SHARD_BYTES", 6000)
+    write, calls = caching._write_shard, []
+
+    def fill_up(*arguments) -> None:
+        calls.append(1)
+        if len(calls) > 1:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        write(*arguments)
+
+    monkeypatch.setattr(caching, "CHUNK", 1)
+    monkeypatch.setattr(caching, "_write_shard", fill_up)
+    cache = open_all(folder, images)
+    assert "cannot be filled (No space left on device)" in caplog.text
+    assert 0 < (cache.shard >= 0).sum() < 8
+    assert cache.read(7) is None
+
+
+def test_a_disk_that_is_nearly_full_is_left_to_others(
+    images: Path, folder: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+):
+    usage = shutil.disk_usage(images)
+    monkeypatch.setattr(caching.shutil, "disk_usage", lambda _: usage._replace(free=1000))
+    assert (open_all(folder, images).shard < 0).all()
+    assert "no space is left" in caplog.text
+    assert not files(folder, "")[1:]
+
+
+def test_an_unreadable_image_is_left_out(images: Path, folder: Path, caplog: pytest.LogCaptureFixture):
+    (images / "3.png").write_bytes(b"\x89PNG\r\n\x1a\n")
+    with caplog.at_level(logging.INFO):
+        cache = open_all(folder, images)
+    assert cache.shard.tolist() == [0, 0, 0, -1, 0, 0, 0, 0]
+    assert "has 0 of 8 pictures" in caplog.text
+
+
+def test_a_folder_that_cannot_be_written_is_named(images: Path, tmp_path: Path):
+    (tmp_path / "file").touch()
+    with pytest.raises(RunError, match=r"cache=.*file: cannot be written"):
+        open_all(tmp_path / "file", images)

@@ -1,0 +1,204 @@
+"""Pictures on disk, decoded once, for any number of runs.
+
+A cache is a folder of shards: the pixels of many pictures in one file, and an index beside it, which is written last. A
+picture is used as long as the file of its image has the size and the times that it had. Nothing is needed of a cache:
+what it lacks is decoded from the image, and the pixels are the same.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+from torch.utils.data import DataLoader, Dataset
+
+from ..runtime.errors import ImageError, RunError, brief
+from ..runtime.files import whole_file
+from ..runtime.preprocessing import Pixels, Preprocessing
+from ..runtime.progress import Progress, report_progress
+from .pictures import MARGIN, Picture, read_picture
+
+log = logging.getLogger(__name__)
+T = TypeVar("T")
+
+# Goes up when read_picture makes other pixels of the same image.
+VERSION = 1
+PIXELS, INDEX = ".pixels", ".npz"
+# What an interrupted filling loses at most.
+SHARD_BYTES = 2**26
+# Pictures that a worker hands over at once.
+CHUNK = 32
+
+
+@dataclass(frozen=True)
+class Cache:
+    """What a cache has of a run's images, by their places in its list.
+
+    `shard` `[N]`: the number of the shard, -1 if there is none; `offsets` `[N]`: where in it the pixels begin; `shapes`
+    `[N, 2]`: height and width; `sizes` `[N, 2]`: width and height of the image.
+    """
+
+    shards: list[Path]
+    shard: NDArray[np.int64]
+    offsets: NDArray[np.int64]
+    shapes: NDArray[np.int64]
+    sizes: NDArray[np.float64]
+    _open: dict[int, Pixels] = field(default_factory=dict)
+
+    def read(self, row: int) -> Picture | None:
+        """A picture, or None if it is not there (any more)."""
+        number = int(self.shard[row])
+        if number < 0:
+            return None
+        if number not in self._open:
+            try:
+                self._open[number] = np.memmap(self.shards[number], np.uint8, "r")
+            except (OSError, ValueError):
+                return None
+        (height, width), start = self.shapes[row].tolist(), int(self.offsets[row])
+        pixels = self._open[number][start : start + 3 * height * width]
+        across, down = self.sizes[row].tolist()
+        return Picture(np.array(pixels).reshape(height, width, 3), (across, down))
+
+
+def open_cache(folder: Path, paths: Sequence[Path], preprocessing: Preprocessing, workers: int) -> Cache:
+    """The cache in a folder, filled with the pictures of all images that can be read.
+
+    Without space for all of them it says so, and has some. Raises RunError for a folder that cannot be written.
+    """
+    home = folder / name_folder(preprocessing)
+    try:
+        home.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise RunError(f"{{cache}}: cannot be written ({error.strerror})", cache=folder) from error
+    stamps = np.array([_stamp(path) for path in paths], np.int64)
+    cache = _find(home, paths, stamps)
+    missing = np.flatnonzero(cache.shard < 0).tolist()
+    if not missing:
+        return cache
+    log.info(f"{home}: has {len(paths) - len(missing)} of {len(paths)} pictures; decoding the others")
+    try:
+        _fill(home, paths, stamps, missing, preprocessing, workers)
+    except OSError as error:
+        log.warning(f"{home}: cannot be filled ({error.strerror}); pictures that it lacks are decoded in each epoch")
+    return _find(home, paths, stamps)
+
+
+def name_folder(preprocessing: Preprocessing) -> str:
+    """What made pictures, in words: those of another image size, or with other borders, lie apart."""
+    borders = "-".join(map(str, preprocessing.border)) if preprocessing.fit == "pad" else "none"
+    return f"pictures-{VERSION}-{MARGIN * preprocessing.image_size}px-borders-{borders}"
+
+
+def _stamp(path: Path) -> tuple[int, int, int]:
+    """What changes when a file does; -1 if there is none."""
+    try:
+        found = path.stat()
+    except OSError:
+        return -1, -1, -1
+    return found.st_size, found.st_mtime_ns, found.st_ctime_ns
+
+
+def _find(home: Path, paths: Sequence[Path], stamps: NDArray[np.int64]) -> Cache:
+    places = {str(path.absolute()): row for row, path in enumerate(paths)}
+    count = len(paths)
+    cache = Cache(
+        [], np.full(count, -1), np.zeros(count, np.int64), np.zeros((count, 2), np.int64), np.zeros((count, 2))
+    )
+    for file in sorted(home.glob(f"*{INDEX}")):
+        try:
+            names, found = _read_index(file)
+        except Exception as error:  # a damaged archive raises almost anything
+            log.warning(f"{file}: damaged, and left out ({brief(error)}); it can be deleted")
+            continue
+        rows = np.array([places.get(name, -1) for name in names], np.int64)
+        known = (rows >= 0) & (found["stamps"] == stamps[rows]).all(1)
+        cache.shard[rows[known]] = len(cache.shards)
+        for name in ("offsets", "shapes", "sizes"):
+            getattr(cache, name)[rows[known]] = found[name][known]
+        cache.shards.append(file.with_suffix(PIXELS))
+    return cache
+
+
+def _read_index(file: Path) -> tuple[list[str], dict[str, NDArray[Any]]]:
+    """Paths of images, and a row for each. Raises anything for a shard that is not whole."""
+    with np.load(file, allow_pickle=False) as archive:
+        found = {name: archive[name] for name in ("names", "stamps", "offsets", "shapes", "sizes")}
+    names = [os.fsdecode(name) for name in found["names"].tobytes().split(b"\0")]
+    ends = found["offsets"] + 3 * found["shapes"].prod(1)
+    lengths = {len(each) for name, each in found.items() if name != "names"}
+    whole = found["offsets"].min() >= 0 and ends.max() <= file.with_suffix(PIXELS).stat().st_size
+    if lengths != {len(names)} or not whole or found["shapes"].min() < 1:
+        raise ValueError("the index does not fit the pixels")
+    return names, found
+
+
+def _fill(
+    home: Path,
+    paths: Sequence[Path],
+    stamps: NDArray[np.int64],
+    rows: list[int],
+    preprocessing: Preprocessing,
+    workers: int,
+) -> None:
+    """Decodes the pictures of `rows` and writes them, a shard at a time."""
+    waiting: list[tuple[int, Picture]] = []
+    done = 0
+    loader = DataLoader(_Pictures(paths, rows, preprocessing), CHUNK, num_workers=workers, collate_fn=_as_it_is)
+    for some in loader:
+        waiting += [(row, picture) for row, picture in some if picture is not None]
+        done += len(some)
+        report_progress(Progress("caching", done, len(rows)))
+        if sum(picture.pixels.size for _, picture in waiting) >= SHARD_BYTES:
+            _write_shard(home, paths, stamps, waiting)
+            waiting = []
+    if waiting:
+        _write_shard(home, paths, stamps, waiting)
+
+
+class _Pictures(Dataset[tuple[int, Picture | None]]):
+    def __init__(self, paths: Sequence[Path], rows: list[int], preprocessing: Preprocessing) -> None:
+        self._paths, self._rows, self._preprocessing = paths, rows, preprocessing
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __getitem__(self, place: int) -> tuple[int, Picture | None]:
+        row = self._rows[place]
+        try:
+            return row, read_picture(self._paths[row], self._preprocessing)
+        except ImageError:  # named when it is trained on
+            return row, None
+
+
+def _as_it_is(items: list[T]) -> list[T]:
+    return items
+
+
+def _write_shard(
+    home: Path, paths: Sequence[Path], stamps: NDArray[np.int64], pictures: list[tuple[int, Picture]]
+) -> None:
+    rows, sizes = [row for row, _ in pictures], [picture.pixels.size for _, picture in pictures]
+    if shutil.disk_usage(home).free < 2 * sum(sizes):  # leaves some to others
+        raise OSError(None, "no space is left")
+    shard = home / uuid.uuid4().hex
+    with whole_file(shard.with_suffix(PIXELS)) as part, part.open("wb") as file:
+        for _, picture in pictures:
+            file.write(picture.pixels)
+    with whole_file(shard.with_suffix(INDEX)) as part:
+        np.savez(
+            part,
+            names=np.frombuffer(b"\0".join(os.fsencode(paths[row].absolute()) for row in rows), np.uint8),
+            stamps=stamps[rows],
+            offsets=np.cumsum([0, *sizes[:-1]]),
+            shapes=np.array([picture.pixels.shape[:2] for _, picture in pictures]),
+            sizes=np.array([picture.size for _, picture in pictures]),
+        )
