@@ -118,7 +118,7 @@ def mlp_head(inputs: int, hidden: int, outputs: int) -> nn.Sequential:
 
 def regression_loss(prediction: Tensor, target: Tensor) -> Tensor:
     """Mean over the batch of ‖q̄ − z̄‖² = 2 − 2·cos(q, z), paper eq. 2: a scalar from 0 to 4. Inputs `[N, D]`."""
-    return (2 - 2 * F.cosine_similarity(prediction, target, dim=1)).mean()
+    return (2 - 2 * F.cosine_similarity(prediction.float(), target.float(), dim=1)).mean()
 
 
 @torch.no_grad()
@@ -126,8 +126,7 @@ def update_target(target: nn.Module, online: nn.Module, tau: float) -> None:
     """ξ ← τ·ξ + (1 − τ)·θ for every parameter, paper eq. 1 (not buffers: the target keeps its own batch statistics)."""
     targets: list[Tensor] = list(target.parameters())
     onlines: list[Tensor] = list(online.parameters())
-    torch._foreach_mul_(targets, tau)
-    torch._foreach_add_(targets, onlines, alpha=1 - tau)
+    torch._foreach_lerp_(targets, onlines, 1 - tau)
 
 
 def tau(progress: float, base: float) -> float:

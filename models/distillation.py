@@ -132,13 +132,14 @@ class TeacherSpace(nn.Module):
 
         And how far apart the predictions are, 1 being as far as these components.
         """
-        components = (vectors - self.mean) @ self.directions.T
-        if self.training:
-            self._remember(predictions.detach(), components)
-        own, theirs = projection_std(predictions.detach()), projection_std(components)
-        alike = projection_std(vectors) < ALIKE  # then nothing can be told by it
-        spread = torch.where(alike, torch.ones_like(own), own / theirs.clamp(min=ALIKE))
-        return Outcome(regression_loss(predictions, components), {"prediction_spread": spread})
+        with torch.autocast(predictions.device.type, enabled=False):  # in FP32, whatever the network computed with
+            predictions, components = predictions.float(), (vectors - self.mean) @ self.directions.T
+            if self.training:
+                self._remember(predictions.detach(), components)
+            own, theirs = projection_std(predictions.detach()), projection_std(components)
+            alike = projection_std(vectors) < ALIKE  # then nothing can be told by it
+            spread = torch.where(alike, torch.ones_like(own), own / theirs.clamp(min=ALIKE))
+            return Outcome(regression_loss(predictions, components), {"prediction_spread": spread})
 
     def _remember(self, predictions: Tensor, components: Tensor) -> None:
         self.products.lerp_((predictions * components).mean(), MOMENTUM)

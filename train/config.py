@@ -34,9 +34,9 @@ class TrainConfig:
     BYOL. `teacher`: a start, as `init`, or a bundle, a model file or a file of vectors. `backbone_rate`: the backbone's
     learning rate, as a share of the heads'. `frozen_norms`: the backbone's batch norms keep their statistics. `views`
     changes both views, `view_1` and `view_2` one, by the names of View, its geometry and ColorJitter. `augment`: where
-    views are made, by the "workers" that decode images or on the "device". `init`: the name of a start
-    (models/starts.py). `mean` and `std`, of red, green and blue: what the network sees is (pixel / 255 - mean) / std.
-    `no_images` keeps all images out of the run.
+    views are made, by the "workers" that decode images or on the "device". `precision`: "fp32" or "bf16"; None and
+    "auto" are the faster one. `init`: the name of a start (models/starts.py). `mean` and `std`, of red, green and blue:
+    what the network sees is (pixel / 255 - mean) / std. `no_images` keeps all images out of the run.
     """
 
     backbone: str | None = None
@@ -64,6 +64,7 @@ class TrainConfig:
     seed: int = 0
     workers: int | None = None
     augment: str | None = None
+    precision: str | None = None
     no_images: bool = False
 
 

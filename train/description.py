@@ -37,6 +37,7 @@ def describe(settings: Settings, dataset: ImageDataset) -> list[str]:
         *([] if first == second else [f"view 2: {second}"]),
         f"normalization: mean {_show(settings.mean)}, std {_show(settings.std)}",
         f"seed {settings.seed}, {settings.workers} workers, views made by {PLACES[settings.augment]}",
+        f"precision {settings.precision}",
     ]
 
 

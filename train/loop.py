@@ -25,6 +25,7 @@ from .data import Batch
 from .evaluation import Evaluation, Figures
 from .failures import check_finite
 from .monitor import Monitor, describe_epoch
+from .precision import autocast
 from .rendering import Renderer
 from .selection import Evidence
 from .settings import Settings
@@ -73,7 +74,9 @@ def run_epochs(training: Training, batches: Iterable[Batch], first_epoch: int, b
                 monitor.warn(batch.errors)
                 if batch.count < 2:  # batch norm needs two; the others could not be read
                     continue
-                outcome = objective(prepare_views(training, batch))
+                views = prepare_views(training, batch)
+                with autocast(training.settings.precision, views.first.device):
+                    outcome = objective(views)
                 (outcome.loss / plan.accumulate).backward()
                 monitor.add(step, batch.count, outcome)
             for group in optimizer.param_groups:

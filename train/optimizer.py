@@ -63,7 +63,7 @@ def build_optimizer(
         return Lars(groups, lr=learning_rate, momentum=0.9, trust_coeff=0.001)  # type: ignore[arg-type]
     if name == "sgd":
         return torch.optim.SGD(groups, lr=learning_rate, momentum=0.9)
-    return torch.optim.AdamW(groups, lr=learning_rate)
+    return torch.optim.AdamW(groups, lr=learning_rate, fused=True)
 
 
 def load_optimizer(optimizer: Optimizer, saved: dict[str, Any]) -> None:

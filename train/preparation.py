@@ -20,6 +20,7 @@ from ..runtime.run import CHECKPOINT, METRICS, EncoderSpec, Metrics, Run, Teache
 from .evaluation import Evaluation
 from .loop import Training
 from .optimizer import build_optimizer, load_optimizer
+from .precision import keep_in_float
 from .renderers import RENDERERS
 from .selection import copy_weights
 from .settings import Settings
@@ -54,6 +55,8 @@ def set_up(
     objective = settings.objective.build(backbone, size, targets)
     # Pixels as the last dimension but one of what a convolution reads: what every engine is fastest with.
     objective = objective.to(device, memory_format=torch.channels_last)
+    if device.type == "cpu":
+        keep_in_float(objective)
     network = InferenceNetwork(objective.backbone, preprocessing, objective.head).to(device)
     _tell_sizes(backbone, teacher)
     blank = np.zeros((1, settings.image_size, settings.image_size, 3), np.uint8)

@@ -25,6 +25,7 @@ from .failures import explained
 from .loop import Training, run_epochs, save_encoder
 from .monitor import describe_epoch, start_metrics
 from .plots import draw_curves, draw_views
+from .precision import check_precision, choose_precision
 from .preparation import restore, set_up
 from .renderers import choose_renderer
 from .resuming import Record, check_plan, check_same_run, fill, find_sources, read_record
@@ -92,6 +93,9 @@ def pretrain(
         config = replace(config, augment=config.augment or choose_renderer(where))
         dataset = find_dataset(sources.images, sources.labels, sources.evaluation, config.seed)
         settings = resolve(config, len(dataset.paths))
+        if config.precision in (None, "auto"):
+            settings = replace(settings, precision=choose_precision(settings, where))
+        check_precision(settings.precision, where)
         return _train(run, dataset, settings, describe_run(settings, dataset, sources), where, record, folder)
 
 

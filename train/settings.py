@@ -23,6 +23,7 @@ from .views import View, change_view
 T = TypeVar("T")
 
 SMALL_IMAGES = 64
+PRECISIONS = ("fp32", "bf16")
 BATCHES = (16, 32, 64, 128, 256)
 # With fewer optimizer steps than these, in all or in an epoch, a smaller batch learns more than a larger one; below 64,
 # batch norm's statistics cost more than the steps bring.
@@ -55,6 +56,7 @@ class Settings:
     seed: int
     workers: int
     augment: str = "workers"
+    precision: str = "fp32"
     no_images: bool = False
     teacher: str | None = None
     backbone_rate: float = 1.0
@@ -120,6 +122,7 @@ def resolve(config: TrainConfig, images: int) -> Settings:
         seed=config.seed,
         workers=_given(config.workers, available_cpus()),
         augment=_given(config.augment, Settings.augment),
+        precision=Settings.precision if config.precision in (None, "auto") else config.precision,
         no_images=config.no_images,
         teacher=beginning.teacher,
         backbone_rate=_given(config.backbone_rate, 1.0 if config.init is None else ADAPTED_RATE),
@@ -203,6 +206,8 @@ def _check(config: TrainConfig) -> None:
     check_normalization(config.mean, config.std)
     if config.augment not in (None, *RENDERERS):
         raise UsageError(f"{{augment}}: has to be {' or '.join(RENDERERS)}", augment=config.augment)
+    if config.precision not in (None, "auto", *PRECISIONS):
+        raise UsageError(f"{{precision}}: has to be auto, {' or '.join(PRECISIONS)}", precision=config.precision)
     if config.fit not in FITS:
         raise UsageError(f"no fit {config.fit!r}; there are {', '.join(FITS)}", fit=config.fit)
 
