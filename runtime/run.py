@@ -103,7 +103,9 @@ class Metrics:
     `diagnostics`: what the objective reports, by its names. `rank`: RankMe, 1 to D. `embedding_std`: standard deviation
     of the embeddings times √D, 0 to 1. `moved`: how far the embeddings are from epoch 0's, 1 less their mean cosine.
     `knn`: accuracy, None where it was not measured; `knn_gain`: its difference to epoch 0's, query by query; `knn_raw`:
-    that of raw pixels; `knn_lead`: the difference to it. `waiting`: share of the time in which no batch was ready.
+    that of raw pixels; `knn_lead`: the difference to it. `waiting`: share of the time in which no batch was ready;
+    `rendering`: share in which views were made on the device. `memory`: the most that the training process, or its GPU,
+    held so far, in bytes.
     """
 
     epoch: int
@@ -120,6 +122,8 @@ class Metrics:
     moved: float | None = None
     images_per_s: float | None = None
     waiting: float | None = None
+    rendering: float | None = None
+    memory: int | None = None
     seconds: float = 0.0
     unreadable: int = 0
 

@@ -21,10 +21,11 @@ from ..models.weights import serialize_encoder
 from ..runtime.errors import ImageError, RunError
 from ..runtime.progress import Progress, report_progress
 from ..runtime.run import EncoderSpec, Metrics, Provenance, Run
+from .cache import Cache
 from .data import Batch
 from .evaluation import Evaluation, Figures
 from .failures import check_finite
-from .monitor import Monitor, describe_epoch
+from .monitor import Monitor, advise, describe_epoch
 from .precision import autocast
 from .rendering import Renderer
 from .selection import Evidence
@@ -36,15 +37,17 @@ log = logging.getLogger(__name__)
 
 # Steps between two looks at whether the loss is still a number; each look waits for the device.
 CHECK_EVERY = 50
+# In the first epoch, workers start and files are read for the first time.
+FIRST_LIKE_THE_REST = 2
 
 
 @dataclass(frozen=True)
 class Training:
     """What the loop works on; `network` shares the objective's backbone, which gives vectors of `backbone_size`.
 
-    `targets`: a teacher's embeddings of the run's images, `[N, K]`; None without a teacher. `start`: the backbone's
-    weights before training; None if they were random.
-    `license`, `source`, `assumptions`: of the weights that it started from.
+    `targets`: a teacher's embeddings of the run's images, `[N, K]`; None without a teacher. `cache`: of the
+    images, if there is one. `start`: the backbone's weights before training; None if they were random. `license`,
+    `source`, `assumptions`: of the weights that it started from.
     """
 
     run: Run
@@ -57,6 +60,7 @@ class Training:
     evaluation: Evaluation
     backbone_size: int
     targets: Tensor | None = None
+    cache: Cache | None = None
     start: Mapping[str, Tensor] | None = None
     license: str | None = None
     source: str | None = None
@@ -66,7 +70,7 @@ class Training:
 def run_epochs(training: Training, batches: Iterable[Batch], first_epoch: int, board: SummaryWriter) -> None:
     """Trains from `first_epoch` (counted from 0) to the last; `batches` begin there."""
     plan, objective, optimizer = training.settings.plan, training.objective, training.optimizer
-    monitor, batches = Monitor(), iter(batches)
+    monitor, batches, device = Monitor(), iter(batches), training.network.scale.device
     set_to_train(training)
     for epoch in range(first_epoch, plan.epochs):
         for step in plan.steps_of(epoch):
@@ -74,8 +78,9 @@ def run_epochs(training: Training, batches: Iterable[Batch], first_epoch: int, b
                 monitor.warn(batch.errors)
                 if batch.count < 2:  # batch norm needs two; the others could not be read
                     continue
-                views = prepare_views(training, batch)
-                with autocast(training.settings.precision, views.first.device):
+                with monitor.rendering(device):
+                    views = prepare_views(training, batch)
+                with autocast(training.settings.precision, device):
                     outcome = objective(views)
                 (outcome.loss / plan.accumulate).backward()
                 monitor.add(step, batch.count, outcome)
@@ -125,6 +130,10 @@ def finish_epoch(training: Training, monitor: Monitor, epoch: int, board: Summar
     save_checkpoint(run, pack_state(training, epoch))
     log_to_board(board, metrics)
     log.info(describe_epoch(metrics))
+    if epoch == FIRST_LIKE_THE_REST and (
+        advice := advise(metrics, training.settings.workers, training.cache is not None)
+    ):
+        log.warning(advice)
     if is_collapsing(history, training.settings):
         verdict = judge(history, training.settings, training.spec.embedding_size)
         raise RunError(

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import logging
 import math
+import resource
 import time
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from typing import TypeVar
 
 import torch
 from torch import Tensor
 
 from ..models.objective import Outcome
+from ..runtime.cpus import available_cpus
 from ..runtime.run import Metrics
 from .evaluation import Figures
 
@@ -37,6 +40,8 @@ class Monitor:
         self._moment: dict[str, float] = {}
         self._images = 0
         self._waited = 0.0
+        self._rendered = 0.0
+        self._marks: list[tuple[torch.cuda.Event, torch.cuda.Event]] = []
 
     def watch(self, batches: Iterable[T]) -> Iterator[T]:
         """The same batches; counts the time that is spent waiting for them."""
@@ -49,6 +54,20 @@ class Monitor:
                 return
             self._waited += time.perf_counter() - asked
             yield batch
+
+    @contextmanager
+    def rendering(self, device: torch.device) -> Iterator[None]:
+        """Counts the time that the block takes on the device; of a GPU, that is read when the epoch ends."""
+        if device.type == "cuda":
+            marks = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
+            marks[0].record()
+            yield
+            marks[1].record()
+            self._marks.append(marks)
+        else:
+            start = time.perf_counter()
+            yield
+            self._rendered += time.perf_counter() - start
 
     def tell_duration(self, done: int, steps: int) -> None:
         """Says, once that can be known, how long the steps that are left will take."""
@@ -96,6 +115,9 @@ class Monitor:
 
     def summarize(self, epoch: int, steps: int, rate: float, seconds: float, figures: Figures) -> Metrics:
         """The figures after `epoch` epochs and `steps` steps; this one took `seconds`, measuring `figures` apart."""
+        if self._marks:
+            torch.cuda.synchronize()
+        rendered = self._rendered + sum(begin.elapsed_time(end) for begin, end in self._marks) / 1000
         names = self._outcomes[0][1].diagnostics
         return Metrics(
             epoch=epoch,
@@ -109,6 +131,8 @@ class Monitor:
             **vars(figures),
             images_per_s=self._images / seconds,
             waiting=self._waited / seconds,
+            rendering=rendered / seconds,
+            memory=_peak_memory(),
             seconds=seconds,
             unreadable=self.unreadable,
         )
@@ -127,8 +151,21 @@ def describe_epoch(metrics: Metrics) -> str:
             "" if metrics.knn_raw is None else f" (raw pixels {metrics.knn_raw:.3f})"
         )
     line = f"epoch {metrics.epoch}: loss {metrics.loss:.3f}, {figures}, {metrics.images_per_s:.0f} images/s"
-    waiting = metrics.waiting or 0.0
-    return line + (f", {waiting:.0%} waiting for images" if waiting > 0.1 else "")
+    for share, what in ((metrics.waiting, "waiting for images"), (metrics.rendering, "making views")):
+        line += f", {share:.0%} {what}" if share is not None and share > 0.1 else ""
+    return line + ("" if metrics.memory is None else f", {metrics.memory / 1e9:.1f} GB")
+
+
+def advise(metrics: Metrics, workers: int, cached: bool) -> str | None:
+    """What to do where the network waits for images; None if it does so less than a third of the time."""
+    if metrics.waiting is None or metrics.waiting < 1 / 3:
+        return None
+    waits = f"the network waits for images {metrics.waiting:.0%} of the time"
+    if workers < available_cpus():
+        return f"{waits}: {workers} processes decode them, on {available_cpus()} CPUs (workers)"
+    if not cached:
+        return f"{waits}: keep decoded ones on disk, for the epochs and runs to come (cache)"
+    return f"{waits}, though they are decoded: the disk is too slow, or views take too long to make (augment)"
 
 
 def describe_duration(seconds: float) -> str:
@@ -136,6 +173,12 @@ def describe_duration(seconds: float) -> str:
     if seconds < 90:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 90 * 60 else f"{seconds / 3600:.1f} h"
+
+
+def _peak_memory() -> int:
+    if torch.cuda.is_available() and torch.cuda.is_initialized():
+        return torch.cuda.max_memory_allocated()
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
 def _mean(values: list[Tensor]) -> float:

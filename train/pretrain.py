@@ -15,7 +15,7 @@ from ..models.checkpoint import load_checkpoint
 from ..runtime.errors import UsageError
 from ..runtime.reading import draw_from
 from ..runtime.run import BOARD, CURVES, VIEWS, Run
-from .cache import Cache, open_cache
+from .cache import open_cache
 from .config import TrainConfig
 from .data import load_batches
 from .dataset import ImageDataset, Sources, find_dataset
@@ -130,7 +130,9 @@ def _train(
     if state is not None:
         training = replace(training, start=state["start"] or None)
     with explained(settings):
-        cache = None if folder is None else open_cache(folder, dataset.paths, preprocessing, settings.workers)
+        if folder is not None:
+            cache = open_cache(folder, dataset.paths, preprocessing, settings.workers)
+            training = replace(training, cache=cache)
     if record is None:
         run.start(description)
     else:
@@ -150,7 +152,7 @@ def _train(
         save_encoder(training, history)
         epochs = settings.plan.epochs
         log.info("finished already" if done == epochs else f"going on after epoch {done} of {epochs}")
-    _run_all(training, dataset, cache, done)
+    _run_all(training, dataset, done)
     return conclude(training)
 
 
@@ -165,12 +167,12 @@ def conclude(training: Training) -> Verdict:
     return judge(history, training.settings, training.spec.embedding_size, evidence)
 
 
-def _run_all(training: Training, dataset: ImageDataset, cache: Cache | None, first_epoch: int) -> None:
+def _run_all(training: Training, dataset: ImageDataset, first_epoch: int) -> None:
     run, settings = training.run, training.settings
     # What a killed run wrote to the board of this epoch and later is dropped.
     with explained(settings), SummaryWriter(str(run.path / BOARD), purge_step=first_epoch + 1) as board:
         try:
-            batches = load_batches(dataset.paths, settings, training.renderer, first_epoch, cache)
+            batches = load_batches(dataset.paths, settings, training.renderer, first_epoch, training.cache)
             run_epochs(training, batches, first_epoch, board)
         finally:
             history = run.read_metrics()

@@ -1,6 +1,7 @@
 import logging
 import math
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 import torch
@@ -8,7 +9,7 @@ from byol_edge.models.objective import Outcome
 from byol_edge.runtime.run import Metrics
 from byol_edge.train import monitor as monitor_module
 from byol_edge.train.evaluation import Figures
-from byol_edge.train.monitor import Monitor, describe_duration, describe_epoch, start_metrics
+from byol_edge.train.monitor import Monitor, advise, describe_duration, describe_epoch, start_metrics
 
 FIGURES = Figures(7.0, 0.5)
 
@@ -69,8 +70,41 @@ def test_waiting_for_batches_is_counted_and_working_is_not(monkeypatch: pytest.M
 
 def test_an_epoch_is_a_line_for_a_person():
     assert describe_epoch(start_metrics(Figures(43.2, 0.3, 0.25))) == "before training: rank 43, kNN 0.250"
-    epoch = Metrics(2, 20, 1.5, 0.1, {}, 50.0, 0.4, images_per_s=99.6, waiting=0.25)
+    epoch = Metrics(2, 20, 1.5, 0.1, {}, 50.0, 0.4, images_per_s=99.6, waiting=0.25, rendering=0.05)
     assert describe_epoch(epoch) == "epoch 2: loss 1.500, rank 50, 100 images/s, 25% waiting for images"
+    on_device = replace(epoch, waiting=0.05, rendering=0.12, memory=2_340_000_000)
+    assert describe_epoch(on_device) == "epoch 2: loss 1.500, rank 50, 100 images/s, 12% making views, 2.3 GB"
+
+
+@pytest.mark.parametrize(
+    ("waiting", "workers", "cached", "advice"),
+    [
+        (0.2, 1, False, None),
+        (0.4, 2, False, "40% of the time: 2 processes decode them, on 4 CPUs"),
+        (0.4, 4, False, "40% of the time: keep decoded ones on disk"),
+        (0.4, 4, True, "40% of the time, though they are decoded: the disk is too slow"),
+    ],
+)
+def test_the_narrow_place_is_named(
+    monkeypatch: pytest.MonkeyPatch, waiting: float, workers: int, cached: bool, advice: str | None
+):
+    monkeypatch.setattr(monitor_module, "available_cpus", lambda: 4)
+    found = advise(Metrics(2, waiting=waiting), workers, cached)
+    assert found is None if advice is None else advice in str(found)
+
+
+def test_the_time_that_views_take_on_the_device_is_counted(monkeypatch: pytest.MonkeyPatch):
+    now = [0.0]
+    monkeypatch.setattr(monitor_module.time, "perf_counter", lambda: now[0])
+    monitor = Monitor()
+    with monitor.rendering(torch.device("cpu")):
+        now[0] += 1
+    now[0] += 3
+    monitor.add(0, 8, outcome(1.0))
+    metrics = monitor.summarize(1, 1, 0.1, monitor.seconds(), FIGURES)
+    assert metrics.rendering == 0.25
+    assert metrics.memory is not None
+    assert 1e7 < metrics.memory < 1e12
 
 
 def test_how_long_it_will_take_is_said_once_when_it_can_be_known(
