@@ -22,6 +22,7 @@ import copy
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -139,18 +140,25 @@ class LightlyByol(nn.Module):
 
 
 def train_lightly(images: Path, out: Path, name: str, epochs: int, seed: int) -> None:
+    torch.manual_seed(seed)
+    backbone = build_backbone(name, SIDE, "standard")
+    for _ in run_lightly(backbone, load_as_lightly(images, SIDE, BATCH), SIDE, epochs):
+        pass
+    save(out, backbone, name)
+
+
+def run_lightly(backbone: nn.Module, loader: DataLoader, side: int, epochs: int) -> Iterator[float]:
+    """Trains the backbone; after each epoch, the seconds that it took."""
     from lightly.loss import NegativeCosineSimilarity
     from lightly.models.utils import update_momentum
 
-    torch.manual_seed(seed)
-    backbone = build_backbone(name, SIDE, "standard")
-    model = LightlyByol(backbone, embedding_size(backbone, SIDE)).train()
+    model = LightlyByol(backbone, embedding_size(backbone, side)).train()
     criterion = NegativeCosineSimilarity()
     learned = [parameter for parameter in model.parameters() if parameter.requires_grad]
     optimizer = torch.optim.SGD(learned, lr=6e-2 * BATCH / 128, momentum=0.9, weight_decay=5e-4)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, epochs)
-    loader = load_as_lightly(images)
     for _ in range(epochs):
+        start = time.perf_counter()
         for (first, second), _, _ in loader:
             update_momentum(model.backbone, model.target_backbone, m=0.99)
             update_momentum(model.projector, model.target_projector, m=0.99)
@@ -162,18 +170,18 @@ def train_lightly(images: Path, out: Path, name: str, epochs: int, seed: int) ->
             loss.backward()
             optimizer.step()
         schedule.step()
-    save(out, model.backbone, name)
+        yield time.perf_counter() - start
 
 
-def load_as_lightly(images: Path) -> DataLoader:
+def load_as_lightly(images: Path, side: int, batch_size: int) -> DataLoader:
     from lightly.data import LightlyDataset
     from lightly.transforms.byol_transform import BYOLTransform, BYOLView1Transform, BYOLView2Transform
 
     views = BYOLTransform(
-        BYOLView1Transform(input_size=SIDE, gaussian_blur=0.0), BYOLView2Transform(input_size=SIDE, gaussian_blur=0.0)
+        BYOLView1Transform(input_size=side, gaussian_blur=0.0), BYOLView2Transform(input_size=side, gaussian_blur=0.0)
     )
     dataset: Any = LightlyDataset(str(images), transform=views)  # type: ignore[arg-type]
-    return DataLoader(dataset, BATCH, shuffle=True, drop_last=True, num_workers=available_cpus())
+    return DataLoader(dataset, batch_size, shuffle=True, drop_last=True, num_workers=available_cpus())
 
 
 def save(out: Path, backbone: nn.Module, name: str) -> None:

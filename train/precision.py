@@ -22,7 +22,7 @@ FP32, BF16 = PRECISIONS
 # How many times as fast bfloat16 has to be on a CPU. What lies near to 1 would be decided by chance.
 LEAST_GAIN = 1.15
 # Shorter runs, in images times epochs, are not worth measuring for.
-LEAST_IMAGES = 10_000
+LEAST_IMAGES = 2000
 TIMES = 3
 
 
