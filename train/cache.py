@@ -192,7 +192,7 @@ def _write_shard(
     shard = home / uuid.uuid4().hex
     with whole_file(shard.with_suffix(PIXELS)) as part, part.open("wb") as file:
         for _, picture in pictures:
-            file.write(picture.pixels)
+            file.write(picture.pixels.tobytes())
     with whole_file(shard.with_suffix(INDEX)) as part:
         np.savez(
             part,

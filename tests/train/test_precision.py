@@ -71,7 +71,8 @@ def test_depthwise_convolutions_stay_in_fp32(name: str):
     seen: dict[bool, set[torch.dtype]] = {True: set(), False: set()}
     for module in network.modules():
         if isinstance(module, nn.Conv2d):
-            module.register_forward_hook(lambda each, _, output: seen[each.groups > 1].add(output.dtype))
+            found = seen[module.groups > 1]
+            module.register_forward_hook(lambda each, _, output, found=found: found.add(output.dtype))
     with autocast("bf16", CPU):
         network(images)
     assert seen == {True: {torch.float32}, False: {torch.bfloat16}}
