@@ -1,6 +1,7 @@
 import copy
 import dataclasses
 import logging
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -61,6 +62,10 @@ def test_a_gpu_without_bfloat16_is_named(monkeypatch: pytest.MonkeyPatch):
         check_precision("bf16", torch.device("cuda"))
 
 
+def note(seen: set[torch.dtype], module: nn.Module, inputs: object, output: torch.Tensor) -> None:
+    seen.add(output.dtype)
+
+
 @pytest.mark.parametrize("name", ["mobilenetv3_small_100", "tf_efficientnet_lite0"])
 def test_depthwise_convolutions_stay_in_fp32(name: str):
     network, images = build_backbone(name, 32, "standard").eval(), torch.randn(2, 3, 32, 32)
@@ -71,8 +76,7 @@ def test_depthwise_convolutions_stay_in_fp32(name: str):
     seen: dict[bool, set[torch.dtype]] = {True: set(), False: set()}
     for module in network.modules():
         if isinstance(module, nn.Conv2d):
-            found = seen[module.groups > 1]
-            module.register_forward_hook(lambda each, _, output, found=found: found.add(output.dtype))
+            module.register_forward_hook(partial(note, seen[module.groups > 1]))
     with autocast("bf16", CPU):
         network(images)
     assert seen == {True: {torch.float32}, False: {torch.bfloat16}}
