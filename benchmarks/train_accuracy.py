@@ -152,14 +152,16 @@ def run_lightly(backbone: nn.Module, loader: DataLoader, side: int, epochs: int)
     from lightly.loss import NegativeCosineSimilarity
     from lightly.models.utils import update_momentum
 
-    model = LightlyByol(backbone, embedding_size(backbone, side)).train()
+    device = next(backbone.parameters()).device
+    model = LightlyByol(backbone.cpu(), embedding_size(backbone, side)).to(device).train()
     criterion = NegativeCosineSimilarity()
     learned = [parameter for parameter in model.parameters() if parameter.requires_grad]
     optimizer = torch.optim.SGD(learned, lr=6e-2 * BATCH / 128, momentum=0.9, weight_decay=5e-4)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, epochs)
     for _ in range(epochs):
         start = time.perf_counter()
-        for (first, second), _, _ in loader:
+        for views, _, _ in loader:
+            first, second = (view.to(device) for view in views)
             update_momentum(model.backbone, model.target_backbone, m=0.99)
             update_momentum(model.projector, model.target_projector, m=0.99)
             predictions = [model.predictor(model.projector(model.backbone(view))) for view in (first, second)]

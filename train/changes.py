@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -12,8 +12,7 @@ from .coloring import blur, drop_color, jitter, solarize
 from .views import NO_COLORS, ViewParameters
 
 
-@dataclass(frozen=True)
-class Changes:
+class Changes(NamedTuple):
     """One row per view, as in ViewParameters; on the CPU. None: no view of the batch is changed so."""
 
     colors: Tensor | None
@@ -45,9 +44,9 @@ def apply(changes: Changes, images: Tensor) -> Tensor:
     if changes.colors is not None:
         images = jitter(images, changes.colors, changes.order)
     if changes.grayscale is not None:
-        images = drop_color(images, changes.grayscale.to(device))
+        images = drop_color(images, changes.grayscale.to(device, non_blocking=True))
     if changes.blur_sigmas is not None:
-        images = blur(images, changes.blur_sigmas.to(device))
+        images = blur(images, changes.blur_sigmas.to(device, non_blocking=True))
     if changes.solarize is not None:
-        images = solarize(images, changes.solarize.to(device))
+        images = solarize(images, changes.solarize.to(device, non_blocking=True))
     return images

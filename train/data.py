@@ -6,7 +6,7 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -21,8 +21,7 @@ from .settings import Settings
 from .views import sample
 
 
-@dataclass(frozen=True)
-class Batch:
+class Batch(NamedTuple):
     """One of the parts of an optimizer step. `views`: of the images at `rows`, as the renderer collates them.
 
     `rows`: places in the run's list of images; `views` is None if there are none. `errors`: a message per image that
@@ -34,7 +33,7 @@ class Batch:
     errors: list[str]
 
     @property
-    def count(self) -> int:
+    def images(self) -> int:
         return len(self.rows)
 
 
@@ -103,15 +102,24 @@ class BatchSampler(Sampler[list[Draw]]):
 
 
 def load_batches(
-    paths: list[Path], settings: Settings, renderer: Renderer, first_epoch: int, cache: Cache | None = None
+    paths: list[Path],
+    settings: Settings,
+    renderer: Renderer,
+    first_epoch: int,
+    cache: Cache | None = None,
+    pinned: bool = False,
 ) -> Iterator[Batch]:
-    """All parts of all batches from `first_epoch` (counted from 0) on, loaded in `settings.workers` processes."""
+    """All parts of all batches from `first_epoch` (counted from 0) on, loaded in `settings.workers` processes.
+
+    `pinned`: in memory that a GPU copies from while it computes.
+    """
     dataset = ViewDataset(paths, settings, renderer, cache)
     loader = DataLoader(
         dataset,
         batch_sampler=BatchSampler(settings.plan, settings.seed, first_epoch),
         num_workers=settings.workers,
         collate_fn=dataset.collate,
+        pin_memory=pinned,
         worker_init_fn=_start_worker,
         generator=torch.Generator(),  # its own, so that starting workers draws nothing from the global one
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -15,8 +15,7 @@ from .resampling import axis_weights, resample, transform
 from .views import ViewParameters
 
 
-@dataclass(frozen=True)
-class Cuts:
+class Cuts(NamedTuple):
     """How a batch of views is cut, and what changes then.
 
     `boxes`: left, top, right and bottom `[N, 4]`; of a mirrored view, left and right have changed places. `matrices`:
@@ -28,8 +27,7 @@ class Cuts:
     changes: Changes
 
 
-@dataclass(frozen=True)
-class Collated:
+class Collated(NamedTuple):
     """`images`: uint8 `[N, H, W, 3]`, as large as the largest, each in its upper left; `sizes` `[N, 2]`: their own."""
 
     images: Tensor
@@ -55,7 +53,8 @@ class DeviceRenderer:
         return Collated(torch.from_numpy(images), torch.from_numpy(sizes), (first, second))
 
     def finish(self, collated: Collated, device: torch.device) -> tuple[Tensor, Tensor]:
-        images, sizes = collated.images.to(device).permute(0, 3, 1, 2).float(), collated.sizes.to(device)
+        images = collated.images.to(device, non_blocking=True).permute(0, 3, 1, 2).float()
+        sizes = collated.sizes.to(device, non_blocking=True)
         first, second = (apply(each.changes, _cut(images, sizes, each, self._side)) for each in collated.views)
         return first.permute(0, 2, 3, 1), second.permute(0, 2, 3, 1)
 
@@ -71,8 +70,8 @@ def _pack_cuts(views: list[ViewParameters]) -> Cuts:
 
 def _cut(images: Tensor, sizes: Tensor, cuts: Cuts, side: int) -> Tensor:
     """Views `[N, 3, side, side]` of images `[N, 3, H, W]`, before their colors change."""
-    (heights, widths), (left, top, right, bottom) = sizes.T, cuts.boxes.to(images.device).T
+    (heights, widths), (left, top, right, bottom) = sizes.T, cuts.boxes.to(images.device, non_blocking=True).T
     rows = axis_weights(top, bottom, heights, side, images.shape[2])
     columns = axis_weights(left, right, widths, side, images.shape[3])
     views = resample(images, rows, columns)
-    return views if cuts.matrices is None else transform(views, cuts.matrices.to(images.device))
+    return views if cuts.matrices is None else transform(views, cuts.matrices.to(images.device, non_blocking=True))

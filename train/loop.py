@@ -76,14 +76,14 @@ def run_epochs(training: Training, batches: Iterable[Batch], first_epoch: int, b
         for step in plan.steps_of(epoch):
             for batch in monitor.watch(islice(batches, plan.accumulate)):
                 monitor.warn(batch.errors)
-                if batch.count < 2:  # batch norm needs two; the others could not be read
+                if batch.images < 2:  # batch norm needs two; the others could not be read
                     continue
                 with monitor.rendering(device):
                     views = prepare_views(training, batch)
                 with autocast(training.settings.precision, device):
                     outcome = objective(views)
                 (outcome.loss / plan.accumulate).backward()
-                monitor.add(step, batch.count, outcome)
+                monitor.add(step, batch.images, outcome)
             for group in optimizer.param_groups:
                 group["lr"] = plan.rate(step) * group["share"]
             optimizer.step()

@@ -172,7 +172,8 @@ def _run_all(training: Training, dataset: ImageDataset, first_epoch: int) -> Non
     # What a killed run wrote to the board of this epoch and later is dropped.
     with explained(settings), SummaryWriter(str(run.path / BOARD), purge_step=first_epoch + 1) as board:
         try:
-            batches = load_batches(dataset.paths, settings, training.renderer, first_epoch, training.cache)
+            pinned = training.network.scale.is_cuda
+            batches = load_batches(dataset.paths, settings, training.renderer, first_epoch, training.cache, pinned)
             run_epochs(training, batches, first_epoch, board)
         finally:
             history = run.read_metrics()

@@ -27,7 +27,8 @@ Pair = tuple[ViewParameters, ViewParameters]
 class Renderer(Protocol):
     """Makes pixels of two views per image, in three steps. What passes between them is the renderer's own affair.
 
-    The boxes of the views are in pixels of the picture.
+    The boxes of the views are in pixels of the picture. Tensors that are collated into tuples, named or not, are pinned
+    for a GPU.
     """
 
     def load(self, pixels: Pixels, views: Pair) -> Any:
@@ -57,7 +58,7 @@ class WorkerRenderer:
         return first, second
 
     def finish(self, collated: tuple[Tensor, Tensor], device: torch.device) -> tuple[Tensor, Tensor]:
-        return collated[0].to(device), collated[1].to(device)
+        return collated[0].to(device, non_blocking=True), collated[1].to(device, non_blocking=True)
 
 
 def _change(cuts: list[tuple[Pixels, ViewParameters]]) -> Tensor:

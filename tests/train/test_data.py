@@ -49,7 +49,7 @@ def test_a_later_start_gives_the_batches_that_were_left():
 def test_batches_hold_two_views_of_each_image(photos: Path):
     batch = next(iter(load_batches(find_images(photos), settings(), RENDERER, 0)))
     first, second = RENDERER.finish(batch.views, torch.device("cpu"))
-    assert batch.count == 16
+    assert batch.images == 16
     assert first.shape == second.shape == (16, 24, 24, 3)
     assert first.dtype == torch.uint8
     assert not torch.equal(first, second)
@@ -74,7 +74,7 @@ def test_unreadable_images_are_left_out_and_said(photos: Path, tmp_path: Path):
     (tmp_path / "broken.jpg").write_bytes(b"x")
     paths = [*find_images(photos)[:19], tmp_path / "broken.jpg"]
     (batch,) = load_batches(paths, settings(20, batch_size=20, epochs=1), RENDERER, 0)
-    assert batch.count == 19
+    assert batch.images == 19
     assert [message.split(":")[0] for message in batch.errors] == [str(tmp_path / "broken.jpg")]
 
 
@@ -85,7 +85,7 @@ def test_a_batch_of_nothing_readable_is_empty(tmp_path: Path, workers: int):
         paths.append(tmp_path / f"{number}.png")
         paths[-1].write_bytes(np.random.default_rng(number).bytes(50))
     (batch,) = load_batches(paths, settings(4, batch_size=4, epochs=1, workers=workers), RENDERER, 0)
-    assert (batch.count, len(batch.errors)) == (0, 4)
+    assert (batch.images, len(batch.errors)) == (0, 4)
 
 
 def test_a_workers_threads_print_no_traceback(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
