@@ -30,7 +30,8 @@ class Recipe:
 def photographs() -> Recipe:
     """Photographs above 64 px: the asymmetric views of the paper (appendix B, table 6).
 
-    Not measured by this project yet; at these sizes a run wants a GPU.
+    Not measured above 64 px yet. At 64 px they are too much: three minutes of conv4 on phone photographs of clothes,
+    5-NN accuracy 0.360, with `small` 0.419 (means of two seeds, benchmarks/from_scratch.py).
     """
     return Recipe((View(blur=1.0), View(blur=0.1, solarize=0.2)))
 
@@ -68,7 +69,8 @@ def distillation() -> Recipe:
 def textures() -> Recipe:
     """Aerial, medical, textures: where color and orientation are the signal, no view changes them.
 
-    Not measured by this project yet.
+    Three minutes of conv4 at 64 px on 1,329 photographs of steel: 5-NN accuracy 0.904, with `small` 0.914, untrained 0.717
+    (means of two seeds, benchmarks/from_scratch.py). Color says nothing there; satellite images were not measured.
     """
     view = View(RandomCrop((0.2, 1.0)), flip=0, color_jitter=ColorJitter(0.2, 0.2, 0, 0), grayscale=0)
     return Recipe((view, view))
@@ -78,7 +80,8 @@ def glyphs() -> Recipe:
     """Characters and drawings: a flip or a part is another thing, so both views show the whole, a little changed.
 
     1,348 handwritten digits at 32 px, conv4, 30 epochs: 3-shot accuracy 0.879, untrained 0.728, raw pixels 0.807, in
-    the two minutes that the whole of `byol-edge demo` takes on two cores.
+    the two minutes that the whole of `byol-edge demo` takes on two cores. Three minutes on 3,750 of MNIST: 5-NN 0.901,
+    untrained 0.676, raw pixels 0.933 (means of two seeds, benchmarks/from_scratch.py).
     """
     view = View(
         RandomAffine(rotation=15, scale=(0.8, 1.2), shear=10, shift=0.1),
