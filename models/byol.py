@@ -118,7 +118,8 @@ def mlp_head(inputs: int, hidden: int, outputs: int) -> nn.Sequential:
 
 def regression_loss(prediction: Tensor, target: Tensor) -> Tensor:
     """Mean over the batch of ‖q̄ − z̄‖² = 2 − 2·cos(q, z), paper eq. 2: a scalar from 0 to 4. Inputs `[N, D]`."""
-    return (2 - 2 * F.cosine_similarity(prediction.float(), target.float(), dim=1)).mean()
+    exact = torch.promote_types(prediction.dtype, torch.float32)  # not in bfloat16
+    return (2 - 2 * F.cosine_similarity(prediction.to(exact), target.to(exact), dim=1)).mean()
 
 
 @torch.no_grad()

@@ -34,7 +34,7 @@ class InferenceNetwork(nn.Module):
         self.eval()
 
     def inputs(self, images: Tensor) -> Tensor:
-        """uint8 `[N, H, W, 3]` → normalized float32 `[N, 3, H, W]`: what the backbone takes, in training too."""
+        """`[N, H, W, 3]`, uint8 or float to 255 → normalized float32 `[N, 3, H, W]`: what the backbone takes."""
         return images.permute(0, 3, 1, 2).float() * self.scale + self.shift
 
     def unscaled(self, images: Tensor) -> Tensor:

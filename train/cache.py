@@ -12,17 +12,19 @@ import os
 import shutil
 import uuid
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
+import PIL
+import torch
 from numpy.typing import NDArray
 from torch.utils.data import DataLoader, Dataset
 
 from ..runtime.errors import ImageError, RunError, brief
 from ..runtime.files import whole_file
-from ..runtime.preprocessing import Pixels, Preprocessing
+from ..runtime.preprocessing import Preprocessing
 from ..runtime.progress import Progress, report_progress
 from .pictures import MARGIN, Picture, read_picture
 
@@ -30,12 +32,12 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 # Goes up when read_picture makes other pixels of the same image.
-VERSION = 1
+VERSION = 2
 PIXELS, INDEX = ".pixels", ".npz"
 # What an interrupted filling loses at most.
 SHARD_BYTES = 2**26
-# Pictures that a worker hands over at once.
-CHUNK = 32
+# Pictures that a worker hands over at once, and the bytes that they may take.
+CHUNK, CHUNK_BYTES = 32, 2**23
 
 
 @dataclass(frozen=True)
@@ -51,28 +53,27 @@ class Cache:
     offsets: NDArray[np.int64]
     shapes: NDArray[np.int64]
     sizes: NDArray[np.float64]
-    _open: dict[int, Pixels] = field(default_factory=dict)
 
     def read(self, row: int) -> Picture | None:
         """A picture, or None if it is not there (any more)."""
-        number = int(self.shard[row])
+        number, (height, width), size = int(self.shard[row]), self.shapes[row].tolist(), self.sizes[row].tolist()
         if number < 0:
             return None
-        if number not in self._open:
-            try:
-                self._open[number] = np.memmap(self.shards[number], np.uint8, "r")
-            except (OSError, ValueError):
-                return None
-        (height, width), start = self.shapes[row].tolist(), int(self.offsets[row])
-        pixels = self._open[number][start : start + 3 * height * width]
-        across, down = self.sizes[row].tolist()
-        return Picture(np.array(pixels).reshape(height, width, 3), (across, down))
+        # Not a memory map: it would hold its file open, and a file that is cut off meanwhile would kill the process.
+        try:
+            pixels = np.fromfile(self.shards[number], np.uint8, 3 * height * width, offset=int(self.offsets[row]))
+        except OSError:
+            return None
+        if len(pixels) < 3 * height * width:
+            return None
+        return Picture(pixels.reshape(height, width, 3), (size[0], size[1]))
 
 
 def open_cache(folder: Path, paths: Sequence[Path], preprocessing: Preprocessing, workers: int) -> Cache:
     """The cache in a folder, filled with the pictures of all images that can be read.
 
-    Without space for all of them it says so, and has some. Raises RunError for a folder that cannot be written.
+    If the disk is too full for all of them, it says so and keeps what fits. Raises RunError for a folder that cannot be
+    written.
     """
     home = folder / name_folder(preprocessing)
     try:
@@ -81,7 +82,7 @@ def open_cache(folder: Path, paths: Sequence[Path], preprocessing: Preprocessing
         raise RunError(f"{{cache}}: cannot be written ({error.strerror})", cache=folder) from error
     stamps = np.array([_stamp(path) for path in paths], np.int64)
     cache = _find(home, paths, stamps)
-    missing = np.flatnonzero(cache.shard < 0).tolist()
+    missing = np.flatnonzero((cache.shard < 0) & (stamps[:, 0] >= 0)).tolist()
     if not missing:
         return cache
     log.info(f"{home}: has {len(paths) - len(missing)} of {len(paths)} pictures; decoding the others")
@@ -93,9 +94,10 @@ def open_cache(folder: Path, paths: Sequence[Path], preprocessing: Preprocessing
 
 
 def name_folder(preprocessing: Preprocessing) -> str:
-    """What made pictures, in words: those of another image size, or with other borders, lie apart."""
-    borders = "-".join(map(str, preprocessing.border)) if preprocessing.fit == "pad" else "none"
-    return f"pictures-{VERSION}-{MARGIN * preprocessing.image_size}px-borders-{borders}"
+    """What made pictures, in words: those that are made otherwise lie apart."""
+    borders = ["", *map(str, preprocessing.border)] if preprocessing.fit == "pad" else []
+    how = f"{preprocessing.fit}{'-'.join(borders)}"
+    return f"pictures-{VERSION}-{preprocessing.image_size}px-{how}-pillow-{PIL.__version__}"
 
 
 def _stamp(path: Path) -> tuple[int, int, int]:
@@ -113,7 +115,7 @@ def _find(home: Path, paths: Sequence[Path], stamps: NDArray[np.int64]) -> Cache
     cache = Cache(
         [], np.full(count, -1), np.zeros(count, np.int64), np.zeros((count, 2), np.int64), np.zeros((count, 2))
     )
-    for file in sorted(home.glob(f"*{INDEX}")):
+    for file in sorted(home.glob(f"[!.]*{INDEX}")):  # others are being written
         try:
             names, found = _read_index(file)
         except Exception as error:  # a damaged archive raises almost anything
@@ -152,7 +154,14 @@ def _fill(
     """Decodes the pictures of `rows` and writes them, a shard at a time."""
     waiting: list[tuple[int, Picture]] = []
     done = 0
-    loader = DataLoader(_Pictures(paths, rows, preprocessing), CHUNK, num_workers=workers, collate_fn=_as_it_is)
+    chunk = max(1, min(CHUNK, CHUNK_BYTES // (3 * (MARGIN * preprocessing.image_size) ** 2)))
+    loader = DataLoader(
+        _Pictures(paths, rows, preprocessing),
+        chunk,
+        num_workers=workers,
+        collate_fn=_as_it_is,
+        generator=torch.Generator(),  # draws nothing from the run's
+    )
     for some in loader:
         waiting += [(row, picture) for row, picture in some if picture is not None]
         done += len(some)

@@ -35,14 +35,17 @@ def jitter(images: Tensor, colors: Tensor, order: Tensor) -> Tensor:
             images = _blend(images, kinds, torch.where(blended, factors, 1.0))
         turned = ((kinds == HUE) & (factors != 0)).nonzero().flatten()
         if len(turned):
-            rows, turns = turned.to(images.device), factors[turned].to(images.device, images.dtype)
+            rows = turned.to(images.device, non_blocking=True)
+            turns = factors[turned].to(images.device, images.dtype, non_blocking=True)
             images = images.index_copy(0, rows, turn_hue(images[rows], turns[:, None, None, None]))
     return images
 
 
 def _blend(images: Tensor, kinds: Tensor, factors: Tensor) -> Tensor:
     """Each image moved towards another or away from it: black, its mean gray or its grays; `kinds`, `factors` `[N]`."""
-    kinds, factors = (each.to(images.device)[:, None, None, None] for each in (kinds, factors.to(images.dtype)))
+    device = images.device
+    kinds = kinds.to(device, non_blocking=True)[:, None, None, None]
+    factors = factors.to(device, images.dtype, non_blocking=True)[:, None, None, None]
     gray = to_gray(images)
     other = torch.where(kinds == CONTRAST, gray.mean((2, 3), keepdim=True), gray)
     return torch.lerp(torch.where(kinds == BRIGHTNESS, 0.0, other), images, factors).clamp(0, 255)
@@ -56,7 +59,8 @@ def turn_hue(images: Tensor, turns: Tensor) -> Tensor:
     by = chroma.clamp(min=1e-6)
     from_green = torch.where(value == green, 2 + (blue - red) / by, 4 + (red - green) / by)
     sixths = torch.where(value == red, (green - blue) / by, from_green) + 6 * turns
-    around = (images.new_tensor((5, 3, 1)).view(1, 3, 1, 1) + sixths).remainder(6)
+    places = torch.arange(5, 0, -2, device=images.device).view(1, 3, 1, 1)
+    around = (places + sixths).remainder(6)
     return value - chroma * torch.minimum(around, 4 - around).clamp(0, 1)
 
 

@@ -6,7 +6,7 @@ from .dataset import ImageDataset
 from .settings import Settings
 from .views import View
 
-PLACES = {"workers": "them", "device": "the device"}
+PLACES = {"workers": "where images are decoded", "device": "on the device"}
 
 
 def describe(settings: Settings, dataset: ImageDataset) -> list[str]:
@@ -36,7 +36,7 @@ def describe(settings: Settings, dataset: ImageDataset) -> list[str]:
         f"views: {first}" if first == second else f"view 1: {first}",
         *([] if first == second else [f"view 2: {second}"]),
         f"normalization: mean {_show(settings.mean)}, std {_show(settings.std)}",
-        f"seed {settings.seed}, {settings.workers} workers, views made by {PLACES[settings.augment]}",
+        f"seed {settings.seed}, {settings.workers} workers, views made {PLACES[settings.augment]}",
         f"precision {settings.precision}",
     ]
 

@@ -53,7 +53,7 @@ class DeviceRenderer:
         return Collated(torch.from_numpy(images), torch.from_numpy(sizes), (first, second))
 
     def finish(self, collated: Collated, device: torch.device) -> tuple[Tensor, Tensor]:
-        images = collated.images.to(device, non_blocking=True).permute(0, 3, 1, 2).float()
+        images = collated.images.to(device, non_blocking=True).permute(0, 3, 1, 2).float().contiguous()
         sizes = collated.sizes.to(device, non_blocking=True)
         first, second = (apply(each.changes, _cut(images, sizes, each, self._side)) for each in collated.views)
         return first.permute(0, 2, 3, 1), second.permute(0, 2, 3, 1)

@@ -41,14 +41,13 @@ def check_finite(monitor: Monitor, settings: Settings, run: Run) -> None:
         return
     step, loss = bad
     epoch = step // settings.plan.steps_per_epoch
-    cure: dict[str, str] = {"learning_rate": f"{settings.plan.learning_rate / 3:.2g}"}
+    name, value = "learning_rate", f"{settings.plan.learning_rate / 3:.2g}"
     if settings.precision != "fp32":
-        cure = {"precision": "fp32"}
+        name, value = "precision", "fp32"
     left = f"{run.path / CHECKPOINT} is that of epoch {epoch}" if epoch else "no epoch was finished"
     raise RunError(
-        f"the loss is {loss} at step {step + 1}, in epoch {epoch + 1}; {left}. "
-        f"Start another run with {{{next(iter(cure))}}}",
-        **cure,
+        f"the loss is {loss} at step {step + 1}, in epoch {epoch + 1}; {left}. Start another run with {{{name}}}",
+        **{name: value},
     )
 
 

@@ -38,7 +38,7 @@ log = logging.getLogger(__name__)
 # Steps between two looks at whether the loss is still a number; each look waits for the device.
 CHECK_EVERY = 50
 # In the first epoch, workers start and files are read for the first time.
-FIRST_LIKE_THE_REST = 2
+FIRST_TYPICAL_EPOCH = 2
 
 
 @dataclass(frozen=True)
@@ -110,8 +110,10 @@ def prepare_views(training: Training, batch: Batch) -> Views:
     """The pixels of a batch, normalized, on the device, and what the teacher makes of its images."""
     device = training.network.scale.device
     first, second = (training.network.inputs(view) for view in training.renderer.finish(batch.views, device))
-    targets = None if training.targets is None else training.targets[batch.rows].to(device, torch.float32)
-    return Views(first, second, targets)
+    if training.targets is None:
+        return Views(first, second)
+    targets = training.targets[batch.rows]
+    return Views(first, second, targets.to(device, torch.float32, non_blocking=True))
 
 
 def finish_epoch(training: Training, monitor: Monitor, epoch: int, board: SummaryWriter) -> None:
@@ -130,7 +132,7 @@ def finish_epoch(training: Training, monitor: Monitor, epoch: int, board: Summar
     save_checkpoint(run, pack_state(training, epoch))
     log_to_board(board, metrics)
     log.info(describe_epoch(metrics))
-    if epoch == FIRST_LIKE_THE_REST and (
+    if epoch == FIRST_TYPICAL_EPOCH and (
         advice := advise(metrics, training.settings.workers, training.cache is not None)
     ):
         log.warning(advice)

@@ -132,7 +132,7 @@ class Monitor:
             images_per_s=self._images / seconds,
             waiting=self._waited / seconds,
             rendering=rendered / seconds,
-            memory=_peak_memory(),
+            memory=_peak_memory(on_gpu=bool(self._marks)),
             seconds=seconds,
             unreadable=self.unreadable,
         )
@@ -162,10 +162,10 @@ def advise(metrics: Metrics, workers: int, cached: bool) -> str | None:
         return None
     waits = f"the network waits for images {metrics.waiting:.0%} of the time"
     if workers < available_cpus():
-        return f"{waits}: {workers} processes decode them, on {available_cpus()} CPUs (workers)"
+        return f"{waits}: {workers} processes decode them; there are {available_cpus()} CPUs (--workers)"
     if not cached:
-        return f"{waits}: keep decoded ones on disk, for the epochs and runs to come (cache)"
-    return f"{waits}, though they are decoded: the disk is too slow, or views take too long to make (augment)"
+        return f"{waits}: keep decoded ones on disk, for the next epochs and runs (--cache DIR)"
+    return f"{waits}, though they are decoded: a faster disk may help, or views made elsewhere (--augment)"
 
 
 def describe_duration(seconds: float) -> str:
@@ -175,10 +175,8 @@ def describe_duration(seconds: float) -> str:
     return f"{seconds / 60:.0f} min" if seconds < 90 * 60 else f"{seconds / 3600:.1f} h"
 
 
-def _peak_memory() -> int:
-    if torch.cuda.is_available() and torch.cuda.is_initialized():
-        return torch.cuda.max_memory_allocated()
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+def _peak_memory(on_gpu: bool) -> int:
+    return torch.cuda.max_memory_allocated() if on_gpu else 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 
 def _mean(values: list[Tensor]) -> float:

@@ -5,40 +5,58 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image
 
 from ..runtime.errors import ImageError
-from ..runtime.preprocessing import Pixels, Preprocessing, Source, describe, open_large
+from ..runtime.preprocessing import Box, Pixels, Preprocessing, Source, describe, open_large
 from .views import ViewParameters
 
-# A side keeps this many times that of the network's input. Crops are then a little less sharp than those of the
-# original: of 47 phone photographs, at 64 px, crops from 0.2 of the image on, values differ by 0.9 of 255 on average,
-# and 99 % of them by 8 or less; with 1, 4.0 and 32. Decoding takes a fraction of the time.
+# The side of a picture, in sides of the network's input. Crops are then a little less sharp than those of the original:
+# of 47 phone photographs, at 64 px, crops from 0.2 of the image on, values differ by 0.9 of 255 on average, and 99 % of
+# them by 8 or less; with 1, by 4.0 and 32. Decoding takes a fraction of the time.
 MARGIN = 2
+# How many times as long as that the long side of an image may be. What is wider is squashed.
+WIDEST = 4
 
 
 @dataclass(frozen=True)
 class Picture:
-    """An image uint8 `[H, W, 3]`, with "pad" the square around it; `size`: the width and height that it had."""
+    """An image uint8 `[H, W, 3]`, with "pad" the square around it; `size`: its width and height, up to a factor."""
 
     pixels: Pixels
     size: tuple[float, float]
 
 
 def read_picture(source: Source, preprocessing: Preprocessing) -> Picture:
-    """An image with at most twice the network's side on each of its own; proportions may change. Raises ImageError."""
+    """An image that is no larger than views of `image_size` need. Raises ImageError.
+
+    "crop": its short side is at most twice the network's, its long one at most eight times. "squash": each side is at
+    most twice the network's. "pad": so are those of the square around it.
+    """
     longest = MARGIN * preprocessing.image_size
     image, box = open_large(source, longest)
     size = box[2] - box[0], box[3] - box[1]
     if 0 in image.size:
         raise ImageError(f"{describe(source)}: an image without pixels")
     if preprocessing.fit == "pad":
-        side = max(image.size)
-        image = ImageOps.pad(image, (side, side), color=preprocessing.border)
-        box = (0, 0, side, side)
-    target = min(image.width, longest), min(image.height, longest)
+        return Picture(np.asarray(_pad(image, box, longest, preprocessing.border)), size)
+    scale = min(1.0, longest / min(image.size)) if preprocessing.fit == "crop" else 1.0
+    most = WIDEST * longest if preprocessing.fit == "crop" else longest
+    target = min(round(image.width * scale), most), min(round(image.height * scale), most)
     whole = target == image.size and box == (0, 0, *image.size)
     return Picture(np.asarray(image if whole else image.resize(target, Image.Resampling.BICUBIC, box)), size)
+
+
+def _pad(image: Image.Image, box: Box, longest: int, border: tuple[int, ...]) -> Image.Image:
+    """The square around the image, made smaller before it is filled up."""
+    side = min(max(image.size), longest)
+    scale = side / max(image.size)
+    # As even or odd as the square, so that the image is exactly in its middle.
+    width, height = (side - 2 * round((side - each * scale) / 2) if scale < 1 else each for each in image.size)
+    small = image.resize((max(1, width), max(1, height)), Image.Resampling.BICUBIC, box)
+    square = Image.new("RGB", (side, side), border)
+    square.paste(small, ((side - small.width) // 2, (side - small.height) // 2))
+    return square
 
 
 def place(view: ViewParameters, picture: Picture, fit: str) -> ViewParameters:

@@ -1,4 +1,4 @@
-"""The numbers that a step computes with: FP32, or bfloat16 where the device is faster with it.
+"""The numbers that a step computes with: FP32 (on a GPU, TF32 in convolutions), or bfloat16 where that is faster.
 
 Weights, moving averages, batch statistics, losses and the optimizer are FP32 in any case.
 """
@@ -19,7 +19,7 @@ from .settings import PRECISIONS, Settings
 log = logging.getLogger(__name__)
 
 FP32, BF16 = PRECISIONS
-# How many times as fast bfloat16 has to be on a CPU. What lies near to 1 would be decided by chance.
+# How many times as fast bfloat16 has to be on a CPU: a ratio near 1 is noise.
 LEAST_GAIN = 1.15
 # Shorter runs, in images times epochs, are not worth measuring for.
 LEAST_IMAGES = 2000
@@ -48,7 +48,7 @@ def measure_gain(settings: Settings) -> float:
     """How many times as fast the backbone learns in bfloat16 on this CPU, in turn with FP32."""
     backbone = build_backbone(settings.backbone, settings.image_size, settings.stem).train()
     keep_in_float(backbone.to(memory_format=torch.channels_last))
-    count = max(4, min(32, round(16 * (64 / settings.image_size) ** 2)))
+    count = min(settings.plan.part_size, max(4, min(32, round(16 * (64 / settings.image_size) ** 2))))
     images = torch.randn(count, 3, settings.image_size, settings.image_size)
     images = images.to(memory_format=torch.channels_last)
     seconds: dict[str, list[float]] = {FP32: [], BF16: []}

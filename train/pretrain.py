@@ -87,14 +87,15 @@ def pretrain(
         record = read_record(run, config.objective if config else None) if going_on else None
         if record is not None:
             sources = find_sources(record, sources)
+            config = replace(config, precision=None) if config and config.precision == "auto" else config
             config = fill(config, record.config) if config else record.config
         assert sources.images is not None
-        config, where = config or TrainConfig(), choose_device(device)
-        config = replace(config, augment=config.augment or choose_renderer(where))
+        where = choose_device(device)
+        config = config or TrainConfig()
         dataset = find_dataset(sources.images, sources.labels, sources.evaluation, config.seed)
         settings = resolve(config, len(dataset.paths))
-        if config.precision in (None, "auto"):
-            settings = replace(settings, precision=choose_precision(settings, where))
+        if record is None:
+            settings = choose_for_device(settings, config, where)
         check_precision(settings.precision, where)
         return _train(run, dataset, settings, describe_run(settings, dataset, sources), where, record, folder)
 
@@ -130,7 +131,7 @@ def _train(
     if state is not None:
         training = replace(training, start=state["start"] or None)
     with explained(settings):
-        if folder is not None:
+        if folder is not None and done < settings.plan.epochs:
             cache = open_cache(folder, dataset.paths, preprocessing, settings.workers)
             training = replace(training, cache=cache)
     if record is None:
@@ -214,6 +215,15 @@ def _digest(lines: list[str]) -> str:
     return hashlib.sha256("\n".join(lines).encode(errors="replace")).hexdigest()
 
 
+def choose_for_device(settings: Settings, config: TrainConfig, device: torch.device) -> Settings:
+    """The settings of a new run with what suits the device, where the config leaves it open."""
+    augment = config.augment or choose_renderer(device)
+    if config.precision not in (None, "auto"):
+        return replace(settings, augment=augment)
+    with explained(settings):
+        return replace(settings, augment=augment, precision=choose_precision(settings, device))
+
+
 def choose_device(name: str) -> torch.device:
     """ "auto" is the first GPU, or the CPU where there is none. Raises UsageError for a GPU that is not there."""
     if name == "auto":
@@ -225,6 +235,8 @@ def choose_device(name: str) -> torch.device:
     try:
         device = torch.device(name)
         torch.zeros(1, device=device).cpu()
+        if device.index is not None and device.type == "cuda":
+            torch.cuda.set_device(device)
     except (RuntimeError, NotImplementedError, AssertionError) as error:
         raise UsageError(f"{{device}}: cannot be used here ({str(error).splitlines()[0]})", device=name) from error
     return device

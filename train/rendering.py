@@ -18,7 +18,7 @@ from .changes import apply, pack
 from .resampling import find_background
 from .views import Matrix, ViewParameters
 
-# Values that are changed at once on a CPU: as many as its caches hold a few times.
+# Values that are changed at once on a CPU: few enough to stay in its cache.
 CACHED = 2**16
 
 Pair = tuple[ViewParameters, ViewParameters]

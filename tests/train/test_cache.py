@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from byol_edge.runtime import Preprocessing, RunError, find_images
 from byol_edge.train import cache as caching
 from byol_edge.train.cache import Cache, name_folder, open_cache
@@ -83,12 +84,39 @@ def test_an_image_that_has_changed_is_decoded_again(images: Path, folder: Path):
     assert (picture.pixels == 7).all()
 
 
-@pytest.mark.parametrize(
-    "other", [Preprocessing(32), Preprocessing(24, fit="pad"), Preprocessing(24, (0, 0, 0), fit="pad")]
-)
-def test_pictures_that_are_made_otherwise_lie_apart(other: Preprocessing):
-    assert name_folder(other) != name_folder(PREPROCESSING)
-    assert name_folder(Preprocessing(24, (0.5, 0.5, 0.5), fit="squash")) == name_folder(PREPROCESSING)
+def test_pictures_that_are_made_otherwise_lie_apart():
+    others = Preprocessing(32), *(Preprocessing(24, fit=fit) for fit in ("squash", "pad"))
+    assert len({name_folder(each) for each in (PREPROCESSING, *others, Preprocessing(24, (0, 0, 0), fit="pad"))}) == 5
+    assert name_folder(Preprocessing(24, (0.5, 0.5, 0.5))) == name_folder(PREPROCESSING)
+
+
+def test_what_another_process_is_writing_is_left_alone(images: Path, folder: Path, caplog: pytest.LogCaptureFixture):
+    open_all(folder, images)
+    (folder / name_folder(PREPROCESSING) / ".abc.npz.1-2.part.npz").write_bytes(b"half")
+    assert (open_all(folder, images).shard >= 0).all()
+    assert "damaged" not in caplog.text
+
+
+def test_many_shards_hold_no_file_open(images: Path, folder: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(caching, "SHARD_BYTES", 1)
+    monkeypatch.setattr(caching, "CHUNK", 1)
+    cache, before = open_all(folder, images), len(list(Path("/proc/self/fd").iterdir()))
+    pictures = [cache.read(row) for row in range(8)]
+    assert len(files(folder, ".npz")) == 8
+    assert None not in pictures
+    assert len(list(Path("/proc/self/fd").iterdir())) == before
+
+
+def test_a_shard_that_is_cut_off_meanwhile_is_not_needed(images: Path, folder: Path):
+    cache = open_all(folder, images)
+    os.truncate(cache.shards[0], 10)
+    assert cache.read(7) is None
+
+
+def test_filling_draws_nothing_from_a_runs_random_numbers(images: Path, folder: Path):
+    before = torch.get_rng_state()
+    open_all(folder, images)
+    assert torch.equal(torch.get_rng_state(), before)
 
 
 def cut(file: Path) -> None:

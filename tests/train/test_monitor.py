@@ -80,9 +80,9 @@ def test_an_epoch_is_a_line_for_a_person():
     ("waiting", "workers", "cached", "advice"),
     [
         (0.2, 1, False, None),
-        (0.4, 2, False, "40% of the time: 2 processes decode them, on 4 CPUs"),
+        (0.4, 2, False, "40% of the time: 2 processes decode them; there are 4 CPUs"),
         (0.4, 4, False, "40% of the time: keep decoded ones on disk"),
-        (0.4, 4, True, "40% of the time, though they are decoded: the disk is too slow"),
+        (0.4, 4, True, "40% of the time, though they are decoded: a faster disk may help"),
     ],
 )
 def test_the_narrow_place_is_named(

@@ -25,11 +25,28 @@ def test_a_small_image_is_left_as_it_is(random: np.random.Generator):
     assert picture.size == (30, 20)
 
 
-@pytest.mark.parametrize("size", [(400, 300), (400, 30), (49, 1000)])
-def test_no_side_of_a_picture_is_longer_than_twice_the_networks(random: np.random.Generator, size: tuple[int, int]):
-    picture = read_picture(draw_image(random, size), Preprocessing(SIDE))
-    assert picture.pixels.shape == (min(size[1], MARGIN * SIDE), min(size[0], MARGIN * SIDE), 3)
+@pytest.mark.parametrize(
+    ("size", "fit", "expected"),
+    [
+        ((400, 300), "crop", (64, 48)),
+        ((400, 30), "crop", (192, 30)),
+        ((90, 60), "crop", (72, 48)),
+        ((49, 1000), "crop", (48, 192)),
+        ((400, 300), "squash", (48, 48)),
+        ((400, 30), "squash", (48, 30)),
+    ],
+)
+def test_a_picture_is_no_larger_than_views_need(
+    random: np.random.Generator, size: tuple[int, int], fit: str, expected: tuple[int, int]
+):
+    picture = read_picture(draw_image(random, size), Preprocessing(SIDE, fit=fit))
+    assert picture.pixels.shape == (*expected[::-1], 3)
     assert picture.size == size
+
+
+def test_a_long_line_is_padded_without_filling_the_memory():
+    picture = read_picture(Image.new("L", (60_000, 1)), Preprocessing(SIDE, fit="pad"))
+    assert picture.pixels.shape == (MARGIN * SIDE, MARGIN * SIDE, 3)
 
 
 @pytest.mark.parametrize("size", [(20, 30), (300, 200)])
@@ -53,7 +70,7 @@ def test_crops_stay_in_place_in_a_smaller_image(random: np.random.Generator, siz
             numbers = sample(View(RandomCrop((0.1, 1.0)), flip=0, jitter=0, grayscale=0), picture.size, fit,
                              np.random.default_rng(seed))  # fmt: skip
             views.append(render(picture.pixels, place(numbers, picture, fit), SIDE).astype(float))
-        assert np.abs(views[0] - views[1]).mean() < 3
+        assert np.abs(views[0] - views[1]).mean() < 4  # half a pixel off is 7
 
 
 @pytest.mark.parametrize("fit", ["squash", "pad"])

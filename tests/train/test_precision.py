@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 from byol_edge.models.backbones import build_backbone
-from byol_edge.models.byol import BYOLConfig
+from byol_edge.models.byol import BYOLConfig, regression_loss
 from byol_edge.models.distillation import DistillationConfig
 from byol_edge.models.objective import Outcome, Views
 from byol_edge.runtime import RunError, UsageError
@@ -129,3 +129,8 @@ def test_a_loss_that_is_no_number_suggests_fp32_first(tmp_path: Path):
         check_finite(monitor, settings(100, precision="bf16"), Run(tmp_path / "run"))
     with pytest.raises(RunError, match="Start another run with learning_rate"):
         check_finite(monitor, settings(100, precision="fp32"), Run(tmp_path / "run"))
+
+
+def test_a_loss_in_fp64_stays_fp64():
+    one, other = torch.randn(2, 4, 3, dtype=torch.float64)
+    assert regression_loss(one, other).dtype == torch.float64
