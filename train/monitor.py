@@ -23,6 +23,8 @@ T = TypeVar("T")
 
 # Seconds of training after which it is said how long the rest will take.
 SECONDS_TO_TELL = 10
+# Seconds of waiting in an epoch that are worth doing something about.
+SECONDS_TO_MIND = 5
 
 
 class Monitor:
@@ -157,15 +159,15 @@ def describe_epoch(metrics: Metrics) -> str:
 
 
 def advise(metrics: Metrics, workers: int, cached: bool) -> str | None:
-    """What to do where the network waits for images; None if it does so less than a third of the time."""
-    if metrics.waiting is None or metrics.waiting < 1 / 3:
+    """What to do where the network waits for images; None if that is less than a third of an epoch, or five seconds."""
+    if metrics.waiting is None or metrics.waiting < 1 / 3 or metrics.waiting * metrics.seconds < SECONDS_TO_MIND:
         return None
-    waits = f"the network waits for images {metrics.waiting:.0%} of the time"
-    if workers < available_cpus():
-        return f"{waits}: {workers} processes decode them; there are {available_cpus()} CPUs (--workers)"
+    waits, cpus = f"the network waits for images {metrics.waiting:.0%} of the time", available_cpus()
+    if workers < cpus:
+        return f"{waits}: {workers} processes decode them; there are {cpus} CPUs, so raise the number of workers"
     if not cached:
-        return f"{waits}: keep decoded ones on disk, for the next epochs and runs (--cache DIR)"
-    return f"{waits}, though they are decoded: a faster disk may help, or views made elsewhere (--augment)"
+        return f"{waits}: keep decoded ones on disk, in a cache, for the next epochs and runs"
+    return f"{waits}, though they are decoded: a faster disk may help, or another place to augment them in"
 
 
 def describe_duration(seconds: float) -> str:

@@ -89,7 +89,8 @@ def test_the_narrow_place_is_named(
     monkeypatch: pytest.MonkeyPatch, waiting: float, workers: int, cached: bool, advice: str | None
 ):
     monkeypatch.setattr(monitor_module, "available_cpus", lambda: 4)
-    found = advise(Metrics(2, waiting=waiting), workers, cached)
+    assert advise(Metrics(2, waiting=waiting, seconds=10), workers, cached) is None
+    found = advise(Metrics(2, waiting=waiting, seconds=20), workers, cached)
     assert found is None if advice is None else advice in str(found)
 
 
