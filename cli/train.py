@@ -89,6 +89,10 @@ def train(
     network, from random weights. With few images, either gets much further than BYOL from random weights, which is
     what it takes without both.
 
+    Which --backbone? On 372 photographs of clothes at 64 px, EfficientNet-Lite0 (--init imagenet) has a 5-NN accuracy
+    of 0.84 and takes 0.22 ms in INT8; taught by it, mobilenetv4_conv_small has 0.75 and takes 0.15 ms, conv4 0.73 and
+    0.05 ms (two cores, AVX-512 VNNI). docs/backbones.md compares eight.
+
     --resume goes on after the last finished epoch, and needs nothing but --out. With a higher --epochs, a finished run
     goes on too.
 
