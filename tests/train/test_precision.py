@@ -50,6 +50,17 @@ def test_a_short_run_and_a_cpu_without_bfloat16_are_not_measured(gain: list[floa
     assert choose_precision(settings(100_000), CPU) == "fp32"
 
 
+@pytest.mark.parametrize(
+    ("flags", "has"),
+    [("flags: fpu avx512f avx512_bf16", True), ("Features: fp asimd bf16", True), ("flags: fpu avx512f", False)],
+)
+def test_bfloat16_is_found_by_the_cpus_flags(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, flags: str, has: bool):
+    (tmp_path / "cpuinfo").write_text(f"processor: 0\n{flags}\n")
+    monkeypatch.setattr(precisions, "CPU_INFO", tmp_path / "cpuinfo")
+    monkeypatch.setattr(precisions, "measure_gain", lambda _: 2.0)
+    assert choose_precision(settings(100_000), CPU) == ("bf16" if has else "fp32")
+
+
 def test_the_gain_is_measured_without_a_trace_in_the_random_numbers_of_a_run():
     assert measure_gain(settings(1000)) > 0
 
