@@ -3,9 +3,9 @@
     pip install -e '.[all,interop]'
     python benchmarks/train_speed.py IMAGES --out DIR
 
-IMAGES is a folder of images. Each round trains every network for three epochs, by `byol-edge train` as it is, with a
-cache, and in FP32, and by lightly's modules, transforms and data set. The last epoch counts. Views are those of small
-images, without blur, in all of them. Leave the machine alone meanwhile.
+IMAGES is a folder of images. Each round trains every network for three epochs, by `byol-edge train` in the precision
+that it chooses, with a cache as well, and in FP32, and by lightly's modules, transforms and data set. The last epoch
+counts. Views are those of small images, without blur, in all of them. Leave the machine alone meanwhile.
 """
 
 from __future__ import annotations
@@ -13,18 +13,23 @@ from __future__ import annotations
 import argparse
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 from statistics import median
 
+import torch
 from byol_edge.models.backbones import build_backbone
 from byol_edge.runtime import find_images
 from byol_edge.runtime.cpus import available_cpus
 from byol_edge.runtime.run import Run
+from byol_edge.train.config import TrainConfig
+from byol_edge.train.precision import choose_precision
+from byol_edge.train.settings import resolve
 from cifar10 import link_images, train_by_command
 from train_accuracy import load_as_lightly, run_lightly
 
 EPOCHS = 3
-OURS = {"byol-edge": (), "with a cache": ("--cache",), "in FP32": ("--precision", "fp32")}
+OURS = ("byol-edge", "with a cache", "in FP32")
 TRAINERS = (*OURS, "lightly")
 
 
@@ -60,13 +65,18 @@ def measure(trainer: str, images: Path, backbone: str, arguments: argparse.Names
     if trainer == "lightly":
         command = [sys.executable, __file__, images, "--out", "-", "--lightly", backbone, *size]
         return float(subprocess.run([str(each) for each in command], check=True, capture_output=True, text=True).stdout)
-    own = OURS[trainer]
-    if own == ("--cache",):
-        own = (*own, arguments.out / "cache")
+    precision = "fp32" if trainer == "in FP32" else find_precision(backbone, arguments.image_size)
+    own = ("--precision", precision, *(("--cache", arguments.out / "cache") if trainer == "with a cache" else ()))
     run = arguments.out / "run"
     options = ("--backbone", backbone, "--stem", "standard", "--recipe", "small", "--epochs", EPOCHS)
     train_by_command(images, run, *size, *options, *own)
     return Run(run).read_metrics()[-1].images_per_s or 0.0
+
+
+@cache
+def find_precision(backbone: str, side: int) -> str:
+    """What a longer run would choose."""
+    return choose_precision(resolve(TrainConfig(backbone, side), images=5000), torch.device("cpu"))
 
 
 def time_lightly(images: Path, backbone: str, arguments: argparse.Namespace) -> float:

@@ -13,7 +13,7 @@ from byol_edge.runtime.vectors import load_vectors
 from PIL import Image
 
 SAME_IN_RUNS = ("config.json", "encoder.safetensors", "calibration.npz", "views.png")
-TIMED = ("seconds", "images_per_s", "waiting")
+TIMED = ("seconds", "images_per_s", "waiting", "rendering", "memory")
 
 
 def check_whole(name: str, out: Path, whole: Path) -> tuple[str, str]:

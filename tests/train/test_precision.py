@@ -45,7 +45,7 @@ def test_a_cpu_takes_what_is_clearly_faster(gain: list[float], measured: float, 
 
 
 def test_a_short_run_and_a_cpu_without_bfloat16_are_not_measured(gain: list[float], monkeypatch: pytest.MonkeyPatch):
-    assert choose_precision(settings(900), CPU) == "fp32"
+    assert choose_precision(settings(9000), CPU) == "fp32"
     monkeypatch.setattr(precisions, "_cpu_has_bf16", lambda: False)
     assert choose_precision(settings(100_000), CPU) == "fp32"
 
