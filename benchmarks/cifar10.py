@@ -60,6 +60,7 @@ def find_neighbors(
 
 def train_by_command(images: Path, run: Path, *options: object) -> float:
     """`byol-edge train`, as anybody would call it; returns its seconds. A run that collapses is left as it stopped."""
+    (run / ENCODER).unlink(missing_ok=True)  # or a training that fails would pass for the one before
     command = [sys.executable, "-m", "byol_edge", "train", images, "--out", run, "--overwrite", *options]
     start = time.monotonic()
     done = subprocess.run([str(part) for part in command], stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import argparse
 import importlib.util
-import shutil
 import subprocess
 import sys
 import time
@@ -38,6 +37,7 @@ from byol_edge.train.recipe import RECIPES
 from byol_edge.train.renderers import RENDERERS
 from byol_edge.train.versions import versions
 from byol_edge.train.views import sample
+from cifar10 import train_by_command
 from PIL import Image
 from safetensors.torch import load_file
 from torch import Tensor
@@ -93,7 +93,10 @@ def main() -> None:
                 continue
             begun = time.monotonic()
             print(f"\n{part}", flush=True)
-            run(bench)
+            try:
+                run(bench)
+            except SystemExit as error:  # a training failed, and said why
+                print(f"  {str(error).strip().splitlines()[-1]}")
             print(f"  ({time.monotonic() - begun:.0f} s)", flush=True)
 
 
@@ -187,10 +190,11 @@ def compare_steps(bench: Bench) -> None:
 def compare_resumed(bench: Bench) -> None:
     """A run that is killed after its first epoch and goes on, and one that is not."""
     whole, cut = bench.out / "whole", bench.out / "cut"
-    options = ("resnet18", 32, bench.scale.batch)
-    train(bench, bench.small, *options, run=whole)
-    command = command_of(bench, bench.small, cut, *options)
-    shutil.rmtree(cut, ignore_errors=True)
+    size = ("resnet18", 32, bench.scale.batch)
+    train(bench, bench.small, *size, run=whole)
+    (cut / "last.pt").unlink(missing_ok=True)
+    command = [sys.executable, "-m", "byol_edge", "train", bench.small, "--out", cut, "--overwrite"]
+    command = [str(part) for part in (*command, *options_of(bench, *size))]
     process = subprocess.Popen(command, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
     while process.poll() is None and not (cut / "last.pt").exists():
         time.sleep(0.1)
@@ -246,25 +250,18 @@ def make_step(
     return step
 
 
-def command_of(
-    bench: Bench, images: Path, run: Path, backbone: str, side: int, batch: int, *options: object
-) -> list[str]:
-    command = [sys.executable, "-m", "byol_edge", "train", images, "--out", run, "--overwrite", "--epochs", 3,
-               "--backbone", backbone, "--image-size", side, "--batch-size", batch, "--device", bench.device.type,
-               "--objective", "byol", *options]  # fmt: skip
-    return [str(each) for each in command]
-
-
 def train(
     bench: Bench, images: Path, backbone: str, side: int, batch: int, *options: object, run: Path | None = None
 ) -> Metrics:
     """The figures of the last epoch."""
     run = run or bench.out / "run"
-    command = command_of(bench, images, run, backbone, side, batch, *options)
-    done = subprocess.run(command, capture_output=True, text=True)
-    if done.returncode:
-        print(f"  {done.stderr.strip().splitlines()[-1]}")
+    train_by_command(images, run, *options_of(bench, backbone, side, batch), *options)
     return Run(run).read_metrics()[-1]
+
+
+def options_of(bench: Bench, backbone: str, side: int, batch: int) -> tuple[object, ...]:
+    size = ("--image-size", side, "--batch-size", batch)
+    return ("--backbone", backbone, *size, "--epochs", 3, "--objective", "byol", "--device", bench.device.type)
 
 
 def show(name: str, metrics: Metrics) -> None:
