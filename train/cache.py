@@ -153,7 +153,7 @@ def _fill(
 ) -> None:
     """Decodes the pictures of `rows` and writes them, a shard at a time."""
     waiting: list[tuple[int, Picture]] = []
-    done = 0
+    size = done = 0
     chunk = max(1, min(CHUNK, CHUNK_BYTES // (3 * (MARGIN * preprocessing.image_size) ** 2)))
     loader = DataLoader(
         _Pictures(paths, rows, preprocessing),
@@ -163,12 +163,14 @@ def _fill(
         generator=torch.Generator(),  # draws nothing from the run's
     )
     for some in loader:
-        waiting += [(row, picture) for row, picture in some if picture is not None]
+        read = [(row, picture) for row, picture in some if picture is not None]
+        waiting += read
+        size += sum(picture.pixels.size for _, picture in read)
         done += len(some)
         report_progress(Progress("caching", done, len(rows)))
-        if sum(picture.pixels.size for _, picture in waiting) >= SHARD_BYTES:
+        if size >= SHARD_BYTES:
             _write_shard(home, paths, stamps, waiting)
-            waiting = []
+            waiting, size = [], 0
     if waiting:
         _write_shard(home, paths, stamps, waiting)
 

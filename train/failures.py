@@ -10,7 +10,7 @@ import torch
 from ..runtime.errors import RunError
 from ..runtime.run import CHECKPOINT, Run
 from .monitor import Monitor
-from .settings import Settings
+from .settings import FP32, Settings
 
 
 @contextmanager
@@ -42,8 +42,8 @@ def check_finite(monitor: Monitor, settings: Settings, run: Run) -> None:
     step, loss = bad
     epoch = step // settings.plan.steps_per_epoch
     name, value = "learning_rate", f"{settings.plan.learning_rate / 3:.2g}"
-    if settings.precision != "fp32":
-        name, value = "precision", "fp32"
+    if settings.precision != FP32:
+        name, value = "precision", FP32
     left = f"{run.path / CHECKPOINT} is that of epoch {epoch}" if epoch else "no epoch was finished"
     raise RunError(
         f"the loss is {loss} at step {step + 1}, in epoch {epoch + 1}; {left}. Start another run with {{{name}}}",

@@ -1,4 +1,4 @@
-"""What views are cut from: images that are read once per view pair, no larger than views need them."""
+"""What views are cut from: images, no larger than their views need."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ class Picture:
 def read_picture(source: Source, preprocessing: Preprocessing) -> Picture:
     """An image that is no larger than views of `image_size` need. Raises ImageError.
 
-    "crop": its short side is at most twice the network's, its long one at most eight times. "squash": each side is at
-    most twice the network's. "pad": so are those of the square around it.
+    With "crop", its short side is at most twice the network's, and its long side at most eight times. With "squash",
+    each side is at most twice the network's, and so is the square around it with "pad".
     """
     longest = MARGIN * preprocessing.image_size
     image, box = open_large(source, longest)

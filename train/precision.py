@@ -14,11 +14,10 @@ from torch import Tensor, nn
 
 from ..models.backbones import build_backbone
 from ..runtime.errors import UsageError
-from .settings import PRECISIONS, Settings
+from .settings import BF16, FP32, Settings
 
 log = logging.getLogger(__name__)
 
-FP32, BF16 = PRECISIONS
 # How many times as fast bfloat16 has to be on a CPU: a ratio near 1 is noise.
 LEAST_GAIN = 1.3
 # Shorter runs, in images times epochs, are not worth measuring for: they take some minutes at most.
@@ -31,7 +30,7 @@ CPU_INFO, BF16_FLAGS = Path("/proc/cpuinfo"), {"avx512_bf16", "amx_bf16", "bf16"
 def choose_precision(settings: Settings, device: torch.device) -> str:
     """The faster precision for a network on a device: on a CPU, by measuring, a second or a few."""
     if device.type == "cuda":
-        return BF16 if torch.cuda.is_bf16_supported(including_emulation=False) else FP32
+        return BF16 if _gpu_has_bf16() else FP32
     plan = settings.plan
     if device.type != "cpu" or plan.images * plan.epochs < LEAST_IMAGES or not _cpu_has_bf16():
         return FP32
@@ -42,7 +41,7 @@ def choose_precision(settings: Settings, device: torch.device) -> str:
 
 def check_precision(precision: str, device: torch.device) -> None:
     """Raises UsageError for a GPU without bfloat16."""
-    if precision == BF16 and device.type == "cuda" and not torch.cuda.is_bf16_supported(including_emulation=False):
+    if precision == BF16 and device.type == "cuda" and not _gpu_has_bf16():
         raise UsageError(f"{{precision}}: {torch.cuda.get_device_name()} has no bfloat16; take fp32", precision=BF16)
 
 
@@ -85,6 +84,10 @@ class _InFloat(nn.Module):
     def forward(self, inputs: Tensor) -> Tensor:
         with torch.autocast(inputs.device.type, enabled=False):
             return super().forward(inputs.float())
+
+
+def _gpu_has_bf16() -> bool:
+    return torch.cuda.is_bf16_supported(including_emulation=False)
 
 
 def _cpu_has_bf16() -> bool:

@@ -14,5 +14,5 @@ RENDERERS: dict[str, Callable[[Preprocessing], Renderer]] = {"workers": WorkerRe
 
 
 def choose_renderer(device: torch.device) -> str:
-    """A GPU makes views faster than it is fed with them; a CPU's cores are the workers' and the network's anyway."""
+    """The device if it is a GPU. On a CPU, workers can make views while the network trains."""
     return "workers" if device.type == "cpu" else "device"

@@ -19,7 +19,7 @@ from .resampling import find_background
 from .views import Matrix, ViewParameters
 
 # Values that are changed at once on a CPU: few enough to stay in its cache.
-CACHED = 2**16
+AT_ONCE = 2**16
 
 Pair = tuple[ViewParameters, ViewParameters]
 
@@ -63,13 +63,13 @@ class WorkerRenderer:
 
 def _change(cuts: list[tuple[Pixels, ViewParameters]]) -> Tensor:
     """Views uint8 `[N, H, W, 3]` of what was cut."""
-    step = max(1, CACHED // cuts[0][0].size)
+    step = max(1, AT_ONCE // cuts[0][0].size)
     return torch.cat([_change_some(cuts[start : start + step]) for start in range(0, len(cuts), step)])
 
 
 def _change_some(cuts: list[tuple[Pixels, ViewParameters]]) -> Tensor:
     pixels = torch.from_numpy(np.stack([pixels for pixels, _ in cuts])).permute(0, 3, 1, 2)
-    changed = apply(pack([view for _, view in cuts]), pixels.to(torch.float32, memory_format=torch.contiguous_format))
+    changed = apply(pack([view for _, view in cuts]), pixels.float().contiguous())
     return changed.round().byte().permute(0, 2, 3, 1)
 
 

@@ -23,7 +23,7 @@ from .views import View, change_view
 T = TypeVar("T")
 
 SMALL_IMAGES = 64
-PRECISIONS = ("fp32", "bf16")
+FP32, BF16 = PRECISIONS = ("fp32", "bf16")
 BATCHES = (16, 32, 64, 128, 256)
 # With fewer optimizer steps than these, in all or in an epoch, a smaller batch learns more than a larger one; below 64,
 # batch norm's statistics cost more than the steps bring.
@@ -56,7 +56,7 @@ class Settings:
     seed: int
     workers: int
     augment: str = "workers"
-    precision: str = "fp32"
+    precision: str = FP32
     no_images: bool = False
     teacher: str | None = None
     backbone_rate: float = 1.0
