@@ -110,6 +110,7 @@ def train(
     with needs("train"):
         from ..train.config import TrainConfig, change_config, read_config
         from ..train.pretrain import pretrain
+        from ..train.ranks import starts_first
         from ..train.resuming import started_with
     given = {name: value for name, value in options.items() if value is not None}
     # Flags of no field of TrainConfig are the objective's.
@@ -118,7 +119,8 @@ def train(
     objective = {renamed.get(name, name): given.pop(name) for name in given.keys() - own}
     base = started_with(Run(out)) if resume and Run(out).exists else TrainConfig()
     chosen = change_config(read_config(config, base) if config else base, {**given, "objective": objective})
-    if images is not None:
+    first = starts_first()
+    if images is not None and first:
         note_unread(images)
     verdict = pretrain(
         images,
@@ -133,6 +135,8 @@ def train(
     )
     if verdict.kind == "collapsed":
         raise RunError(f"the run in {out} has {verdict.kind}: {verdict.message}", **verdict.arguments)
+    if not first:
+        return
     say(str(verdict))
     following = shlex.join(["byol-edge", "export", str(out), "--int8", "--out", "BUNDLE"])
     say(f"The run is in {out}; look at views.png and curves.png. Next: {following}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import cycle, islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,6 +17,7 @@ from ..runtime.errors import ImageError
 from .cache import Cache
 from .pictures import Picture, place, read_picture
 from .plan import Plan
+from .ranks import local_world, rank, world
 from .rendering import Renderer
 from .settings import Settings
 from .views import sample
@@ -25,7 +27,7 @@ class Batch(NamedTuple):
     """One of the parts of an optimizer step. `views`: of the images at `rows`, as the renderer collates them.
 
     `rows`: places in the run's list of images; `views` is None if there are none. `errors`: a message per image that
-    could not be read.
+    could not be read. Where several processes share a batch, others stand in for these, since shares are of one size.
     """
 
     rows: list[int]
@@ -62,6 +64,7 @@ class ViewDataset(Dataset[Item]):
         self._cache = cache
         self._settings = settings
         self._renderer = renderer
+        self._alone = world() == 1
 
     def __getitem__(self, draw: Draw) -> Item:
         settings = self._settings
@@ -81,12 +84,14 @@ class ViewDataset(Dataset[Item]):
     def collate(self, items: list[Item]) -> Batch:
         read = [item for item in items if item.error is None]
         errors = [item.error for item in items if item.error is not None]
+        if errors and not self._alone:
+            read = list(islice(cycle(read), len(items)))
         views = self._renderer.collate([item.loaded for item in read]) if read else None
         return Batch([item.row for item in read], views, errors)
 
 
 class BatchSampler(Sampler[list[Draw]]):
-    """The parts of all batches from `first_epoch` on: each epoch a fresh order of the whole set."""
+    """This process's share of the parts of all batches from `first_epoch` on: each epoch in a fresh order."""
 
     def __init__(self, plan: Plan, seed: int, first_epoch: int) -> None:
         self._plan = plan
@@ -98,7 +103,8 @@ class BatchSampler(Sampler[list[Draw]]):
         for epoch in range(self._first_epoch, plan.epochs):
             order = np.random.default_rng((self._seed, epoch)).permutation(plan.images)
             for start in range(0, plan.steps_per_epoch * plan.batch_size, plan.part_size):
-                yield [Draw(epoch, int(index)) for index in order[start : start + plan.part_size]]
+                part = order[start : start + plan.part_size]
+                yield [Draw(epoch, int(index)) for index in part[rank() :: world()]]
 
 
 def load_batches(
@@ -111,13 +117,14 @@ def load_batches(
 ) -> Iterator[Batch]:
     """All parts of all batches from `first_epoch` (counted from 0) on, loaded in `settings.workers` processes.
 
-    `pinned`: in memory that a GPU copies from while it computes.
+    Where several processes train, each loads its share, with its share of the workers. `pinned`: in memory that a GPU
+    copies from while it computes.
     """
     dataset = ViewDataset(paths, settings, renderer, cache)
     loader = DataLoader(
         dataset,
         batch_sampler=BatchSampler(settings.plan, settings.seed, first_epoch),
-        num_workers=settings.workers,
+        num_workers=-(-settings.workers // local_world()),
         collate_fn=dataset.collate,
         pin_memory=pinned,
         worker_init_fn=_start_worker,

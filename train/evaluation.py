@@ -17,13 +17,14 @@ from ..evaluate.knn import Hits, Labels, knn_classes, leave_one_out_classes
 from ..evaluate.label_free import Views, draw_views, measure_consistency
 from ..evaluate.rank import embedding_std, rank_me
 from ..evaluate.raw import embed_raw
-from ..models.network import InferenceNetwork, embed_pixels, inference_mode
+from ..models.network import InferenceNetwork, inference_mode
 from ..runtime.errors import RunError
 from ..runtime.fidelity import Vectors, cosines, unit_rows
 from ..runtime.interval import Interval
 from ..runtime.preprocessing import Pixels, Preprocessing
 from ..runtime.reading import draw_from, read_images
 from .dataset import ImageDataset, Labeled
+from .ranks import embed_together
 
 MOST_BANK = 5000
 MOST_BANK_BYTES = 256 * 2**20
@@ -85,7 +86,7 @@ class EmbeddingEvaluation:
 
     `views`: of images that show, without classes, what an encoder is worth; `validation`: a handful of known class,
     which help to choose a network. What is measured first, before training, is what later networks are compared with:
-    image by image, query by query.
+    image by image, query by query. Where several processes train, each embeds its share; all have to call the same.
     """
 
     def __init__(
@@ -104,29 +105,29 @@ class EmbeddingEvaluation:
             return self._measure(network, with_knn)
 
     def _measure(self, network: InferenceNetwork, with_knn: bool) -> Figures:
-        embeddings = embed_pixels(network, self.images)
+        embeddings = embed_together(network, self.images)
         if CONSISTENCY not in self._start:
-            self._start[CONSISTENCY] = measure_consistency(partial(embed_pixels, network), self.views)
+            self._start[CONSISTENCY] = measure_consistency(partial(embed_together, network), self.views)
         start = self._compared_with("embeddings", embeddings)
         figures = Figures(
             rank_me(embeddings), embedding_std(embeddings), moved=float(1 - np.nanmean(cosines(start, embeddings)))
         )
         if with_knn and self.queries is not None:
-            hits = _measure_hits(partial(embed_pixels, network), self.bank, self.queries)
+            hits = _measure_hits(partial(embed_together, network), self.bank, self.queries)
             figures = self._compare(figures, hits, self.queries)
         return figures
 
     def measure_consistency(self, network: InferenceNetwork) -> Hits:
         """View consistency of the network as it is now, image by image."""
         with inference_mode(network):
-            return measure_consistency(partial(embed_pixels, network), self.views)
+            return measure_consistency(partial(embed_together, network), self.views)
 
     def score(self, network: InferenceNetwork, consistency: Hits) -> float:
         """Mean view consistency; with validation images, the mean of that and of their mean average precision."""
         if self.validation is None:
             return float(consistency.mean())
         with inference_mode(network):
-            vectors = embed_pixels(network, self.validation.images)
+            vectors = embed_together(network, self.validation.images)
         return float(add_labels(consistency, average_precision(vectors, self.validation.labels)).mean())
 
     def floors(self, consistency: Hits) -> tuple[Hits, Hits]:

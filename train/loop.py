@@ -25,11 +25,13 @@ from .cache import Cache
 from .data import Batch
 from .evaluation import Evaluation, Figures
 from .failures import check_finite
-from .monitor import Monitor, advise, describe_epoch
+from .monitor import Monitor, advise, describe_epoch, merge
 from .precision import autocast
+from .ranks import gather, rank, world
 from .rendering import Renderer
 from .selection import Evidence
 from .settings import Settings
+from .together import average_buffers, distribute
 from .verdict import is_collapsing, judge
 from .versions import versions
 
@@ -67,21 +69,25 @@ class Training:
     assumptions: list[str] = field(default_factory=list)
 
 
-def run_epochs(training: Training, batches: Iterable[Batch], first_epoch: int, board: SummaryWriter) -> None:
-    """Trains from `first_epoch` (counted from 0) to the last; `batches` begin there."""
+def run_epochs(training: Training, batches: Iterable[Batch], first_epoch: int, board: SummaryWriter | None) -> None:
+    """Trains from `first_epoch` (counted from 0) to the last; `batches` begin there.
+
+    `board`: TensorBoard's log; None in all but the first of several processes.
+    """
     plan, objective, optimizer = training.settings.plan, training.objective, training.optimizer
     monitor, batches, device = Monitor(), iter(batches), training.network.scale.device
+    learn = distribute(objective)
     set_to_train(training)
     for epoch in range(first_epoch, plan.epochs):
         for step in plan.steps_of(epoch):
             for batch in monitor.watch(islice(batches, plan.accumulate)):
                 monitor.warn(batch.errors)
-                if batch.images < 2:  # batch norm needs two; the others could not be read
+                if is_too_small(batch):
                     continue
                 with monitor.rendering(device):
                     views = prepare_views(training, batch)
                 with autocast(training.settings.precision, device):
-                    outcome = objective(views)
+                    outcome = learn(views)
                 (outcome.loss / plan.accumulate).backward()
                 monitor.add(step, batch.images, outcome)
             for group in optimizer.param_groups:
@@ -95,6 +101,18 @@ def run_epochs(training: Training, batches: Iterable[Batch], first_epoch: int, b
                 check_finite(monitor, training.settings, training.run)
         finish_epoch(training, monitor, epoch + 1, board)
         monitor.start_epoch()
+
+
+def is_too_small(batch: Batch) -> bool:
+    """Whether a batch is passed over: batch norm needs two images, and the others could not be read.
+
+    Processes that share a batch cannot pass over it alone. Raises ImageError if one has none of its share.
+    """
+    if world() == 1:
+        return batch.images < 2
+    if not batch.images:
+        raise ImageError(f"process {rank()} can read no image of its share of a batch ({batch.errors[0]}); remove them")
+    return False
 
 
 def set_to_train(training: Training) -> None:
@@ -116,31 +134,39 @@ def prepare_views(training: Training, batch: Batch) -> Views:
     return Views(first, second, targets.to(device, torch.float32, non_blocking=True))
 
 
-def finish_epoch(training: Training, monitor: Monitor, epoch: int, board: SummaryWriter) -> None:
+def finish_epoch(training: Training, monitor: Monitor, epoch: int, board: SummaryWriter | None) -> None:
     """Measures the network after `epoch` epochs, and saves it with all that is needed to go on."""
-    plan, run = training.settings.plan, training.run
+    plan = training.settings.plan
     if not monitor.has_steps:
         raise ImageError(f"no batch of epoch {epoch} had two readable images; the unreadable are named above")
-    check_finite(monitor, training.settings, run)
+    check_finite(monitor, training.settings, training.run)
     seconds = monitor.seconds()
+    average_buffers(training.objective)
     figures: Figures = training.evaluation.measure(training.network, plan.measures_knn(epoch))
     steps = plan.steps_of(epoch - 1)
-    metrics = monitor.summarize(epoch, steps.stop, plan.rate(steps.stop - 1), seconds, figures)
+    monitor.warn(set().union(*gather(monitor.unreadable)))
+    metrics = merge(gather(monitor.summarize(epoch, steps.stop, plan.rate(steps.stop - 1), seconds, figures)))
+    if board is not None:
+        record_epoch(training, metrics, board)
+
+
+def record_epoch(training: Training, metrics: Metrics, board: SummaryWriter) -> None:
+    """Saves what a run is after an epoch. Raises RunError if its network has collapsed."""
+    run = training.run
     history = run.append_metrics(metrics)
     save_encoder(training, history)
     # Last, since a resumed run starts from it: a kill before this line repeats the epoch.
-    save_checkpoint(run, pack_state(training, epoch))
+    save_checkpoint(run, pack_state(training, metrics.epoch))
     log_to_board(board, metrics)
     log.info(describe_epoch(metrics))
-    if epoch == FIRST_TYPICAL_EPOCH and (
+    if metrics.epoch == FIRST_TYPICAL_EPOCH and (
         advice := advise(metrics, training.settings.workers, training.cache is not None)
     ):
         log.warning(advice)
     if is_collapsing(history, training.settings):
         verdict = judge(history, training.settings, training.spec.embedding_size)
-        raise RunError(
-            f"stopped after epoch {epoch}, since the network has {verdict.kind}: {verdict.message}", **verdict.arguments
-        )
+        what = f"the network has {verdict.kind}: {verdict.message}"
+        raise RunError(f"stopped after epoch {metrics.epoch}, since {what}", **verdict.arguments)
 
 
 def save_encoder(training: Training, history: list[Metrics], evidence: Evidence | None = None) -> None:

@@ -6,8 +6,9 @@ import logging
 import math
 import resource
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import TypeVar
 
 import torch
@@ -103,8 +104,9 @@ class Monitor:
         return bool(self._outcomes)
 
     @property
-    def unreadable(self) -> int:
-        return len(self._unreadable)
+    def unreadable(self) -> set[str]:
+        """A message per image that could not be read."""
+        return self._unreadable
 
     def first_bad_step(self) -> tuple[int, float] | None:
         """The first step of this epoch with a loss that is no finite number, and that loss."""
@@ -136,8 +138,27 @@ class Monitor:
             rendering=rendered / seconds,
             memory=_peak_memory(on_gpu=bool(self._marks)),
             seconds=seconds,
-            unreadable=self.unreadable,
+            unreadable=len(self._unreadable),
         )
+
+
+def merge(shares: Sequence[Metrics]) -> Metrics:
+    """The figures of an epoch, of what each process has of its share of every batch."""
+    first = shares[0]
+
+    def mean(values: Iterable[float | None]) -> float:
+        known = [value for value in values if value is not None]
+        return sum(known) / len(known)
+
+    return replace(
+        first,
+        loss=mean(each.loss for each in shares),
+        diagnostics={name: mean(each.diagnostics[name] for each in shares) for name in first.diagnostics},
+        images_per_s=sum(each.images_per_s or 0 for each in shares),
+        waiting=mean(each.waiting for each in shares),
+        rendering=mean(each.rendering for each in shares),
+        memory=max(each.memory or 0 for each in shares),
+    )
 
 
 def start_metrics(figures: Figures) -> Metrics:

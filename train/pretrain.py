@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,14 +22,16 @@ from .config import TrainConfig
 from .data import load_batches
 from .dataset import ImageDataset, Sources, find_dataset
 from .description import describe
+from .devices import choose_device, choose_for_device
 from .evaluation import prepare_evaluation
 from .failures import explained
+from .handover import hand_over, take_over
 from .loop import Training, run_epochs, save_encoder
 from .monitor import describe_epoch, start_metrics
 from .plots import draw_curves, draw_views
-from .precision import check_precision, choose_precision
+from .precision import check_precision
 from .preparation import restore, set_up
-from .renderers import choose_renderer
+from .ranks import check_shares, is_first, joined, share
 from .resuming import Record, check_plan, check_same_run, fill, find_sources, read_record
 from .selection import choose_network
 from .settings import Settings, resolve
@@ -62,9 +66,29 @@ def pretrain(
     `out`. `cache`: a folder that keeps decoded images for any number of runs; only the speed depends on it. Logs its
     settings, a line per epoch, and images that cannot be read. Raises ImageError, UsageError, and RunError where the
     training collapses or cannot go on.
+
+    Started by `torchrun`, in several processes with the same arguments, these train one network together, each with
+    its share of every batch. The first one writes the run.
     """
-    run, folder = Run(Path(out)), None if cache is None else Path(cache)
-    sources = Sources(*(None if each is None else Path(each) for each in (images, labels, evaluation)))
+    where = choose_device(device)
+    with joined(where):
+        run, folder = Run(Path(out)), None if cache is None else Path(cache)
+        if is_first():
+            sources = Sources(*(None if each is None else Path(each) for each in (images, labels, evaluation)))
+            return _lead(run, sources, config, where, resume, overwrite, folder)
+        training, paths, done = take_over(run, where, folder)
+        return _finish(training, paths, done)
+
+
+def _lead(
+    run: Run,
+    sources: Sources,
+    config: TrainConfig | None,
+    where: torch.device,
+    resume: bool,
+    overwrite: bool,
+    folder: Path | None,
+) -> Verdict:
     if sources.images is not None and run.path.resolve().is_relative_to(sources.images.resolve()):
         raise UsageError(
             f"{{out}} lies in {sources.images}: the run's own pictures would become training images", out=run.path
@@ -90,13 +114,13 @@ def pretrain(
             config = replace(config, precision=None) if config and config.precision == "auto" else config
             config = fill(config, record.config) if config else record.config
         assert sources.images is not None
-        where = choose_device(device)
         config = config or TrainConfig()
         dataset = find_dataset(sources.images, sources.labels, sources.evaluation, config.seed)
         settings = resolve(config, len(dataset.paths))
         if record is None:
             settings = choose_for_device(settings, config, where)
         check_precision(settings.precision, where)
+        check_shares(settings.plan.batch_size, settings.plan.accumulate)
         return _train(run, dataset, settings, describe_run(settings, dataset, sources), where, record, folder)
 
 
@@ -134,6 +158,7 @@ def _train(
         if folder is not None and done < settings.plan.epochs:
             cache = open_cache(folder, dataset.paths, preprocessing, settings.workers)
             training = replace(training, cache=cache)
+    hand_over(training, dataset.paths, teacher, state)
     if record is None:
         run.start(description)
     else:
@@ -143,39 +168,58 @@ def _train(
     if not settings.no_images:
         run.save_calibration(calibration)
         draw_views(dataset.paths, settings, preprocessing, training.renderer, run.path / VIEWS)
-    if state is None:
-        start = start_metrics(evaluation.measure(training.network, with_knn=True))
-        run.append_metrics(start)
-        log.info(describe_epoch(start))
-    else:
+    if state is not None:
         # In case these are of an epoch whose checkpoint was not written any more, or the encoder was lost.
         run.append_metrics(history[-1])
         save_encoder(training, history)
         epochs = settings.plan.epochs
         log.info("finished already" if done == epochs else f"going on after epoch {done} of {epochs}")
-    _run_all(training, dataset, done)
+    return _finish(training, dataset.paths, done)
+
+
+def _finish(training: Training, paths: list[Path], done: int) -> Verdict:
+    """Trains from after `done` epochs to the end, in each of the processes; the verdict."""
+    if done == 0:
+        start = start_metrics(training.evaluation.measure(training.network, with_knn=True))
+        if is_first():
+            training.run.append_metrics(start)
+            log.info(describe_epoch(start))
+    _run_all(training, paths, done)
     return conclude(training)
 
 
 def conclude(training: Training) -> Verdict:
     """Lets a run whose epochs are done hold the best network between its start and its end; the verdict on it."""
-    history, backbone = training.run.read_metrics(), training.objective.backbone
     evidence, weights = choose_network(
         training.network, training.start, training.evaluation, training.settings.objective.margin
     )
-    backbone.load_state_dict(weights)
+    if not is_first():
+        return share(None)
+    history = training.run.read_metrics()
+    training.objective.backbone.load_state_dict(weights)
     save_encoder(training, history, evidence)
-    return judge(history, training.settings, training.spec.embedding_size, evidence)
+    return share(judge(history, training.settings, training.spec.embedding_size, evidence))
 
 
-def _run_all(training: Training, dataset: ImageDataset, first_epoch: int) -> None:
+def _run_all(training: Training, paths: list[Path], first_epoch: int) -> None:
+    settings = training.settings
+    pinned = training.network.scale.is_cuda
+    with explained(settings), _recording(training, first_epoch) as board:
+        batches = load_batches(paths, settings, training.renderer, first_epoch, training.cache, pinned)
+        run_epochs(training, batches, first_epoch, board)
+
+
+@contextmanager
+def _recording(training: Training, first_epoch: int) -> Iterator[SummaryWriter | None]:
+    """TensorBoard's log for the block, and the run's curves after it, whatever ended it; by the first process alone."""
+    if not is_first():
+        yield None
+        return
     run, settings = training.run, training.settings
     # What a killed run wrote to the board of this epoch and later is dropped.
-    with explained(settings), SummaryWriter(str(run.path / BOARD), purge_step=first_epoch + 1) as board:
+    with SummaryWriter(str(run.path / BOARD), purge_step=first_epoch + 1) as board:
         try:
-            pinned = training.network.scale.is_cuda
-            batches = load_batches(dataset.paths, settings, training.renderer, first_epoch, training.cache, pinned)
-            run_epochs(training, batches, first_epoch, board)
+            yield board
         finally:
             history = run.read_metrics()
             if len(history) > 1:
@@ -213,30 +257,3 @@ def _name_in(folder: Path, path: Path) -> str:
 
 def _digest(lines: list[str]) -> str:
     return hashlib.sha256("\n".join(lines).encode(errors="replace")).hexdigest()
-
-
-def choose_for_device(settings: Settings, config: TrainConfig, device: torch.device) -> Settings:
-    """The settings of a new run with what suits the device, where the config leaves it open."""
-    augment = config.augment or choose_renderer(device)
-    if config.precision not in (None, "auto"):
-        return replace(settings, augment=augment)
-    with explained(settings):
-        return replace(settings, augment=augment, precision=choose_precision(settings, device))
-
-
-def choose_device(name: str) -> torch.device:
-    """ "auto" is the first GPU, or the CPU where there is none. Raises UsageError for a GPU that is not there."""
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    if name.startswith("cuda") and not torch.cuda.is_available():
-        raise UsageError(
-            f"{{device}}: PyTorch {torch.__version__} sees no GPU here; the CPU is called cpu", device=name
-        )
-    try:
-        device = torch.device(name)
-        torch.zeros(1, device=device).cpu()
-        if device.index is not None and device.type == "cuda":
-            torch.cuda.set_device(device)
-    except (RuntimeError, NotImplementedError, AssertionError) as error:
-        raise UsageError(f"{{device}}: cannot be used here ({str(error).splitlines()[0]})", device=name) from error
-    return device

@@ -1,0 +1,84 @@
+"""What the first of several processes has found out, and the others need to train along."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+
+from ..runtime.errors import RunError
+from ..runtime.run import Run, TeacherVectors
+from .cache import open_cache
+from .evaluation import Evaluation
+from .loop import Training
+from .optimizer import load_optimizer
+from .preparation import set_up
+from .ranks import rank, share, world
+from .selection import Weights
+from .settings import Settings
+
+
+@dataclass(frozen=True)
+class Handover:
+    """`sizes`: bytes of each image's file. `start`: see Training. `state`: a run's checkpoint, if it goes on."""
+
+    paths: list[Path]
+    sizes: list[int]
+    settings: Settings
+    evaluation: Evaluation
+    teacher: TeacherVectors | None
+    start: Weights | None
+    state: dict[str, Any] | None
+
+
+def hand_over(
+    training: Training, paths: list[Path], teacher: TeacherVectors | None, state: dict[str, Any] | None
+) -> None:
+    """Gives the other processes, if there are any, what the first one has."""
+    if world() > 1:
+        training_set = paths, _sizes(paths), training.settings, training.evaluation
+        share(Handover(*training_set, teacher, training.start, state))
+
+
+def take_over(run: Run, device: torch.device, folder: Path | None) -> tuple[Training, list[Path], int]:
+    """What to train, on which images, after how many epochs: in a process that is not the first.
+
+    `folder`: of a cache. Raises RunError if this machine has other images than the first process's.
+    """
+    found = share(cast("Handover | None", None))
+    _check_images(found.paths, found.sizes)
+    settings, done = found.settings, 0
+    training = set_up(
+        run, settings, settings.preprocessing, found.evaluation, device, found.teacher, from_scratch=False
+    )
+    if found.state is not None:
+        done = found.state["epoch"]
+        load_optimizer(training.optimizer, found.state["optimizer"])
+        torch.set_rng_state(found.state["random"])
+    cache = None
+    if folder is not None and done < settings.plan.epochs:
+        cache = open_cache(folder, found.paths, settings.preprocessing, settings.workers)
+    return replace(training, start=found.start, cache=cache), found.paths, done
+
+
+def _sizes(paths: Sequence[Path]) -> list[int]:
+    return [_size(path) for path in paths]
+
+
+def _size(path: Path) -> int:
+    """-1 for a file that is not there."""
+    try:
+        return path.stat().st_size
+    except OSError:
+        return -1
+
+
+def _check_images(paths: Sequence[Path], sizes: Sequence[int]) -> None:
+    for path, expected in zip(paths, sizes, strict=True):
+        if (size := _size(path)) != expected:
+            what = "is not there" if size < 0 else f"has {size} bytes, and {expected} where the first process runs"
+            raise RunError(f"process {rank()}, on {socket.gethostname()}: {path} {what}; all need the same images")
