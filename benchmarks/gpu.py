@@ -170,7 +170,7 @@ def compare_views(bench: Bench) -> None:
             drawn = []
             for name, device in (("workers", torch.device("cpu")), ("device", bench.device)):
                 renderer = RENDERERS[name](preprocessing)
-                collated = renderer.collate([renderer.load(*each) for each in loaded])
+                collated = renderer.collate([renderer.load(row, *each) for row, each in enumerate(loaded)])
                 drawn.append(torch.stack(renderer.finish(collated, device)).float().cpu())
             differs = (drawn[0] - drawn[1]).abs().flatten()
             most = differs.kthvalue(round(0.99 * len(differs))).values

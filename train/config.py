@@ -35,8 +35,9 @@ class TrainConfig:
     learning rate, as a share of the heads'. `frozen_norms`: the backbone's batch norms keep their statistics. `views`
     changes both views, `view_1` and `view_2` one, by the names of View, its geometry and ColorJitter. `augment`: where
     views are made, by the "workers" that decode images or on the "device". `precision`: "fp32" or "bf16"; None and
-    "auto" are the faster one. `init`: the name of a start (models/starts.py). `mean` and `std`, of red, green and blue:
-    what the network sees is (pixel / 255 - mean) / std. `no_images` keeps all images out of the run.
+    "auto" are the faster one. `compile`: with torch.compile. `deterministic`: the same bits on a GPU, too, as far as
+    torch can. `init`: the name of a start (models/starts.py). `mean` and `std`, of red, green and blue: what the
+    network sees is (pixel / 255 - mean) / std. `no_images` keeps all images out of the run.
     """
 
     backbone: str | None = None
@@ -65,6 +66,8 @@ class TrainConfig:
     workers: int | None = None
     augment: str | None = None
     precision: str | None = None
+    compile: bool = False
+    deterministic: bool = False
     no_images: bool = False
 
 

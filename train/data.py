@@ -7,14 +7,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import cycle, islice
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from ..runtime.errors import ImageError
-from .cache import Cache
 from .pictures import Picture, place, read_picture
 from .plan import Plan
 from .ranks import local_world, rank, world
@@ -39,6 +38,14 @@ class Batch(NamedTuple):
         return len(self.rows)
 
 
+class PictureSource(Protocol):
+    """Where pictures come from that need not be decoded: a cache."""
+
+    def read(self, row: int) -> Picture | None:
+        """The picture at a place in the run's list of images; None if it has to be decoded. Raises ImageError."""
+        ...
+
+
 @dataclass(frozen=True)
 class Draw:
     """Which image to draw views of, and in which epoch."""
@@ -59,9 +66,11 @@ class Item:
 class ViewDataset(Dataset[Item]):
     """The images of a run, addressed by Draw."""
 
-    def __init__(self, paths: list[Path], settings: Settings, renderer: Renderer, cache: Cache | None = None) -> None:
+    def __init__(
+        self, paths: list[Path], settings: Settings, renderer: Renderer, pictures: PictureSource | None = None
+    ) -> None:
         self._paths = paths
-        self._cache = cache
+        self._pictures = pictures
         self._settings = settings
         self._renderer = renderer
         self._alone = world() == 1
@@ -75,11 +84,11 @@ class ViewDataset(Dataset[Item]):
             return Item(draw.index, None, str(error))
         drawn = (sample(view, picture.size, settings.fit, rng) for view in settings.views)
         first, second = (place(view, picture, settings.fit) for view in drawn)
-        return Item(draw.index, self._renderer.load(picture.pixels, (first, second)))
+        return Item(draw.index, self._renderer.load(draw.index, picture.pixels, (first, second)))
 
     def _read(self, index: int) -> Picture:
-        cached = None if self._cache is None else self._cache.read(index)
-        return cached or read_picture(self._paths[index], self._settings.preprocessing)
+        found = None if self._pictures is None else self._pictures.read(index)
+        return found or read_picture(self._paths[index], self._settings.preprocessing)
 
     def collate(self, items: list[Item]) -> Batch:
         read = [item for item in items if item.error is None]
@@ -112,7 +121,7 @@ def load_batches(
     settings: Settings,
     renderer: Renderer,
     first_epoch: int,
-    cache: Cache | None = None,
+    pictures: PictureSource | None = None,
     pinned: bool = False,
 ) -> Iterator[Batch]:
     """All parts of all batches from `first_epoch` (counted from 0) on, loaded in `settings.workers` processes.
@@ -120,7 +129,7 @@ def load_batches(
     Where several processes train, each loads its share, with its share of the workers. `pinned`: in memory that a GPU
     copies from while it computes.
     """
-    dataset = ViewDataset(paths, settings, renderer, cache)
+    dataset = ViewDataset(paths, settings, renderer, pictures)
     loader = DataLoader(
         dataset,
         batch_sampler=BatchSampler(settings.plan, settings.seed, first_epoch),

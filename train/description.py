@@ -37,7 +37,9 @@ def describe(settings: Settings, dataset: ImageDataset) -> list[str]:
         *([] if first == second else [f"view 2: {second}"]),
         f"normalization: mean {_show(settings.mean)}, std {_show(settings.std)}",
         f"seed {settings.seed}, {settings.workers} workers, views made {PLACES[settings.augment]}",
-        f"precision {settings.precision}",
+        f"precision {settings.precision}"
+        + (", compiled" if settings.compile else "")
+        + (", deterministic" if settings.deterministic else ""),
     ]
 
 

@@ -41,7 +41,7 @@ class DeviceRenderer:
     def __init__(self, preprocessing: Preprocessing) -> None:
         self._side = preprocessing.image_size
 
-    def load(self, pixels: Pixels, views: Pair) -> tuple[Pixels, Pair]:
+    def load(self, row: int, pixels: Pixels, views: Pair) -> tuple[Pixels, Pair]:
         return pixels, views
 
     def collate(self, loaded: list[tuple[Pixels, Pair]]) -> Collated:
@@ -49,14 +49,23 @@ class DeviceRenderer:
         images = np.zeros((len(loaded), *sizes.max(0), 3), np.uint8)
         for canvas, (pixels, _), (height, width) in zip(images, loaded, sizes, strict=True):
             canvas[:height, :width] = pixels
-        first, second = (_pack_cuts([views[which] for _, views in loaded]) for which in (0, 1))
-        return Collated(torch.from_numpy(images), torch.from_numpy(sizes), (first, second))
+        return Collated(torch.from_numpy(images), torch.from_numpy(sizes), pack_pair([views for _, views in loaded]))
 
     def finish(self, collated: Collated, device: torch.device) -> tuple[Tensor, Tensor]:
-        images = collated.images.to(device, non_blocking=True).permute(0, 3, 1, 2).float().contiguous()
-        sizes = collated.sizes.to(device, non_blocking=True)
-        first, second = (apply(each.changes, _cut(images, sizes, each, self._side)) for each in collated.views)
+        images, sizes = (each.to(device, non_blocking=True) for each in (collated.images, collated.sizes))
+        return self.render(images, sizes, collated.views)
+
+    def render(self, images: Tensor, sizes: Tensor, views: tuple[Cuts, Cuts]) -> tuple[Tensor, Tensor]:
+        """Both views of what `collate` says, which is on the device."""
+        planes = images.permute(0, 3, 1, 2).float().contiguous()
+        first, second = (apply(each.changes, _cut(planes, sizes, each, self._side)) for each in views)
         return first.permute(0, 2, 3, 1), second.permute(0, 2, 3, 1)
+
+
+def pack_pair(views: list[Pair]) -> tuple[Cuts, Cuts]:
+    """The first views of all images, and the second ones."""
+    first, second = (_pack_cuts([pair[which] for pair in views]) for which in (0, 1))
+    return first, second
 
 
 def _pack_cuts(views: list[ViewParameters]) -> Cuts:

@@ -7,10 +7,13 @@ from contextlib import contextmanager
 
 import torch
 
-from ..runtime.errors import RunError
+from ..runtime.errors import RunError, brief
 from ..runtime.run import CHECKPOINT, Run
 from .monitor import Monitor
-from .settings import FP32, Settings
+from .settings import BF16, FP32, Settings
+
+# Where torch defines what it raises while it compiles.
+COMPILERS = ("torch._dynamo", "torch._inductor")
 
 
 @contextmanager
@@ -25,6 +28,8 @@ def explained(settings: Settings) -> Iterator[None]:
         text = str(error)
         if isinstance(error, torch.OutOfMemoryError) or "allocate memory" in text:
             raise _out_of_memory(settings) from error
+        if type(error).__module__.startswith(COMPILERS):
+            raise RunError(f"{{compile}}: torch cannot compile the step here ({brief(error)})", compile=True) from error
         if "DataLoader worker" in text:
             raise RunError(
                 "a process that decodes images was killed, out of memory perhaps; go on with {resume} and {workers}",
@@ -54,10 +59,10 @@ def check_finite(monitor: Monitor, settings: Settings, run: Run) -> None:
 def _out_of_memory(settings: Settings) -> RunError:
     size, parts = settings.plan.batch_size, settings.plan.accumulate
     what = f"out of memory with {settings.plan.part_size} images of {settings.image_size} px at a time: "
+    ways: list[str] = []
     if size % (2 * parts) == 0:
-        return RunError(
-            what + "{accumulate} (the same batch in smaller parts), or {batch_size}",
-            accumulate=2 * parts,
-            batch_size=size // 2,
-        )
-    return RunError(what + "{batch_size}", batch_size=size // 2)
+        ways.append("{resume} with {accumulate} (the same batch in smaller parts)")
+    if settings.precision == FP32:
+        ways.append("{resume} with {precision}")
+    ways.append("start again with {batch_size}")
+    return RunError(what + ", or ".join(ways), resume=True, accumulate=2 * parts, precision=BF16, batch_size=size // 2)

@@ -34,6 +34,11 @@ class Handover:
     start: Weights | None
     state: dict[str, Any] | None
 
+    @property
+    def done(self) -> int:
+        """Epochs that are finished."""
+        return 0 if self.state is None else self.state["epoch"]
+
 
 def hand_over(
     training: Training, paths: list[Path], teacher: TeacherVectors | None, state: dict[str, Any] | None
@@ -44,25 +49,26 @@ def hand_over(
         share(Handover(*training_set, teacher, training.start, state))
 
 
-def take_over(run: Run, device: torch.device, folder: Path | None) -> tuple[Training, list[Path], int]:
-    """What to train, on which images, after how many epochs: in a process that is not the first.
-
-    `folder`: of a cache. Raises RunError if this machine has other images than the first process's.
-    """
+def receive() -> Handover:
+    """What the first process hands over. Raises RunError if it has other images than this process."""
     found = share(cast("Handover | None", None))
     _check_images(found.paths, found.sizes)
-    settings, done = found.settings, 0
+    return found
+
+
+def take_over(found: Handover, run: Run, device: torch.device, folder: Path | None) -> Training:
+    """What to train in a process that is not the first. `folder`: of a cache."""
+    settings = found.settings
     training = set_up(
         run, settings, settings.preprocessing, found.evaluation, device, found.teacher, from_scratch=False
     )
     if found.state is not None:
-        done = found.state["epoch"]
         load_optimizer(training.optimizer, found.state["optimizer"])
         torch.set_rng_state(found.state["random"])
     cache = None
-    if folder is not None and done < settings.plan.epochs:
+    if folder is not None and found.done < settings.plan.epochs:
         cache = open_cache(folder, found.paths, settings.preprocessing, settings.workers)
-    return replace(training, start=found.start, cache=cache), found.paths, done
+    return replace(training, start=found.start, cache=cache)
 
 
 def _sizes(paths: Sequence[Path]) -> list[int]:

@@ -25,6 +25,7 @@ from .cache import Cache
 from .data import Batch
 from .evaluation import Evaluation, Figures
 from .failures import check_finite
+from .kernels import maybe_compiled
 from .monitor import Monitor, advise, describe_epoch, merge
 from .precision import autocast
 from .ranks import gather, rank, world
@@ -76,7 +77,7 @@ def run_epochs(training: Training, batches: Iterable[Batch], first_epoch: int, b
     """
     plan, objective, optimizer = training.settings.plan, training.objective, training.optimizer
     monitor, batches, device = Monitor(), iter(batches), training.network.scale.device
-    learn = distribute(objective)
+    learn = maybe_compiled(distribute(objective), training.settings)
     set_to_train(training)
     for epoch in range(first_epoch, plan.epochs):
         for step in plan.steps_of(epoch):

@@ -25,13 +25,15 @@ from .description import describe
 from .devices import choose_device, choose_for_device
 from .evaluation import prepare_evaluation
 from .failures import explained
-from .handover import hand_over, take_over
+from .handover import hand_over, receive, take_over
+from .kernels import chosen_kernels
 from .loop import Training, run_epochs, save_encoder
 from .monitor import describe_epoch, start_metrics
 from .plots import draw_curves, draw_views
 from .precision import check_precision
 from .preparation import restore, set_up
 from .ranks import check_shares, is_first, joined, share
+from .resident import find_room, settle
 from .resuming import Record, check_plan, check_same_run, fill, find_sources, read_record
 from .selection import choose_network
 from .settings import Settings, resolve
@@ -76,8 +78,9 @@ def pretrain(
         if is_first():
             sources = Sources(*(None if each is None else Path(each) for each in (images, labels, evaluation)))
             return _lead(run, sources, config, where, resume, overwrite, folder)
-        training, paths, done = take_over(run, where, folder)
-        return _finish(training, paths, done)
+        found = receive()
+        with chosen_kernels(found.settings, where):
+            return _finish(take_over(found, run, where, folder), found.paths, found.done)
 
 
 def _lead(
@@ -121,7 +124,8 @@ def _lead(
             settings = choose_for_device(settings, config, where)
         check_precision(settings.precision, where)
         check_shares(settings.plan.batch_size, settings.plan.accumulate)
-        return _train(run, dataset, settings, describe_run(settings, dataset, sources), where, record, folder)
+        with chosen_kernels(settings, where):
+            return _train(run, dataset, settings, describe_run(settings, dataset, sources), where, record, folder)
 
 
 def _train(
@@ -203,9 +207,10 @@ def conclude(training: Training) -> Verdict:
 
 def _run_all(training: Training, paths: list[Path], first_epoch: int) -> None:
     settings = training.settings
-    pinned = training.network.scale.is_cuda
+    device = training.network.scale.device
     with explained(settings), _recording(training, first_epoch) as board:
-        batches = load_batches(paths, settings, training.renderer, first_epoch, training.cache, pinned)
+        training, pictures = settle(training, paths, find_room(device))
+        batches = load_batches(paths, settings, training.renderer, first_epoch, pictures, device.type == "cuda")
         run_epochs(training, batches, first_epoch, board)
 
 

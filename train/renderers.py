@@ -10,9 +10,10 @@ from ..runtime.preprocessing import Preprocessing
 from .device_rendering import DeviceRenderer
 from .rendering import Renderer, WorkerRenderer
 
-RENDERERS: dict[str, Callable[[Preprocessing], Renderer]] = {"workers": WorkerRenderer, "device": DeviceRenderer}
+WORKERS, DEVICE = "workers", "device"
+RENDERERS: dict[str, Callable[[Preprocessing], Renderer]] = {WORKERS: WorkerRenderer, DEVICE: DeviceRenderer}
 
 
 def choose_renderer(device: torch.device) -> str:
     """The device if it is a GPU. On a CPU, workers can make views while the network trains."""
-    return "workers" if device.type == "cpu" else "device"
+    return WORKERS if device.type == "cpu" else DEVICE

@@ -31,8 +31,11 @@ class Renderer(Protocol):
     for a GPU.
     """
 
-    def load(self, pixels: Pixels, views: Pair) -> Any:
-        """What the later steps need of a picture, uint8 `[H, W, 3]`: made in a worker, one image at a time."""
+    def load(self, row: int, pixels: Pixels, views: Pair) -> Any:
+        """What the later steps need of a picture, uint8 `[H, W, 3]`: made in a worker, one image at a time.
+
+        `row`: its place in the run's list of images.
+        """
         ...
 
     def collate(self, loaded: list[Any]) -> Any:
@@ -50,7 +53,7 @@ class WorkerRenderer:
     def __init__(self, preprocessing: Preprocessing) -> None:
         self._side = preprocessing.image_size
 
-    def load(self, pixels: Pixels, views: Pair) -> list[tuple[Pixels, ViewParameters]]:
+    def load(self, row: int, pixels: Pixels, views: Pair) -> list[tuple[Pixels, ViewParameters]]:
         return [(cut(pixels, view, self._side), view) for view in views]
 
     def collate(self, loaded: list[list[tuple[Pixels, ViewParameters]]]) -> tuple[Tensor, Tensor]:

@@ -30,9 +30,12 @@ BATCHES = (16, 32, 64, 128, 256)
 STEPS, STEPS_PER_EPOCH = 4000, 20
 # Weights that were trained go on at a smaller rate than heads that begin; see docs/training.md.
 ADAPTED_RATE = 0.3
-# What a run may be resumed with another of: what does not change what is learned, and what is looked at elsewhere, as
-# images are by their names, and epochs by those that are done.
-FREE_TO_CHANGE = frozenset({"workers", "images", "epochs"})
+# What a run may be resumed with another of: how it is computed, which changes no more than rounding and the number of
+# images that a batch norm sees; and what is looked at elsewhere, as images are by their names, and epochs by those that
+# are done.
+FREE_TO_CHANGE = frozenset(
+    {"workers", "augment", "accumulate", "precision", "compile", "deterministic", "images", "epochs"}
+)
 
 
 @dataclass(frozen=True)
@@ -57,6 +60,8 @@ class Settings:
     workers: int
     augment: str = "workers"
     precision: str = FP32
+    compile: bool = False
+    deterministic: bool = False
     no_images: bool = False
     teacher: str | None = None
     backbone_rate: float = 1.0
@@ -123,6 +128,8 @@ def resolve(config: TrainConfig, images: int) -> Settings:
         workers=_given(config.workers, available_cpus()),
         augment=_given(config.augment, Settings.augment),
         precision=Settings.precision if config.precision in (None, "auto") else config.precision,
+        compile=config.compile,
+        deterministic=config.deterministic,
         no_images=config.no_images,
         teacher=beginning.teacher,
         backbone_rate=_given(config.backbone_rate, 1.0 if config.init is None else ADAPTED_RATE),

@@ -28,7 +28,7 @@ def draw(renderer: Renderer, images: list[Image.Image], views: tuple[View, View]
     for row, image in enumerate(images):
         picture, rng = read_picture(image, Preprocessing(SIDE, fit=fit)), np.random.default_rng(row)
         one, other = (place(sample(view, picture.size, fit, rng), picture, fit) for view in views)
-        loaded.append(renderer.load(picture.pixels, (one, other)))
+        loaded.append(renderer.load(row, picture.pixels, (one, other)))
     return torch.stack(renderer.finish(renderer.collate(loaded), CPU)).float()
 
 

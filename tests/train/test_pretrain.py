@@ -104,8 +104,21 @@ def test_a_run_whose_views_the_device_makes_resumes_to_the_same_weights(
     pretrain(None, tmp_path / "run", resume=True)
     one, other = (tmp_path / name / "encoder.safetensors" for name in ("whole", "run"))
     assert one.read_bytes() == other.read_bytes()
-    with pytest.raises(UsageError, match=r"started otherwise: augment \(was device, now workers\)"):
-        pretrain(photos, tmp_path / "run", dataclasses.replace(CONFIG, augment="workers"), resume=True)
+
+
+@pytest.mark.parametrize(
+    "how", [{"accumulate": 2}, {"augment": "device"}, {"precision": "bf16"}, {"deterministic": True}], ids=str
+)
+def test_a_run_goes_on_though_it_is_computed_otherwise(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: dict[str, Any]
+):
+    with monkeypatch.context() as patch, pytest.raises(Stop):
+        stop_at(8, patch)
+        pretrain(photos, tmp_path / "run", CONFIG)
+    pretrain(photos, tmp_path / "run", dataclasses.replace(CONFIG, **how), resume=True)
+    settings = Run(tmp_path / "run").read_config()["settings"]
+    assert how.items() <= {**settings, **settings["plan"]}.items()
+    assert [each.epoch for each in read_metrics(tmp_path / "run")] == [0, 1, 2]
 
 
 def test_a_cache_changes_nothing_but_the_speed(photos: Path, finished_run: Path, tmp_path: Path):
@@ -185,7 +198,8 @@ def test_out_of_memory_says_which_batch_to_try(
         raise error
 
     monkeypatch.setattr(BYOL, "forward", full)
-    with pytest.raises(RunError, match=r"out of memory with 16 images of 32 px at a time: accumulate=2 .*batch_size=8"):
+    ways = r"resume=True with accumulate=2 .*, or resume=True with precision=bf16, or start again with batch_size=8"
+    with pytest.raises(RunError, match=f"out of memory with 16 images of 32 px at a time: {ways}"):
         pretrain(photos, tmp_path / "run", CONFIG)
 
 
