@@ -3,10 +3,12 @@
     pip install -e '.[train]'
     python benchmarks/gpu.py --out DIR                # everything that fits in --minutes, in order
     python benchmarks/gpu.py --out DIR --only resume
+    python benchmarks/gpu.py --out DIR --long CIFAR   # 200 epochs; the same command again goes on
     python benchmarks/gpu.py --out DIR --device cpu   # the same in miniature
 
 Images are drawn: 32 px PNGs, and JPEGs of 500 x 375 px. Every training is `byol-edge train`, three epochs, of which the
-last counts; lightly's loop runs beside it if lightly is installed. Each figure is printed as it is measured.
+last counts; lightly's loop runs beside it if lightly is installed. Each figure is printed as it is measured. CIFAR is a
+folder with train/ and test/, one folder per class in each.
 """
 
 from __future__ import annotations
@@ -18,6 +20,7 @@ import sys
 import time
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -81,11 +84,15 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=9)
     parser.add_argument("--device", default="cuda")
     parser.add_argument("--only", choices=PARTS, help="one part")
+    parser.add_argument("--long", type=Path, metavar="CIFAR", help="train a ResNet-18 for 200 epochs instead")
     arguments = parser.parse_args()
     start, device = time.monotonic(), torch.device(arguments.device)
     bench = Bench(arguments.out, device, MINIATURE if device.type == "cpu" else GPU)
     name = torch.cuda.get_device_name() if device.type == "cuda" else "no GPU: in miniature"
     print(f"{name}, {available_cpus()} CPUs, {versions()}", flush=True)
+    if arguments.long:
+        train_long(bench, arguments.long, 60 * arguments.minutes)
+        return
     for part, run in PARTS.items():
         if arguments.only in (None, part):
             if time.monotonic() - start > 60 * arguments.minutes:
@@ -189,22 +196,44 @@ def compare_steps(bench: Bench) -> None:
 
 def compare_resumed(bench: Bench) -> None:
     """A run that is killed after its first epoch and goes on, and one that is not."""
+    for options in ((), ("--deterministic",)):
+        furthest = resume_killed(bench, *options)
+        name = f"killed after an epoch and resumed {' '.join(options)}".strip()
+        print(f"  {name}: weights within {furthest:.1e} of an uninterrupted run's", flush=True)
+
+
+def resume_killed(bench: Bench, *options: object) -> float:
+    """The largest difference of a weight."""
     whole, cut = bench.out / "whole", bench.out / "cut"
     size = ("resnet18", 32, bench.scale.batch)
-    train(bench, bench.small, *size, run=whole)
+    train(bench, bench.small, *size, *options, run=whole)
     (cut / "last.pt").unlink(missing_ok=True)
     command = [sys.executable, "-m", "byol_edge", "train", bench.small, "--out", cut, "--overwrite"]
-    command = [str(part) for part in (*command, *options_of(bench, *size))]
+    command = [str(part) for part in (*command, *options_of(bench, *size), *options)]
     process = subprocess.Popen(command, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
     while process.poll() is None and not (cut / "last.pt").exists():
         time.sleep(0.1)
     process.kill()
     process.wait()
-    resume = [sys.executable, "-m", "byol_edge", "train", "--resume", "--out", str(cut)]
+    resume = [sys.executable, "-m", "byol_edge", "train", "--resume", "--out", str(cut), *map(str, options)]
     subprocess.run(resume, check=True, capture_output=True)
     one, other = (load_file(run / "encoder.safetensors") for run in (whole, cut))
-    furthest = max(float((one[name].double() - other[name].double()).abs().max()) for name in one)
-    print(f"  killed after an epoch and resumed: weights within {furthest:.1e} of an uninterrupted run's")
+    return max(float((one[name].double() - other[name].double()).abs().max()) for name in one)
+
+
+def train_long(bench: Bench, images: Path, seconds: float) -> None:
+    """kNN accuracy of a ResNet-18 after 200 epochs, in as many calls as it takes."""
+    run, epochs = bench.out / "long", 2 if bench.scale == MINIATURE else 200
+    command = [sys.executable, "-m", "byol_edge", "train", images / "train", "--eval", images / "test", "--out", run]
+    settings = options_of(bench, "resnet18", 32, bench.scale.batch)
+    command += [*settings, "--epochs", epochs, "--cache", bench.out / "cache", "--resume"]
+    with suppress(subprocess.TimeoutExpired):
+        subprocess.run(list(map(str, command)), timeout=seconds, check=True)
+    history = Run(run).read_metrics()
+    known = [each for each in history if each.knn is not None]
+    minutes = sum(each.seconds or 0 for each in history) / 60
+    print(f"  epoch {history[-1].epoch} of {epochs} after {minutes:.1f} min of training", end="")
+    print(f"; kNN {known[-1].knn:.3f} after epoch {known[-1].epoch}" if known else "")
 
 
 def measure_steps(bench: Bench) -> None:
