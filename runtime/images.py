@@ -31,7 +31,7 @@ def find_images(folder: str | Path) -> list[Path]:
             raise ImageError(f"{root}: {'not a folder of images' if root.exists() else 'no such folder'}")
     except OSError as error:  # of a folder above
         raise ImageError(f"{root}: cannot be read ({error.strerror})") from error
-    found = []
+    found, endings = [], tuple(SUFFIXES)
     seen = set()
     for parent, folders, names in os.walk(root, followlinks=True, onerror=_refuse):
         if (real := os.path.realpath(parent)) in seen:  # a link to a folder above
@@ -40,12 +40,13 @@ def find_images(folder: str | Path) -> list[Path]:
         seen.add(real)
         # In order, since which of two links to a folder comes first decides on its images' names.
         folders[:] = sorted(name for name in folders if not name.startswith("."))
+        place = Path(parent).relative_to(root).parts
         visible = (name for name in names if not name.startswith("."))
-        found += [Path(parent, name) for name in visible if Path(name).suffix.lower() in SUFFIXES]
+        found += [(*place, name) for name in visible if name.lower().endswith(endings)]
     if not found:
         kinds = " ".join(sorted(suffix[1:] for suffix in SUFFIXES))
         raise ImageError(f"{root}: no images in it or below it (looked for {kinds})")
-    return sorted(found, key=lambda path: path.relative_to(root).parts)
+    return [Path(root, *parts) for parts in sorted(found)]
 
 
 def count_unread(folder: str | Path) -> dict[str, int]:
@@ -64,7 +65,8 @@ def folder_labels(paths: list[Path], folder: str | Path) -> list[str] | None:
 
     None if that says nothing: some images are directly in `folder`, or all in one sub-folder.
     """
-    parts = [path.relative_to(folder).parts for path in paths]
+    above = len(Path(folder).parts)
+    parts = [path.parts[above:] for path in paths]
     if any(len(each) < 2 for each in parts):
         return None
     labels = [each[0] for each in parts]

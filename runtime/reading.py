@@ -109,7 +109,7 @@ def draw_images(folder: Path, preprocessing: Preprocessing, most: int) -> Pixels
 
 def draw_from(paths: Sequence[Path], preprocessing: Preprocessing, most: int, seed: int = 0) -> ReadImages:
     """Up to `most` images drawn with the seed from a list of files. Raises ImageError if none can be read."""
-    drawn = [paths[place] for place in np.random.default_rng(seed).permutation(len(paths))]
+    drawn = (paths[place] for place in np.random.default_rng(seed).permutation(len(paths)))
     read = read_images(drawn, preprocessing, most)
     if not read.rows:
         raise ImageError(f"none of the {len(paths)} images can be read; the first: {read.unreadable[0].error}")

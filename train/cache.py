@@ -11,7 +11,7 @@ import logging
 import os
 import shutil
 import uuid
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -30,12 +30,19 @@ from .pictures import MARGIN, Picture, read_picture
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
+Stamp = tuple[int, int, int]
+
+# The stamp of a file that is not there.
+NOWHERE: Stamp = (-1, -1, -1)
 
 # Goes up when read_picture makes other pixels of the same image.
 VERSION = 2
 PIXELS, INDEX = ".pixels", ".npz"
 # What an interrupted filling loses at most.
 SHARD_BYTES = 2**26
+# Images whose files are looked at, at the start, for whether they have changed since; if none of these has, all others
+# are looked at as they are read.
+LOOKED_AT = 10_000
 # Pictures that a worker hands over at once, and the bytes that they may take.
 CHUNK, CHUNK_BYTES = 32, 2**23
 
@@ -44,20 +51,23 @@ CHUNK, CHUNK_BYTES = 32, 2**23
 class Cache:
     """What a cache has of a run's images, by their places in its list.
 
-    `shard` `[N]`: the number of the shard, -1 if there is none; `offsets` `[N]`: where in it the pixels begin; `shapes`
-    `[N, 2]`: height and width; `sizes` `[N, 2]`: width and height of the image.
+    `shard` `[N]`: the number of the shard, -1 if there is none; `stamps` `[N, 3]`: of the files that were decoded (see
+    _stamp); `offsets` `[N]`: where in a shard the pixels begin; `shapes` `[N, 2]`: height and width; `sizes` `[N, 2]`:
+    width and height of the image.
     """
 
+    paths: Sequence[Path]
     shards: list[Path]
     shard: NDArray[np.int64]
+    stamps: NDArray[np.int64]
     offsets: NDArray[np.int64]
     shapes: NDArray[np.int64]
     sizes: NDArray[np.float64]
 
     def read(self, row: int) -> Picture | None:
-        """A picture, or None if it is not there (any more)."""
+        """A picture, or None if it is not there (any more), or its image has changed."""
         number, (height, width), size = int(self.shard[row]), self.shapes[row].tolist(), self.sizes[row].tolist()
-        if number < 0:
+        if number < 0 or self.is_stale(row):
             return None
         # Not a memory map: it would hold its file open, and a file that is cut off meanwhile would kill the process.
         try:
@@ -67,6 +77,10 @@ class Cache:
         if len(pixels) < 3 * height * width:
             return None
         return Picture(pixels.reshape(height, width, 3), (size[0], size[1]))
+
+    def is_stale(self, row: int) -> bool:
+        """Whether an image that is held has changed since."""
+        return tuple(self.stamps[row].tolist()) != _stamp(self.paths[row])
 
 
 def open_cache(folder: Path, paths: Sequence[Path], preprocessing: Preprocessing, workers: int) -> Cache:
@@ -80,17 +94,17 @@ def open_cache(folder: Path, paths: Sequence[Path], preprocessing: Preprocessing
         home.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise RunError(f"{{cache}}: cannot be written ({error.strerror})", cache=folder) from error
-    stamps = np.array([_stamp(path) for path in paths], np.int64)
-    cache = _find(home, paths, stamps)
-    missing = np.flatnonzero((cache.shard < 0) & (stamps[:, 0] >= 0)).tolist()
+    cache = _find(home, paths)
+    stamps = {row: _stamp(paths[row]) for row in _find_missing(cache)}
+    missing = {row: stamp for row, stamp in stamps.items() if stamp != NOWHERE}
     if not missing:
         return cache
     log.info(f"{home}: has {len(paths) - len(missing)} of {len(paths)} pictures; decoding the others")
     try:
-        _fill(home, paths, stamps, missing, preprocessing, workers)
+        _fill(home, paths, missing, preprocessing, workers)
     except OSError as error:
         log.warning(f"{home}: cannot be filled ({error.strerror}); pictures that it lacks are decoded in each epoch")
-    return _find(home, paths, stamps)
+    return _find(home, paths)
 
 
 def name_folder(preprocessing: Preprocessing) -> str:
@@ -100,20 +114,36 @@ def name_folder(preprocessing: Preprocessing) -> str:
     return f"pictures-{VERSION}-{preprocessing.image_size}px-{how}-pillow-{PIL.__version__}"
 
 
-def _stamp(path: Path) -> tuple[int, int, int]:
-    """What changes when a file does; -1 if there is none."""
+def _stamp(path: Path) -> Stamp:
+    """What changes when a file does: its size and times, of which the last is when it changed; or NOWHERE."""
     try:
         found = path.stat()
     except OSError:
-        return -1, -1, -1
+        return NOWHERE
     return found.st_size, found.st_mtime_ns, found.st_ctime_ns
 
 
-def _find(home: Path, paths: Sequence[Path], stamps: NDArray[np.int64]) -> Cache:
+def _find_missing(cache: Cache) -> list[int]:
+    """The rows to decode: what a cache does not hold, and whose image has changed."""
+    held = np.flatnonzero(cache.shard >= 0)
+    sample = held[:: max(1, len(held) // LOOKED_AT)].tolist()
+    stale = [row for row in sample if cache.is_stale(row)]
+    if stale and len(sample) < len(held):
+        stale = [row for row in held.tolist() if cache.is_stale(row)]
+    return sorted([*np.flatnonzero(cache.shard < 0).tolist(), *stale])
+
+
+def _find(home: Path, paths: Sequence[Path]) -> Cache:
     places = {str(path.absolute()): row for row, path in enumerate(paths)}
     count = len(paths)
     cache = Cache(
-        [], np.full(count, -1), np.zeros(count, np.int64), np.zeros((count, 2), np.int64), np.zeros((count, 2))
+        paths=paths,
+        shards=[],
+        shard=np.full(count, -1),
+        stamps=np.full((count, 3), -1, np.int64),
+        offsets=np.zeros(count, np.int64),
+        shapes=np.zeros((count, 2), np.int64),
+        sizes=np.zeros((count, 2)),
     )
     for file in sorted(home.glob(f"[!.]*{INDEX}")):  # others are being written
         try:
@@ -122,9 +152,10 @@ def _find(home: Path, paths: Sequence[Path], stamps: NDArray[np.int64]) -> Cache
             log.warning(f"{file}: damaged, and left out ({brief(error)}); it can be deleted")
             continue
         rows = np.array([places.get(name, -1) for name in names], np.int64)
-        known = (rows >= 0) & (found["stamps"] == stamps[rows]).all(1)
+        # Of an image that has changed there are two pictures, of which the later one counts.
+        known = (rows >= 0) & (found["stamps"][:, 2] > cache.stamps[rows, 2])
         cache.shard[rows[known]] = len(cache.shards)
-        for name in ("offsets", "shapes", "sizes"):
+        for name in ("stamps", "offsets", "shapes", "sizes"):
             getattr(cache, name)[rows[known]] = found[name][known]
         cache.shards.append(file.with_suffix(PIXELS))
     return cache
@@ -134,7 +165,7 @@ def _read_index(file: Path) -> tuple[list[str], dict[str, NDArray[Any]]]:
     """Paths of images, and a row for each. Raises anything for a shard that is not whole."""
     with np.load(file, allow_pickle=False) as archive:
         found = {name: archive[name] for name in ("names", "stamps", "offsets", "shapes", "sizes")}
-    names = [os.fsdecode(name) for name in found["names"].tobytes().split(b"\0")]
+    names = os.fsdecode(found["names"].tobytes()).split("\0")
     ends = found["offsets"] + 3 * found["shapes"].prod(1)
     lengths = {len(each) for name, each in found.items() if name != "names"}
     whole = found["offsets"].min() >= 0 and ends.max() <= file.with_suffix(PIXELS).stat().st_size
@@ -146,12 +177,12 @@ def _read_index(file: Path) -> tuple[list[str], dict[str, NDArray[Any]]]:
 def _fill(
     home: Path,
     paths: Sequence[Path],
-    stamps: NDArray[np.int64],
-    rows: list[int],
+    stamps: Mapping[int, Stamp],
     preprocessing: Preprocessing,
     workers: int,
 ) -> None:
-    """Decodes the pictures of `rows` and writes them, a shard at a time."""
+    """Decodes the pictures of the rows that have `stamps`, and writes them, a shard at a time."""
+    rows = list(stamps)
     waiting: list[tuple[int, Picture]] = []
     size = done = 0
     chunk = max(1, min(CHUNK, CHUNK_BYTES // (3 * (MARGIN * preprocessing.image_size) ** 2)))
@@ -195,7 +226,7 @@ def _as_it_is(items: list[T]) -> list[T]:
 
 
 def _write_shard(
-    home: Path, paths: Sequence[Path], stamps: NDArray[np.int64], pictures: list[tuple[int, Picture]]
+    home: Path, paths: Sequence[Path], stamps: Mapping[int, Stamp], pictures: list[tuple[int, Picture]]
 ) -> None:
     rows, sizes = [row for row, _ in pictures], [picture.pixels.size for _, picture in pictures]
     if shutil.disk_usage(home).free < 2 * sum(sizes):  # leaves some to others
@@ -208,7 +239,7 @@ def _write_shard(
         np.savez(
             part,
             names=np.frombuffer(b"\0".join(os.fsencode(paths[row].absolute()) for row in rows), np.uint8),
-            stamps=stamps[rows],
+            stamps=np.array([stamps[row] for row in rows], np.int64),
             offsets=np.cumsum([0, *sizes[:-1]]),
             shapes=np.array([picture.pixels.shape[:2] for _, picture in pictures]),
             sizes=np.array([picture.size for _, picture in pictures]),

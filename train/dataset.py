@@ -69,7 +69,9 @@ def find_dataset(root: Path, labels: Path | None, evaluation: Path | None, seed:
     """
     queried = [] if evaluation is None else find_images(evaluation)
     kept_back = {path.resolve() for path in queried}
-    paths = [path for path in find_images(root) if path.resolve() not in kept_back]
+    paths = find_images(root)
+    if kept_back:
+        paths = [path for path in paths if path.resolve() not in kept_back]
     names = _class_names(root, paths, labels)
     known = None if names is None else _labeled(paths, names)
     few = known is not None and are_few(known.labels)

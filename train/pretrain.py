@@ -257,7 +257,7 @@ def describe_run(settings: Settings, dataset: ImageDataset, sources: Sources) ->
 
 
 def _name_in(folder: Path, path: Path) -> str:
-    return path.relative_to(folder).as_posix() if path != folder else path.name
+    return "/".join(path.parts[len(folder.parts) :]) or path.name
 
 
 def _digest(lines: list[str]) -> str:

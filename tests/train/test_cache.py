@@ -84,6 +84,42 @@ def test_an_image_that_has_changed_is_decoded_again(images: Path, folder: Path):
     assert (picture.pixels == 7).all()
 
 
+def test_an_image_that_changes_while_the_cache_is_open_is_not_taken_from_it(images: Path, folder: Path):
+    cache = open_all(folder, images)
+    Image.fromarray(np.full((30, 40, 3), 7, np.uint8)).save(images / "2.png")
+    assert cache.read(2) is None
+    (images / "2.png").unlink()
+    assert cache.read(2) is None
+
+
+@pytest.mark.parametrize("changed", [0, 1])
+def test_of_many_images_some_are_looked_at_and_all_if_one_has_changed(
+    images: Path, folder: Path, monkeypatch: pytest.MonkeyPatch, changed: int
+):
+    open_all(folder, images)
+    monkeypatch.setattr(caching, "LOOKED_AT", 4)
+    for number in (changed, 5):
+        Image.fromarray(np.full((30, 40, 3), 7, np.uint8)).save(images / f"{number}.png")
+    cache = open_all(folder, images)  # looks at 0, 2, 4 and 6
+    found = [cache.read(number) for number in (changed, 5)]
+    if changed == 0:
+        assert all(each is not None and (each.pixels == 7).all() for each in found)
+    else:
+        assert found == [None, None]
+
+
+def test_an_image_that_changes_twice_is_not_decoded_in_each_run(
+    images: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
+):
+    for shade in (1, 2, 3):
+        Image.fromarray(np.full((30, 40, 3), shade, np.uint8)).save(images / "2.png")
+        open_all(folder, images)
+    monkeypatch.setattr(caching, "read_picture", no_decoding)
+    picture = open_all(folder, images).read(2)
+    assert picture is not None
+    assert (picture.pixels == 3).all()
+
+
 def test_pictures_that_are_made_otherwise_lie_apart():
     others = Preprocessing(32), *(Preprocessing(24, fit=fit) for fit in ("squash", "pad"))
     assert len({name_folder(each) for each in (PREPROCESSING, *others, Preprocessing(24, (0, 0, 0), fit="pad"))}) == 5
