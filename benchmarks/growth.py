@@ -3,8 +3,8 @@
     python benchmarks/growth.py --out DIR
 
 A million small files take 4 GB of disk and some minutes to draw; those that are there are not drawn again. Each set is
-trained on for one epoch twice, with a cache: the first run fills it, and the second one is what counts. Listing the
-folder is timed apart from the rest of the start, which ends with the first step.
+decoded into a cache, and trained on for one epoch. Listing the folder is timed apart from the rest of the start, which
+ends with the figures of the untrained network.
 """
 
 from __future__ import annotations
@@ -20,9 +20,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from byol_edge.runtime import find_images
+from byol_edge.runtime import Preprocessing, find_images
 from byol_edge.runtime.cpus import available_cpus
 from byol_edge.runtime.run import Run
+from byol_edge.train.cache import open_cache
 from PIL import Image
 
 SIDE = 32
@@ -57,42 +58,33 @@ def main() -> None:
 def measure(count: int, backbone: str, out: Path) -> Measured:
     images = out / f"images-{count}"
     draw_set(images, count)
-    for turn in ("filling", "cached"):
-        start, lines = train(images, out / f"run-{count}", backbone, out / "cache")
-        print(f"{count} images, {turn}: first step after {start:.1f} s; {lines[-1]}", flush=True)
     asked = time.perf_counter()
-    find_images(images)
+    paths = find_images(images)
     listing = time.perf_counter() - asked
+    open_cache(out / "cache", paths, Preprocessing(SIDE), available_cpus())
+    start, said = train(images, out / f"run-{count}", backbone, out / "cache")
+    print(f"{count} images: {said}", flush=True)
     (epoch,) = Run(out / f"run-{count}").read_metrics()[1:]
     assert epoch.images_per_s is not None and epoch.memory is not None
-    return Measured(count, listing, start - listing, 1 / epoch.images_per_s, epoch.memory)
+    return Measured(count, listing, start, 1 / epoch.images_per_s, epoch.memory)
 
 
-def train(images: Path, out: Path, backbone: str, cache: Path) -> tuple[float, list[str]]:
-    """Seconds from the first line, when PyTorch is imported, to the network's first figures; and what was said."""
-    command = [
-        sys.executable,
-        "-m",
-        "byol_edge",
-        "train",
-        images,
-        "--out",
-        out,
-        "--backbone",
-        backbone,
-        "--cache",
-        cache,
-    ]
-    settings = ["--image-size", SIDE, "--epochs", 1, "--batch-size", 256, "--precision", "fp32", "--overwrite"]
-    process = subprocess.Popen(list(map(str, [*command, *settings])), stderr=subprocess.PIPE, text=True)
-    began, lines, start = time.perf_counter(), [], 0.0
+def train(images: Path, out: Path, backbone: str, cache: Path) -> tuple[float, str]:
+    """Seconds from when the folder is listed to the untrained network's figures, and the last of what was said."""
+    command = [sys.executable, "-m", "byol_edge", "train", images, "--out", out, "--cache", cache, "--overwrite"]
+    command += ["--backbone", backbone, "--image-size", SIDE, "--epochs", 1, "--batch-size", 256, "--precision", "fp32"]
+    process = subprocess.Popen(list(map(str, command)), stderr=subprocess.PIPE, text=True)
+    listed = begun = 0.0
+    lines = []
     for line in process.stderr or ():
         lines.append(line.strip())
+        if line.endswith(" images\n") and not listed:
+            listed = time.perf_counter()
         if line.startswith("before training"):
-            start = time.perf_counter() - began
+            begun = time.perf_counter()
     if process.wait():
         sys.exit("\n".join(lines))
-    return start, lines
+    return begun - listed, next(line for line in reversed(lines) if line.startswith("epoch"))
 
 
 def draw_set(folder: Path, count: int) -> None:

@@ -51,7 +51,8 @@ def find_images(folder: str | Path) -> list[Path]:
 
 def count_unread(folder: str | Path) -> dict[str, int]:
     """How many images of kinds that are not read lie under `folder`, by suffix: {".heic": 12}."""
-    suffixes = (Path(name).suffix.lower() for _, _, names in os.walk(folder, followlinks=False) for name in names)
+    names = (name for _, _, names in os.walk(folder, followlinks=False) for name in names)
+    suffixes = (name[name.rfind(".", 1) :].lower() for name in names)
     return dict(sorted(Counter(suffix for suffix in suffixes if suffix in UNREAD).items()))
 
 

@@ -210,7 +210,7 @@ def _run_all(training: Training, paths: list[Path], first_epoch: int) -> None:
     device = training.network.scale.device
     with explained(settings), _recording(training, first_epoch) as board:
         training, pictures = settle(training, paths, find_room(device))
-        batches = load_batches(paths, settings, training.renderer, first_epoch, pictures, device.type == "cuda")
+        batches = load_batches(paths, settings, training.renderer, first_epoch, pictures, device)
         run_epochs(training, batches, first_epoch, board)
 
 
