@@ -73,7 +73,7 @@ def train(images: Path, out: Path, backbone: str, cache: Path) -> tuple[float, s
     """Seconds from when the folder is listed to the untrained network's figures, and the last of what was said."""
     command = [sys.executable, "-m", "byol_edge", "train", images, "--out", out, "--cache", cache, "--overwrite"]
     command += ["--backbone", backbone, "--image-size", SIDE, "--epochs", 1, "--batch-size", 256, "--precision", "fp32"]
-    process = subprocess.Popen(list(map(str, command)), stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(list(map(str, command)), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
     listed = begun = 0.0
     lines = []
     for line in process.stderr or ():

@@ -5,7 +5,8 @@
 
 IMAGES is a folder of images. Each round trains every network for three epochs, by `byol-edge train` in the precision
 that it chooses, with a cache as well, and in FP32, and by lightly's modules, transforms and data set. The second epoch
-counts: in the first one workers start, and in the last one they have less to do. Views are those of small images, without blur, in all of them. Leave the machine alone meanwhile.
+counts: in the first one workers start, and in the last one they have less to do. Views are those of small images,
+without blur, in all of them. Leave the machine alone meanwhile.
 """
 
 from __future__ import annotations

@@ -1,14 +1,17 @@
+import os
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from byol_edge.runtime import Preprocessing, find_images
+from byol_edge.runtime.preprocessing import Pixels
 from byol_edge.train import data
 from byol_edge.train.config import TrainConfig
-from byol_edge.train.data import BatchSampler, Draw, load_batches
-from byol_edge.train.rendering import WorkerRenderer
+from byol_edge.train.data import POLITENESS, BatchSampler, Draw, load_batches
+from byol_edge.train.rendering import Pair, WorkerRenderer
 from byol_edge.train.settings import Settings, resolve
 
 RENDERER = WorkerRenderer(Preprocessing(24))
@@ -95,3 +98,21 @@ def test_a_workers_threads_print_no_traceback(monkeypatch: pytest.MonkeyPatch, c
     data._start_worker(0)
     sys.excepthook(EOFError, EOFError(), None)
     assert capsys.readouterr().err == ""
+
+
+class Niceness(WorkerRenderer):
+    """Tells how nice the worker is instead of making views."""
+
+    def load(self, row: int, pixels: Pixels, views: Pair) -> Any:
+        return os.nice(0)
+
+    def collate(self, loaded: list[Any]) -> Any:
+        return loaded
+
+
+def test_workers_leave_a_cpu_to_the_network(photos: Path):
+    before = os.nice(0)
+    loading = settings(epochs=1, workers=1)
+    batch = next(load_batches(find_images(photos), loading, Niceness(loading.preprocessing), 0))
+    assert set(batch.views) == {before + POLITENESS}
+    assert os.nice(0) == before
