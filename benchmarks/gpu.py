@@ -230,6 +230,9 @@ def train_long(bench: Bench, images: Path, seconds: float) -> None:
     with suppress(subprocess.TimeoutExpired):
         subprocess.run(list(map(str, command)), timeout=seconds, check=True)
     history = Run(run).read_metrics()
+    if not history:
+        print("  no epoch was finished")
+        return
     known = [each for each in history if each.knn is not None]
     minutes = sum(each.seconds or 0 for each in history) / 60
     print(f"  epoch {history[-1].epoch} of {epochs} after {minutes:.1f} min of training", end="")

@@ -95,6 +95,8 @@ def _spell(parameters: Sequence[click.Parameter], name: str, value: object) -> s
             return str(value)
         if parameter.name == name:
             typed = ",".join(map(str, value)) if isinstance(value, tuple) else value
+            if value is False and parameter.secondary_opts:
+                return parameter.secondary_opts[0]
             return flag if value is True else f"{flag} {typed}"
         if parameter.name == f"no_{name}" and value is False:
             return flag

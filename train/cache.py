@@ -94,9 +94,11 @@ def open_cache(folder: Path, paths: Sequence[Path], preprocessing: Preprocessing
         home.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise RunError(f"{{cache}}: cannot be written ({error.strerror})", cache=folder) from error
-    cache = _find(home, paths)
-    stamps = {row: _stamp(paths[row]) for row in _find_missing(cache)}
-    missing = {row: stamp for row, stamp in stamps.items() if stamp != NOWHERE}
+    cache = _find(home, paths, {})
+    stamps = {row: _stamp(paths[row]) for row in _find_doubtful(cache)}
+    if (cache.shard[list(stamps)] >= 0).any():
+        cache = _find(home, paths, stamps)
+    missing = {row: stamp for row, stamp in stamps.items() if cache.shard[row] < 0 and stamp != NOWHERE}
     if not missing:
         return cache
     log.info(f"{home}: has {len(paths) - len(missing)} of {len(paths)} pictures; decoding the others")
@@ -104,7 +106,7 @@ def open_cache(folder: Path, paths: Sequence[Path], preprocessing: Preprocessing
         _fill(home, paths, missing, preprocessing, workers)
     except OSError as error:
         log.warning(f"{home}: cannot be filled ({error.strerror}); pictures that it lacks are decoded in each epoch")
-    return _find(home, paths)
+    return _find(home, paths, stamps)
 
 
 def name_folder(preprocessing: Preprocessing) -> str:
@@ -123,8 +125,8 @@ def _stamp(path: Path) -> Stamp:
     return found.st_size, found.st_mtime_ns, found.st_ctime_ns
 
 
-def _find_missing(cache: Cache) -> list[int]:
-    """The rows to decode: what a cache does not hold, and whose image has changed."""
+def _find_doubtful(cache: Cache) -> list[int]:
+    """The rows that a cache does not hold, and those whose image has changed."""
     held = np.flatnonzero(cache.shard >= 0)
     sample = held[:: max(1, len(held) // LOOKED_AT)].tolist()
     stale = [row for row in sample if cache.is_stale(row)]
@@ -133,7 +135,16 @@ def _find_missing(cache: Cache) -> list[int]:
     return sorted([*np.flatnonzero(cache.shard < 0).tolist(), *stale])
 
 
-def _find(home: Path, paths: Sequence[Path]) -> Cache:
+def _find(home: Path, paths: Sequence[Path], stamps: Mapping[int, Stamp]) -> Cache:
+    """What a folder has of the images.
+
+    Of an image that has changed there are several pictures: the one of its stamp counts, if that is among `stamps`,
+    else the latest.
+    """
+    wanted, looked_at = np.full((len(paths), 3), -1, np.int64), np.zeros(len(paths), bool)
+    if stamps:
+        wanted[list(stamps)] = list(stamps.values())
+        looked_at[list(stamps)] = True
     places = {str(path.absolute()): row for row, path in enumerate(paths)}
     count = len(paths)
     cache = Cache(
@@ -152,8 +163,8 @@ def _find(home: Path, paths: Sequence[Path]) -> Cache:
             log.warning(f"{file}: damaged, and left out ({brief(error)}); it can be deleted")
             continue
         rows = np.array([places.get(name, -1) for name in names], np.int64)
-        # Of an image that has changed there are two pictures, of which the later one counts.
-        known = (rows >= 0) & (found["stamps"][:, 2] > cache.stamps[rows, 2])
+        latest, exact = found["stamps"][:, 2] > cache.stamps[rows, 2], (found["stamps"] == wanted[rows]).all(1)
+        known = (rows >= 0) & np.where(looked_at[rows], exact, latest)
         cache.shard[rows[known]] = len(cache.shards)
         for name in ("stamps", "offsets", "shapes", "sizes"):
             getattr(cache, name)[rows[known]] = found[name][known]

@@ -66,8 +66,8 @@ class TrainConfig:
     workers: int | None = None
     augment: str | None = None
     precision: str | None = None
-    compile: bool = False
-    deterministic: bool = False
+    compile: bool | None = None
+    deterministic: bool | None = None
     no_images: bool = False
 
 

@@ -53,13 +53,14 @@ class DeviceRenderer:
 
     def finish(self, collated: Collated, device: torch.device) -> tuple[Tensor, Tensor]:
         images, sizes = (each.to(device, non_blocking=True) for each in (collated.images, collated.sizes))
-        return self.render(images, sizes, collated.views)
+        return render_pair(images, sizes, collated.views, self._side)
 
-    def render(self, images: Tensor, sizes: Tensor, views: tuple[Cuts, Cuts]) -> tuple[Tensor, Tensor]:
-        """Both views of what `collate` says, which is on the device."""
-        planes = images.permute(0, 3, 1, 2).float().contiguous()
-        first, second = (apply(each.changes, _cut(planes, sizes, each, self._side)) for each in views)
-        return first.permute(0, 2, 3, 1), second.permute(0, 2, 3, 1)
+
+def render_pair(images: Tensor, sizes: Tensor, views: tuple[Cuts, Cuts], side: int) -> tuple[Tensor, Tensor]:
+    """Both views `[N, side, side, 3]` of images and sizes as in Collated, which are on the device."""
+    planes = images.permute(0, 3, 1, 2).float().contiguous()
+    first, second = (apply(each.changes, _cut(planes, sizes, each, side)) for each in views)
+    return first.permute(0, 2, 3, 1), second.permute(0, 2, 3, 1)
 
 
 def pack_pair(views: list[Pair]) -> tuple[Cuts, Cuts]:

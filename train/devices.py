@@ -56,7 +56,7 @@ def _own_gpu(name: str) -> str:
     if processes > gpus:
         raise UsageError(
             f"{{device}}: torchrun starts {processes} processes here, and there are {gpus} GPUs; "
-            f"take --nproc-per-node {gpus}",
+            "start as many as there are GPUs",
             device=name,
         )
     return f"cuda:{os.environ.get('LOCAL_RANK', '0')}"

@@ -10,6 +10,7 @@ import torch
 from ..runtime.errors import RunError, brief
 from ..runtime.run import CHECKPOINT, Run
 from .monitor import Monitor
+from .ranks import round_to_shares, world
 from .settings import BF16, FP32, Settings
 
 # Where torch defines what it raises while it compiles.
@@ -29,7 +30,11 @@ def explained(settings: Settings) -> Iterator[None]:
         if isinstance(error, torch.OutOfMemoryError) or "allocate memory" in text:
             raise _out_of_memory(settings) from error
         if type(error).__module__.startswith(COMPILERS):
-            raise RunError(f"{{compile}}: torch cannot compile the step here ({brief(error)})", compile=True) from error
+            raise RunError(
+                f"torch cannot compile the step here ({brief(error)}); go on with {{resume}} and {{compile}}",
+                resume=True,
+                compile=False,
+            ) from error
         if "DataLoader worker" in text:
             raise RunError(
                 "a process that decodes images was killed, out of memory perhaps; go on with {resume} and {workers}",
@@ -58,11 +63,17 @@ def check_finite(monitor: Monitor, settings: Settings, run: Run) -> None:
 
 def _out_of_memory(settings: Settings) -> RunError:
     size, parts = settings.plan.batch_size, settings.plan.accumulate
-    what = f"out of memory with {settings.plan.part_size} images of {settings.image_size} px at a time: "
+    at_once = settings.plan.part_size // world()
     ways: list[str] = []
-    if size % (2 * parts) == 0:
+    if size % (2 * parts * world()) == 0 and at_once >= 4:
         ways.append("{resume} with {accumulate} (the same batch in smaller parts)")
     if settings.precision == FP32:
         ways.append("{resume} with {precision}")
     ways.append("start again with {batch_size}")
-    return RunError(what + ", or ".join(ways), resume=True, accumulate=2 * parts, precision=BF16, batch_size=size // 2)
+    return RunError(
+        f"out of memory with {at_once} images of {settings.image_size} px at a time: {', or '.join(ways)}",
+        resume=True,
+        accumulate=2 * parts,
+        precision=BF16,
+        batch_size=round_to_shares(size // 2, parts),
+    )

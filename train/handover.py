@@ -17,9 +17,10 @@ from .evaluation import Evaluation
 from .loop import Training
 from .optimizer import load_optimizer
 from .preparation import set_up
-from .ranks import rank, share, world
+from .ranks import from_first, is_first_here, rank, wait_for_all, world
 from .selection import Weights
 from .settings import Settings
+from .together import equalize
 
 
 @dataclass(frozen=True)
@@ -43,15 +44,17 @@ class Handover:
 def hand_over(
     training: Training, paths: list[Path], teacher: TeacherVectors | None, state: dict[str, Any] | None
 ) -> None:
-    """Gives the other processes, if there are any, what the first one has."""
+    """Gives the other processes, if there are any, what the first one has, its weights included."""
     if world() > 1:
         training_set = paths, _sizes(paths), training.settings, training.evaluation
-        share(Handover(*training_set, teacher, training.start, state))
+        from_first(Handover(*training_set, teacher, training.start, state))
+        equalize(training.objective)
+        wait_for_all()
 
 
 def receive() -> Handover:
     """What the first process hands over. Raises RunError if it has other images than this process."""
-    found = share(cast("Handover | None", None))
+    found = from_first(cast("Handover | None", None))
     _check_images(found.paths, found.sizes)
     return found
 
@@ -65,9 +68,13 @@ def take_over(found: Handover, run: Run, device: torch.device, folder: Path | No
     if found.state is not None:
         load_optimizer(training.optimizer, found.state["optimizer"])
         torch.set_rng_state(found.state["random"])
+    equalize(training.objective)
     cache = None
-    if folder is not None and found.done < settings.plan.epochs:
-        cache = open_cache(folder, found.paths, settings.preprocessing, settings.workers)
+    for turn in (True, False):  # one process per machine fills the cache, if that is not the first one's
+        if folder is not None and found.done < settings.plan.epochs and is_first_here() == turn:
+            cache = open_cache(folder, found.paths, settings.preprocessing, settings.workers)
+        if turn:
+            wait_for_all()
     return replace(training, start=found.start, cache=cache)
 
 

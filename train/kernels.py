@@ -5,13 +5,13 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TypeVar
 
 import torch
 
+from ..models.objective import Outcome, Views
 from .settings import Settings
 
-F = TypeVar("F", bound=Callable[..., object])
+Learn = Callable[[Views], Outcome]
 
 
 @contextmanager
@@ -43,6 +43,6 @@ def chosen_kernels(settings: Settings, device: torch.device) -> Iterator[None]:
         torch.use_deterministic_algorithms(deterministic, warn_only=warn_only)
 
 
-def maybe_compiled(function: F, settings: Settings) -> F:
-    """The function that torch.compile makes of it, with `settings.compile`; it compiles when first called."""
-    return torch.compile(function) if settings.compile else function
+def maybe_compiled(learn: Learn, settings: Settings) -> Learn:
+    """What torch.compile makes of it, with `settings.compile`; it compiles when first called."""
+    return torch.compile(learn) if settings.compile else learn

@@ -1,4 +1,4 @@
-"""The numbers that a step computes with: FP32 (on a GPU, TF32 in convolutions), or bfloat16 where that is faster.
+"""The numbers that a step computes with: FP32 (on a GPU, TF32 in products), or bfloat16 where that is faster.
 
 Weights, moving averages, batch statistics, losses and the optimizer are FP32 in any case.
 """

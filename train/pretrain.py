@@ -32,7 +32,7 @@ from .monitor import describe_epoch, start_metrics
 from .plots import draw_curves, draw_views
 from .precision import check_precision
 from .preparation import restore, set_up
-from .ranks import check_shares, is_first, joined, share
+from .ranks import check_shares, from_first, is_first, joined
 from .resident import find_room, settle
 from .resuming import Record, check_plan, check_same_run, fill, find_sources, read_record
 from .selection import choose_network
@@ -198,11 +198,11 @@ def conclude(training: Training) -> Verdict:
         training.network, training.start, training.evaluation, training.settings.objective.margin
     )
     if not is_first():
-        return share(None)
+        return from_first(None)
     history = training.run.read_metrics()
     training.objective.backbone.load_state_dict(weights)
     save_encoder(training, history, evidence)
-    return share(judge(history, training.settings, training.spec.embedding_size, evidence))
+    return from_first(judge(history, training.settings, training.spec.embedding_size, evidence))
 
 
 def _run_all(training: Training, paths: list[Path], first_epoch: int) -> None:

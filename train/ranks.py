@@ -71,22 +71,41 @@ def joined(device: torch.device) -> Iterator[None]:
     try:
         with _explained(), _quiet(not is_first()):
             yield
-    finally:
-        dist.destroy_process_group()
+    except BaseException:
+        # To destroy the group takes all processes, and the others may be in the middle of something.
+        getattr(dist.distributed_c10d, "_abort_process_group", dist.destroy_process_group)()
+        raise
+    dist.destroy_process_group()
+
+
+def is_first_here() -> bool:
+    """Whether this process is the first one on its machine."""
+    return world() == 1 or os.environ.get("LOCAL_RANK", "0") == "0"
+
+
+def wait_for_all() -> None:
+    """Returns when every process has come here."""
+    gather(None)
 
 
 def check_shares(batch_size: int, accumulate: int) -> None:
-    """Raises UsageError for a batch of which, in each of its parts, all processes cannot have the same."""
-    if batch_size // accumulate % world():
-        fits = world() * accumulate
+    """Raises UsageError for a batch of whose parts the processes cannot have equal shares, of two images or more."""
+    part = batch_size // accumulate
+    if world() > 1 and (part % world() or part < 2 * world()):
         raise UsageError(
-            f"{{batch_size}}: {world()} processes cannot share {batch_size // accumulate} images evenly; "
-            f"take {max(1, batch_size // fits) * fits}",
+            f"{{batch_size}}: {world()} processes cannot share {part} images evenly, two or more each; "
+            f"take {round_to_shares(batch_size, accumulate)}",
             batch_size=batch_size,
         )
 
 
-def share(value: T | None) -> T:
+def round_to_shares(batch_size: int, accumulate: int) -> int:
+    """The largest batch, not above `batch_size` if possible, of which in each part all processes have the same."""
+    fits = world() * accumulate
+    return max(2, batch_size // fits) * fits
+
+
+def from_first(value: T | None) -> T:
     """What the first process has, in every process; the others give None. Pickled, with tensors on the CPU."""
     box = [value]
     if world() > 1:

@@ -6,7 +6,7 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -18,7 +18,7 @@ from ..runtime.preprocessing import Pixels, Preprocessing
 from ..runtime.progress import Progress, report_progress
 from .cache import Cache
 from .data import PictureSource
-from .device_rendering import Cuts, DeviceRenderer, pack_pair
+from .device_rendering import Cuts, pack_pair, render_pair
 from .loop import Training
 from .pictures import Picture, read_picture
 from .renderers import DEVICE
@@ -57,12 +57,16 @@ class Loaded(NamedTuple):
     views: tuple[Cuts, Cuts]
 
 
-class ResidentRenderer(DeviceRenderer):
+class ResidentRenderer:
     """Views of pictures that are on the device already: uint8 `[N, H, W, 3]`, each in its upper left."""
 
     def __init__(self, preprocessing: Preprocessing, pictures: Tensor) -> None:
-        super().__init__(preprocessing)
+        self._side = preprocessing.image_size
         self._pictures = pictures
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What a worker needs: nothing that is on the device."""
+        return {**self.__dict__, "_pictures": None}
 
     def load(self, row: int, pixels: Pixels, views: Pair) -> tuple[int, tuple[int, ...], Pair]:
         return row, pixels.shape[:2], views
@@ -72,8 +76,9 @@ class ResidentRenderer(DeviceRenderer):
         return Loaded(rows, sizes, pack_pair([views for _, _, views in loaded]))
 
     def finish(self, collated: Loaded, device: torch.device) -> tuple[Tensor, Tensor]:
-        images = self._pictures[collated.rows.to(device, non_blocking=True)]
-        return self.render(images, collated.sizes.to(device, non_blocking=True), collated.views)
+        height, width = collated.sizes.max(0).values.tolist()  # of this batch
+        images = self._pictures[:, :height, :width][collated.rows.to(device, non_blocking=True)]
+        return render_pair(images, collated.sizes.to(device, non_blocking=True), collated.views, self._side)
 
 
 def settle(training: Training, paths: Sequence[Path], room: int) -> tuple[Training, PictureSource | None]:
@@ -83,6 +88,9 @@ def settle(training: Training, paths: Sequence[Path], room: int) -> tuple[Traini
     """
     cache, preprocessing = training.cache, training.spec.preprocessing
     if cache is None or room <= 0 or training.settings.augment != DEVICE:
+        return training, cache
+    lacking = (paths[row] for row in np.flatnonzero(cache.shard < 0).tolist())
+    if any(_is_readable(path, preprocessing) for path in lacking):  # there was no room on the disk
         return training, cache
     pictures = copy_pictures(cache, training.network.scale.device, room)
     if pictures is None:
@@ -121,6 +129,14 @@ def _read_some(cache: Cache, rows: NDArray[np.int64], shape: tuple[int, int]) ->
         height, width, _ = picture.pixels.shape
         canvas[:height, :width] = picture.pixels
     return some
+
+
+def _is_readable(path: Path, preprocessing: Preprocessing) -> bool:
+    try:
+        read_picture(path, preprocessing)
+    except ImageError:
+        return False
+    return True
 
 
 def find_room(device: torch.device) -> int:

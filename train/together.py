@@ -20,12 +20,11 @@ from .ranks import world
 def distribute(objective: Objective) -> Callable[[Views], Outcome]:
     """What to call instead of an objective, so that each process learns what one with all their images would.
 
-    The first process's weights are every process's from here on. Alone, it is the objective itself.
+    All have to have the same weights by then. Alone, it is the objective itself.
     """
     if world() == 1:
         return objective
     network = cast(nn.Module, objective)
-    equalize(network)
     if next(network.parameters()).is_cuda:
         convert_sync_batchnorm(network)
     else:
@@ -36,10 +35,11 @@ def distribute(objective: Objective) -> Callable[[Views], Outcome]:
 
 
 @torch.no_grad()
-def equalize(network: nn.Module) -> None:
+def equalize(objective: Objective) -> None:
     """Gives every process the first one's weights and buffers."""
-    for tensor in network.state_dict().values():
-        dist.broadcast(tensor, 0)
+    if world() > 1:
+        for tensor in objective.state_dict().values():
+            dist.broadcast(tensor, 0)
 
 
 @torch.no_grad()

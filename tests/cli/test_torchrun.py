@@ -51,6 +51,19 @@ def test_two_processes_make_the_run_of_one(images: Path, tmp_path: Path):
         np.testing.assert_allclose(first[name], second[name], rtol=1e-2, atol=1e-3, err_msg=name)
 
 
+def test_two_processes_adapt_the_start_of_the_first(images: Path, finished_run: Path, tmp_path: Path):
+    """The others begin with random weights, which must not reach what is measured before training."""
+    start_of = ("--init", finished_run, "--image-size", 32, "--epochs", 1, "--batch-size", 16, "--workers", 2)
+    process = start(images, "--out", tmp_path / "two", *start_of)
+    alone = call("train", images, "--out", tmp_path / "one", *start_of)
+    _, errors = process.communicate(timeout=300)
+    assert (process.returncode, alone.exit_code) == (0, 0), errors
+    one, two = (Run(tmp_path / name).read_metrics() for name in ("one", "two"))
+    assert [each.rank for each in two] == pytest.approx([each.rank for each in one], rel=1e-3)
+    assert [each.knn for each in two] == pytest.approx([each.knn for each in one])
+    assert two[1].moved == pytest.approx(one[1].moved, rel=1e-2)
+
+
 def test_unreadable_images_are_named_once_and_stood_in_for(images: Path, tmp_path: Path):
     for bad in sorted(images.rglob("0*.png"))[::3]:
         bad.write_text("no image")
@@ -65,7 +78,7 @@ def test_a_batch_that_cannot_be_shared_is_refused(images: Path, tmp_path: Path):
     process = start(images, "--out", tmp_path / "run", *CONFIG, "--batch-size", 15)
     _, errors = process.communicate(timeout=300)
     assert process.returncode != 0
-    assert "byol-edge: --batch-size 15: 2 processes cannot share 15 images evenly; take 14" in errors
+    assert "byol-edge: --batch-size 15: 2 processes cannot share 15 images evenly, two or more each; take 14" in errors
     assert not (tmp_path / "run").exists()
 
 

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 import torch
+from byol_edge.cli.main import _as_flag
+from byol_edge.cli.train import train
 from byol_edge.models.backbones import build_backbone
 from byol_edge.runtime.run import Run
 from commands import call, fails
@@ -158,3 +160,7 @@ def test_a_checkpoint_of_an_epoch_that_cannot_be_is_one_line(run: Path):
         torch.save({**state, "epoch": epoch}, run / "last.pt")
         assert "last.pt: " in fails(1, "train", "--resume", "--out", run)
     assert json.loads((run / "metrics.jsonl").read_text().splitlines()[-1])["epoch"] == 2
+
+
+def test_a_flag_to_switch_off_is_spelled_as_it_is_typed():
+    assert [_as_flag(train, "compile", value) for value in (True, False)] == ["--compile", "--no-compile"]

@@ -108,6 +108,17 @@ def test_of_many_images_some_are_looked_at_and_all_if_one_has_changed(
         assert found == [None, None]
 
 
+def test_copies_of_different_times_share_a_folder(images: Path, folder: Path, monkeypatch: pytest.MonkeyPatch):
+    stamp, later = caching._stamp, [0]
+    monkeypatch.setattr(caching, "_stamp", lambda path: tuple(each + later[0] for each in stamp(path)))
+    for later[0] in (0, 1):
+        open_all(folder, images)
+    monkeypatch.setattr(caching, "read_picture", no_decoding)
+    for later[0] in (0, 1, 0):
+        cache = open_all(folder, images)
+        assert None not in [cache.read(row) for row in range(8)]
+
+
 def test_an_image_that_changes_twice_is_not_decoded_in_each_run(
     images: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
 ):

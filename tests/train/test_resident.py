@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import pickle
 import shutil
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import pytest
 import torch
 from byol_edge.runtime import ImageError, Preprocessing
 from byol_edge.runtime.run import Run
+from byol_edge.train import cache as caching
 from byol_edge.train import pretrain as pretraining
 from byol_edge.train.cache import Cache, open_cache
 from byol_edge.train.data import load_batches
@@ -56,6 +58,25 @@ def test_views_are_those_of_the_cache(paths: list[Path], cache: Cache):
         torch.testing.assert_close(*views, atol=1e-3, rtol=0)
         seen += cached.images
     assert seen == 31
+
+
+def test_a_cache_that_lacks_readable_images_is_left_alone(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+):
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(caching, "_write_shard", full)
+    monkeypatch.setattr(pretraining, "find_room", lambda _: PLENTY)
+    pretrain(photos, tmp_path / "run", dataclasses.replace(CONFIG, augment="device"), cache=tmp_path / "cache")
+    assert "cannot be filled (No space left on device)" in caplog.text
+    assert Run(tmp_path / "run").read_metrics()[-1].unreadable == 0
+
+
+def test_a_worker_gets_no_pictures(cache: Cache):
+    pictures = copy_pictures(cache, CPU, PLENTY)
+    assert pictures is not None
+    assert len(pickle.dumps(ResidentRenderer(PREPROCESSING, pictures))) < 1000
 
 
 def test_what_has_no_room_stays_where_it_is(cache: Cache):

@@ -21,7 +21,7 @@ from byol_edge.runtime import Preprocessing, RunError, UsageError
 from byol_edge.train import ranks
 from byol_edge.train.handover import _check_images
 from byol_edge.train.optimizer import build_optimizer
-from byol_edge.train.together import average_buffers, distribute, synchronize_norms
+from byol_edge.train.together import average_buffers, distribute, equalize, synchronize_norms
 from timm.layers.norm_act import BatchNormAct2d
 from torch import nn
 
@@ -87,6 +87,7 @@ def build(backbone: str, dtype: torch.dtype) -> BYOL:
 def learn(backbone: str, dtype: torch.dtype, steps: int) -> tuple[dict[str, Any], dict[str, Any]]:
     """The gradients of the first step and all tensors after the last, on this process's share of drawn images."""
     objective = build(backbone, dtype)
+    equalize(objective)
     together = distribute(objective)
     optimizer = build_optimizer("adamw", dict(objective.named_parameters()), 1e-3, 1e-4)
     random, first = torch.Generator().manual_seed(1), {}
@@ -163,7 +164,7 @@ def split(batch_size: int, accumulate: int) -> None:
 
 def test_a_batch_has_to_be_shared_evenly(pair: Pair):
     assert pair.do(split, 64, 2) == [None, None]
-    with pytest.raises(UsageError, match="cannot share 33 images evenly; take 64"):
+    with pytest.raises(UsageError, match="cannot share 33 images evenly, two or more each; take 64"):
         pair.do(split, 66, 2)
 
 
