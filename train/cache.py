@@ -40,9 +40,9 @@ VERSION = 2
 PIXELS, INDEX = ".pixels", ".npz"
 # What an interrupted filling loses at most.
 SHARD_BYTES = 2**26
-# Images whose files are looked at, at the start, for whether they have changed since; if none of these has, all others
-# are looked at as they are read.
-LOOKED_AT = 10_000
+# Images whose files are checked for changes when a cache is opened. If none of these has changed, the others are
+# checked as they are read.
+CHECKED = 10_000
 # Pictures that a worker hands over at once, and the bytes that they may take.
 CHUNK, CHUNK_BYTES = 32, 2**23
 
@@ -128,7 +128,7 @@ def _stamp(path: Path) -> Stamp:
 def _find_doubtful(cache: Cache) -> list[int]:
     """The rows that a cache does not hold, and those whose image has changed."""
     held = np.flatnonzero(cache.shard >= 0)
-    sample = held[:: max(1, len(held) // LOOKED_AT)].tolist()
+    sample = held[:: max(1, len(held) // CHECKED)].tolist()
     stale = [row for row in sample if cache.is_stale(row)]
     if stale and len(sample) < len(held):
         stale = [row for row in held.tolist() if cache.is_stale(row)]
@@ -141,10 +141,10 @@ def _find(home: Path, paths: Sequence[Path], stamps: Mapping[int, Stamp]) -> Cac
     Of an image that has changed there are several pictures: the one of its stamp counts, if that is among `stamps`,
     else the latest.
     """
-    wanted, looked_at = np.full((len(paths), 3), -1, np.int64), np.zeros(len(paths), bool)
+    wanted, checked = np.full((len(paths), 3), -1, np.int64), np.zeros(len(paths), bool)
     if stamps:
         wanted[list(stamps)] = list(stamps.values())
-        looked_at[list(stamps)] = True
+        checked[list(stamps)] = True
     places = {str(path.absolute()): row for row, path in enumerate(paths)}
     count = len(paths)
     cache = Cache(
@@ -164,7 +164,7 @@ def _find(home: Path, paths: Sequence[Path], stamps: Mapping[int, Stamp]) -> Cac
             continue
         rows = np.array([places.get(name, -1) for name in names], np.int64)
         latest, exact = found["stamps"][:, 2] > cache.stamps[rows, 2], (found["stamps"] == wanted[rows]).all(1)
-        known = (rows >= 0) & np.where(looked_at[rows], exact, latest)
+        known = (rows >= 0) & np.where(checked[rows], exact, latest)
         cache.shard[rows[known]] = len(cache.shards)
         for name in ("stamps", "offsets", "shapes", "sizes"):
             getattr(cache, name)[rows[known]] = found[name][known]

@@ -17,15 +17,16 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from ..runtime.errors import ImageError
 from .pictures import Picture, place, read_picture
 from .plan import Plan
-from .ranks import local_world, rank, world
+from .ranks import local_world_size, rank, world_size
 from .rendering import Renderer
 from .settings import Settings
 from .views import sample
 
 CPU = torch.device("cpu")
-# How nice a worker is to a network on the same CPU. On two cores, MobileNetV3-small at 64 px sees 339 images/s with 10,
-# 288 with 0, 347 with 19; MobileNetV4-small 278, 257, 305. With 19, other programs would leave a worker nearly nothing.
-POLITENESS = 10
+# Nice value of the workers, where the network runs on the same CPU. On two cores, MobileNetV3-small at 64 px sees 339
+# images/s with 10, 288 with 0 and 347 with 19; MobileNetV4-small 278, 257 and 305. With 19, other programs would leave
+# a worker nearly nothing.
+NICENESS = 10
 
 
 class Batch(NamedTuple):
@@ -79,7 +80,7 @@ class ViewDataset(Dataset[Item]):
         self._pictures = pictures
         self._settings = settings
         self._renderer = renderer
-        self._alone = world() == 1
+        self._alone = world_size() == 1
 
     def __getitem__(self, draw: Draw) -> Item:
         settings = self._settings
@@ -119,7 +120,7 @@ class BatchSampler(Sampler[list[Draw]]):
             order = np.random.default_rng((self._seed, epoch)).permutation(plan.images)
             for start in range(0, plan.steps_per_epoch * plan.batch_size, plan.part_size):
                 part = order[start : start + plan.part_size]
-                yield [Draw(epoch, int(index)) for index in part[rank() :: world()]]
+                yield [Draw(epoch, int(index)) for index in part[rank() :: world_size()]]
 
 
 def load_batches(
@@ -139,18 +140,18 @@ def load_batches(
     loader = DataLoader(
         dataset,
         batch_sampler=BatchSampler(settings.plan, settings.seed, first_epoch),
-        num_workers=-(-settings.workers // local_world()),
+        num_workers=-(-settings.workers // local_world_size()),
         collate_fn=dataset.collate,
         pin_memory=device.type == "cuda",
-        worker_init_fn=_start_worker if device.type == "cuda" else _start_polite_worker,
+        worker_init_fn=_start_worker if device.type == "cuda" else _start_nice_worker,
         generator=torch.Generator(),  # its own, so that starting workers draws nothing from the global one
     )
     return iter(loader)
 
 
-def _start_polite_worker(number: int) -> None:
+def _start_nice_worker(number: int) -> None:
     """A worker that leaves a CPU to the network, whose threads wait for each other, and takes what these leave."""
-    os.nice(POLITENESS)
+    os.nice(NICENESS)
     _start_worker(number)
 
 

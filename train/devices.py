@@ -11,7 +11,7 @@ from ..runtime.errors import UsageError
 from .config import TrainConfig
 from .failures import explained
 from .precision import choose_precision
-from .ranks import local_world
+from .ranks import local_world_size
 from .renderers import choose_renderer
 from .settings import Settings
 
@@ -36,7 +36,7 @@ def choose_device(name: str) -> torch.device:
         raise UsageError(
             f"{{device}}: PyTorch {torch.__version__} sees no GPU here; the CPU is called cpu", device=name
         )
-    if name.startswith("cuda") and local_world() > 1:
+    if name.startswith("cuda") and local_world_size() > 1:
         name = _own_gpu(name)
     try:
         device = torch.device(name)
@@ -50,7 +50,7 @@ def choose_device(name: str) -> torch.device:
 
 def _own_gpu(name: str) -> str:
     """The name of this process's GPU. Raises UsageError if there are fewer of them than processes."""
-    processes, gpus = local_world(), torch.cuda.device_count()
+    processes, gpus = local_world_size(), torch.cuda.device_count()
     if name != "cuda":
         raise UsageError("{device}: each process has a GPU of its own; take cuda", device=name)
     if processes > gpus:

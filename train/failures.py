@@ -10,7 +10,7 @@ import torch
 from ..runtime.errors import RunError, brief
 from ..runtime.run import CHECKPOINT, Run
 from .monitor import Monitor
-from .ranks import round_to_shares, world
+from .ranks import round_to_shares, world_size
 from .settings import BF16, FP32, Settings
 
 # Where torch defines what it raises while it compiles.
@@ -63,9 +63,9 @@ def check_finite(monitor: Monitor, settings: Settings, run: Run) -> None:
 
 def _out_of_memory(settings: Settings) -> RunError:
     size, parts = settings.plan.batch_size, settings.plan.accumulate
-    at_once = settings.plan.part_size // world()
+    at_once = settings.plan.part_size // world_size()
     ways: list[str] = []
-    if size % (2 * parts * world()) == 0 and at_once >= 4:
+    if size % (2 * parts * world_size()) == 0 and at_once >= 4:
         ways.append("{resume} with {accumulate} (the same batch in smaller parts)")
     if settings.precision == FP32:
         ways.append("{resume} with {precision}")

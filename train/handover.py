@@ -6,21 +6,20 @@ import socket
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import torch
 
 from ..runtime.errors import RunError
 from ..runtime.run import Run, TeacherVectors
-from .cache import open_cache
 from .evaluation import Evaluation
 from .loop import Training
 from .optimizer import load_optimizer
-from .preparation import set_up
-from .ranks import from_first, is_first_here, rank, wait_for_all, world
+from .preparation import add_cache, set_up
+from .ranks import barrier, broadcast, is_first_here, rank, world_size
 from .selection import Weights
 from .settings import Settings
-from .together import equalize
+from .together import broadcast_state
 
 
 @dataclass(frozen=True)
@@ -45,16 +44,16 @@ def hand_over(
     training: Training, paths: list[Path], teacher: TeacherVectors | None, state: dict[str, Any] | None
 ) -> None:
     """Gives the other processes, if there are any, what the first one has, its weights included."""
-    if world() > 1:
-        training_set = paths, _sizes(paths), training.settings, training.evaluation
-        from_first(Handover(*training_set, teacher, training.start, state))
-        equalize(training.objective)
-        wait_for_all()
+    if world_size() > 1:
+        sizes = [_size(path) for path in paths]
+        broadcast(Handover(paths, sizes, training.settings, training.evaluation, teacher, training.start, state))
+        broadcast_state(training.objective)
+        barrier()
 
 
 def receive() -> Handover:
     """What the first process hands over. Raises RunError if it has other images than this process."""
-    found = from_first(cast("Handover | None", None))
+    found: Handover = broadcast(None)
     _check_images(found.paths, found.sizes)
     return found
 
@@ -68,18 +67,12 @@ def take_over(found: Handover, run: Run, device: torch.device, folder: Path | No
     if found.state is not None:
         load_optimizer(training.optimizer, found.state["optimizer"])
         torch.set_rng_state(found.state["random"])
-    equalize(training.objective)
-    cache = None
-    for turn in (True, False):  # one process per machine fills the cache, if that is not the first one's
-        if folder is not None and found.done < settings.plan.epochs and is_first_here() == turn:
-            cache = open_cache(folder, found.paths, settings.preprocessing, settings.workers)
-        if turn:
-            wait_for_all()
-    return replace(training, start=found.start, cache=cache)
-
-
-def _sizes(paths: Sequence[Path]) -> list[int]:
-    return [_size(path) for path in paths]
+    broadcast_state(training.objective)
+    training = replace(training, start=found.start)
+    if is_first_here():  # it fills a cache that is not the first process's
+        training = add_cache(training, found.paths, folder, found.done)
+    barrier()
+    return training if is_first_here() else add_cache(training, found.paths, folder, found.done)
 
 
 def _size(path: Path) -> int:

@@ -28,7 +28,7 @@ from .failures import check_finite
 from .kernels import maybe_compiled
 from .monitor import Monitor, advise, describe_epoch, merge
 from .precision import autocast
-from .ranks import gather, rank, world
+from .ranks import gather, rank, world_size
 from .rendering import Renderer
 from .selection import Evidence
 from .settings import Settings
@@ -109,7 +109,7 @@ def is_too_small(batch: Batch) -> bool:
 
     Processes that share a batch cannot pass over it alone. Raises ImageError if one has none of its share.
     """
-    if world() == 1:
+    if world_size() == 1:
         return batch.images < 2
     if not batch.images:
         raise ImageError(f"process {rank()} can read no image of its share of a batch ({batch.errors[0]}); remove them")

@@ -8,7 +8,7 @@ import numpy as np
 from PIL import Image
 
 from ..runtime.errors import ImageError
-from ..runtime.preprocessing import Box, Pixels, Preprocessing, Source, describe, open_large
+from ..runtime.preprocessing import Box, Pixels, Preprocessing, Source, describe, open_image, open_large
 from .views import ViewParameters
 
 # The side of a picture, in sides of the network's input. Crops are then a little less sharp than those of the original:
@@ -45,6 +45,15 @@ def read_picture(source: Source, preprocessing: Preprocessing) -> Picture:
     target = min(round(image.width * scale), most), min(round(image.height * scale), most)
     whole = target == image.size and box == (0, 0, *image.size)
     return Picture(np.asarray(image if whole else image.resize(target, Image.Resampling.BICUBIC, box)), size)
+
+
+def is_readable(source: Source) -> bool:
+    """Whether an image can be decoded."""
+    try:
+        open_image(source)
+    except ImageError:
+        return False
+    return True
 
 
 def _pad(image: Image.Image, box: Box, longest: int, border: tuple[int, ...]) -> Image.Image:

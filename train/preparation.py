@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,7 +20,9 @@ from ..models.weights import load_weights, read_tail
 from ..runtime.errors import RunError
 from ..runtime.preprocessing import Preprocessing
 from ..runtime.run import CHECKPOINT, METRICS, EncoderSpec, Metrics, Run, TeacherVectors
+from .cache import open_cache
 from .evaluation import Evaluation
+from .failures import explained
 from .loop import Training
 from .optimizer import build_optimizer, load_optimizer
 from .precision import keep_in_float
@@ -83,6 +88,15 @@ def set_up(
         source=origin and origin.source,
         assumptions=list(origin.assumptions) if origin else [],
     )
+
+
+def add_cache(training: Training, paths: Sequence[Path], folder: Path | None, done: int) -> Training:
+    """The training with a filled cache in `folder`, if there is one, and epochs are left after `done`."""
+    settings = training.settings
+    if folder is None or done >= settings.plan.epochs:
+        return training
+    with explained(settings):
+        return replace(training, cache=open_cache(folder, paths, settings.preprocessing, settings.workers))
 
 
 def _tell_sizes(student: nn.Module, teacher: TeacherVectors | None) -> None:

@@ -17,7 +17,6 @@ from ..models.checkpoint import load_checkpoint
 from ..runtime.errors import UsageError
 from ..runtime.reading import draw_from
 from ..runtime.run import BOARD, CURVES, VIEWS, Run
-from .cache import open_cache
 from .config import TrainConfig
 from .data import load_batches
 from .dataset import ImageDataset, Sources, find_dataset
@@ -31,9 +30,9 @@ from .loop import Training, run_epochs, save_encoder
 from .monitor import describe_epoch, start_metrics
 from .plots import draw_curves, draw_views
 from .precision import check_precision
-from .preparation import restore, set_up
-from .ranks import check_shares, from_first, is_first, joined
-from .resident import find_room, settle
+from .preparation import add_cache, restore, set_up
+from .ranks import broadcast, check_shares, is_first, joined
+from .resident import find_room, move_to_device
 from .resuming import Record, check_plan, check_same_run, fill, find_sources, read_record
 from .selection import choose_network
 from .settings import Settings, resolve
@@ -158,10 +157,7 @@ def _train(
     history = restore(training, state) if state is not None else []
     if state is not None:
         training = replace(training, start=state["start"] or None)
-    with explained(settings):
-        if folder is not None and done < settings.plan.epochs:
-            cache = open_cache(folder, dataset.paths, preprocessing, settings.workers)
-            training = replace(training, cache=cache)
+    training = add_cache(training, dataset.paths, folder, done)
     hand_over(training, dataset.paths, teacher, state)
     if record is None:
         run.start(description)
@@ -198,18 +194,18 @@ def conclude(training: Training) -> Verdict:
         training.network, training.start, training.evaluation, training.settings.objective.margin
     )
     if not is_first():
-        return from_first(None)
+        return broadcast(None)
     history = training.run.read_metrics()
     training.objective.backbone.load_state_dict(weights)
     save_encoder(training, history, evidence)
-    return from_first(judge(history, training.settings, training.spec.embedding_size, evidence))
+    return broadcast(judge(history, training.settings, training.spec.embedding_size, evidence))
 
 
 def _run_all(training: Training, paths: list[Path], first_epoch: int) -> None:
     settings = training.settings
     device = training.network.scale.device
     with explained(settings), _recording(training, first_epoch) as board:
-        training, pictures = settle(training, paths, find_room(device))
+        training, pictures = move_to_device(training, find_room(device))
         batches = load_batches(paths, settings, training.renderer, first_epoch, pictures, device)
         run_epochs(training, batches, first_epoch, board)
 

@@ -27,7 +27,7 @@ from ..runtime.progress import PROGRESS
 T = TypeVar("T")
 
 # A process may wait as long as this for another: torchrun ends them all as soon as one has died.
-PATIENCE = timedelta(days=2)
+TIMEOUT = timedelta(days=2)
 # What torch says where the process at the other end is gone.
 LOST = ("Connection closed by peer", "Connection reset by peer", "Broken pipe", "remote process exited", "was aborted")
 
@@ -36,7 +36,7 @@ def rank() -> int:
     return dist.get_rank() if dist.is_initialized() else 0
 
 
-def world() -> int:
+def world_size() -> int:
     """How many processes there are."""
     return dist.get_world_size() if dist.is_initialized() else 1
 
@@ -50,7 +50,7 @@ def starts_first() -> bool:
     return _announced() == 1 or os.environ.get("RANK", "0") == "0"
 
 
-def local_world() -> int:
+def local_world_size() -> int:
     """How many processes share this machine."""
     return int(os.environ.get("LOCAL_WORLD_SIZE", "1")) if _announced() > 1 else 1
 
@@ -67,7 +67,7 @@ def joined(device: torch.device) -> Iterator[None]:
     # Objects go by way of the CPU in any case.
     backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
     with _explained():
-        dist.init_process_group(backend, timeout=PATIENCE)
+        dist.init_process_group(backend, timeout=TIMEOUT)
     try:
         with _explained(), _quiet(not is_first()):
             yield
@@ -80,10 +80,10 @@ def joined(device: torch.device) -> Iterator[None]:
 
 def is_first_here() -> bool:
     """Whether this process is the first one on its machine."""
-    return world() == 1 or os.environ.get("LOCAL_RANK", "0") == "0"
+    return world_size() == 1 or os.environ.get("LOCAL_RANK", "0") == "0"
 
 
-def wait_for_all() -> None:
+def barrier() -> None:
     """Returns when every process has come here."""
     gather(None)
 
@@ -91,9 +91,9 @@ def wait_for_all() -> None:
 def check_shares(batch_size: int, accumulate: int) -> None:
     """Raises UsageError for a batch of whose parts the processes cannot have equal shares, of two images or more."""
     part = batch_size // accumulate
-    if world() > 1 and (part % world() or part < 2 * world()):
+    if world_size() > 1 and (part % world_size() or part < 2 * world_size()):
         raise UsageError(
-            f"{{batch_size}}: {world()} processes cannot share {part} images evenly, two or more each; "
+            f"{{batch_size}}: {world_size()} processes cannot share {part} images evenly, two or more each; "
             f"take {round_to_shares(batch_size, accumulate)}",
             batch_size=batch_size,
         )
@@ -101,14 +101,14 @@ def check_shares(batch_size: int, accumulate: int) -> None:
 
 def round_to_shares(batch_size: int, accumulate: int) -> int:
     """The largest batch, not above `batch_size` if possible, of which in each part all processes have the same."""
-    fits = world() * accumulate
+    fits = world_size() * accumulate
     return max(2, batch_size // fits) * fits
 
 
-def from_first(value: T | None) -> T:
+def broadcast(value: T | None) -> T:
     """What the first process has, in every process; the others give None. Pickled, with tensors on the CPU."""
     box = [value]
-    if world() > 1:
+    if world_size() > 1:
         dist.broadcast_object_list(box, 0)
     (found,) = box
     assert found is not None
@@ -117,21 +117,21 @@ def from_first(value: T | None) -> T:
 
 def gather(value: T) -> list[T]:
     """What each process has, by rank, in every process. Pickled, with tensors on the CPU."""
-    if world() == 1:
+    if world_size() == 1:
         return [value]
-    found: list[T] = [value] * world()
+    found: list[T] = [value] * world_size()
     dist.all_gather_object(found, value)
     return found
 
 
 def embed_together(network: nn.Module, pixels: Pixels) -> NDArray[np.float32]:
     """What embed_pixels gives, each process computing its share."""
-    if len(pixels) < world():
+    if len(pixels) < world_size():
         return embed_pixels(network, pixels)
-    parts = gather(embed_pixels(network, pixels[rank() :: world()]))
+    parts = gather(embed_pixels(network, pixels[rank() :: world_size()]))
     found = np.empty((len(pixels), parts[0].shape[1]), np.float32)
     for first, part in enumerate(parts):
-        found[first :: world()] = part
+        found[first :: world_size()] = part
     return found
 
 

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -20,7 +18,7 @@ from .cache import Cache
 from .data import PictureSource
 from .device_rendering import Cuts, pack_pair, render_pair
 from .loop import Training
-from .pictures import Picture, read_picture
+from .pictures import Picture, is_readable, read_picture
 from .renderers import DEVICE
 from .rendering import Pair
 
@@ -37,14 +35,14 @@ class Outlines:
     """Stands in for a cache whose pixels are on the device: pictures of the right size, without content."""
 
     cache: Cache
-    paths: Sequence[Path]
     preprocessing: Preprocessing
 
     def read(self, row: int) -> Picture:
         """Raises ImageError for an image that was unreadable when the pictures were copied."""
         if self.cache.shard[row] < 0:
-            read_picture(self.paths[row], self.preprocessing)  # says why
-            raise ImageError(f"{self.paths[row]}: could not be read when the training began")
+            path = self.cache.paths[row]
+            read_picture(path, self.preprocessing)  # says why
+            raise ImageError(f"{path}: could not be read when the training began")
         shape, (width, height) = self.cache.shapes[row].tolist(), self.cache.sizes[row].tolist()
         return Picture(np.broadcast_to(np.uint8(0), (*shape, 3)), (width, height))
 
@@ -81,7 +79,7 @@ class ResidentRenderer:
         return render_pair(images, collated.sizes.to(device, non_blocking=True), collated.views, self._side)
 
 
-def settle(training: Training, paths: Sequence[Path], room: int) -> tuple[Training, PictureSource | None]:
+def move_to_device(training: Training, room: int) -> tuple[Training, PictureSource | None]:
     """A training, and where its pictures come from: the device, if `room` bytes there are enough, else its cache.
 
     Only views that the device makes can come from there.
@@ -89,15 +87,14 @@ def settle(training: Training, paths: Sequence[Path], room: int) -> tuple[Traini
     cache, preprocessing = training.cache, training.spec.preprocessing
     if cache is None or room <= 0 or training.settings.augment != DEVICE:
         return training, cache
-    lacking = (paths[row] for row in np.flatnonzero(cache.shard < 0).tolist())
-    if any(_is_readable(path, preprocessing) for path in lacking):  # there was no room on the disk
+    lacking = (cache.paths[row] for row in np.flatnonzero(cache.shard < 0).tolist())
+    if any(map(is_readable, lacking)):  # there was no room on the disk
         return training, cache
     pictures = copy_pictures(cache, training.network.scale.device, room)
     if pictures is None:
         return training, cache
-    log.info(f"{len(paths)} pictures lie on the device, {pictures.nbytes / 1e9:.2g} GB")
-    settled = replace(training, renderer=ResidentRenderer(preprocessing, pictures))
-    return settled, Outlines(cache, paths, preprocessing)
+    log.info(f"{len(pictures)} pictures lie on the device, {pictures.nbytes / 1e9:.2g} GB")
+    return replace(training, renderer=ResidentRenderer(preprocessing, pictures)), Outlines(cache, preprocessing)
 
 
 def copy_pictures(cache: Cache, device: torch.device, room: int) -> Tensor | None:
@@ -129,14 +126,6 @@ def _read_some(cache: Cache, rows: NDArray[np.int64], shape: tuple[int, int]) ->
         height, width, _ = picture.pixels.shape
         canvas[:height, :width] = picture.pixels
     return some
-
-
-def _is_readable(path: Path, preprocessing: Preprocessing) -> bool:
-    try:
-        read_picture(path, preprocessing)
-    except ImageError:
-        return False
-    return True
 
 
 def find_room(device: torch.device) -> int:

@@ -17,7 +17,7 @@ from ..evaluate.intervals import bootstrap_interval
 from ..models.network import InferenceNetwork
 from ..runtime.interval import Interval
 from .evaluation import Evaluation, Figures
-from .ranks import from_first, is_first
+from .ranks import broadcast, is_first
 
 # Shares of the way from the start to the end that are tried; of equal ones, the last is taken.
 SHARES = (0.0, 0.5, 0.75, 1.0)
@@ -62,7 +62,7 @@ def choose_network(
             consistencies[share] = evaluation.measure_consistency(network)
             scores[share] = evaluation.score(network, consistencies[share]) - margin * (share > 0)
         found = max(shares, key=lambda share: (scores[share], share))
-        best = from_first(found if is_first() else None)  # of several machines, one decides
+        best = broadcast(found if is_first() else None)  # of several machines, one decides
         backbone.load_state_dict(paths[best])
         figures = evaluation.measure(network, with_knn=True)
     finally:

@@ -17,15 +17,16 @@ from ..models.encoders import Choice, ImageEncoder, open_encoder
 from ..runtime.backend import ModelBytes
 from ..runtime.cpus import available_cpus
 from ..runtime.encoder import find_problem
-from ..runtime.errors import EngineError, ImageError, RunError, UsageError
+from ..runtime.errors import EngineError, RunError, UsageError
 from ..runtime.fidelity import Vectors
 from ..runtime.onnx_file import ONNX
 from ..runtime.onnxruntime_backend import OnnxRuntimeBackend
-from ..runtime.preprocessing import Pixels, open_image
+from ..runtime.preprocessing import Pixels
 from ..runtime.progress import Progress, report_progress
 from ..runtime.reading import read_batches
 from ..runtime.run import Run, TeacherVectors
 from ..runtime.vectors import SINKS, load_vectors
+from .pictures import is_readable
 from .settings import Settings
 
 log = logging.getLogger(__name__)
@@ -86,7 +87,7 @@ def _from_file(file: Path, paths: Sequence[Path]) -> TeacherVectors:
     rows = {os.path.realpath(source): row for row, source in enumerate(content.sources)}
     found = [rows.get(os.path.realpath(path)) for path in paths]
     missing = [path for path, row in zip(paths, found, strict=True) if row is None]
-    if readable := next(filter(_is_readable, missing), None):
+    if readable := next(filter(is_readable, missing), None):
         raise RunError(
             f"{file}: holds no vector of {readable}, nor of {len(missing) - 1} more of {len(paths)} images; "
             f"embed the folder again"
@@ -96,14 +97,6 @@ def _from_file(file: Path, paths: Sequence[Path]) -> TeacherVectors:
         if row is not None:
             unit[place] = content.vectors[row] / lengths[row]
     return TeacherVectors(unit, content.model)
-
-
-def _is_readable(path: Path) -> bool:
-    try:
-        open_image(path)
-    except ImageError:
-        return False
-    return True
 
 
 def _embed(encoder: ImageEncoder, teacher: str, paths: Sequence[Path], device: torch.device) -> Vectors:

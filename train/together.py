@@ -14,7 +14,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.parallel import DistributedDataParallel
 
 from ..models.objective import Objective, Outcome, Views
-from .ranks import world
+from .ranks import world_size
 
 
 def distribute(objective: Objective) -> Callable[[Views], Outcome]:
@@ -22,7 +22,7 @@ def distribute(objective: Objective) -> Callable[[Views], Outcome]:
 
     All have to have the same weights by then. Alone, it is the objective itself.
     """
-    if world() == 1:
+    if world_size() == 1:
         return objective
     network = cast(nn.Module, objective)
     if next(network.parameters()).is_cuda:
@@ -35,9 +35,9 @@ def distribute(objective: Objective) -> Callable[[Views], Outcome]:
 
 
 @torch.no_grad()
-def equalize(objective: Objective) -> None:
+def broadcast_state(objective: Objective) -> None:
     """Gives every process the first one's weights and buffers."""
-    if world() > 1:
+    if world_size() > 1:
         for tensor in objective.state_dict().values():
             dist.broadcast(tensor, 0)
 
@@ -45,12 +45,12 @@ def equalize(objective: Objective) -> None:
 @torch.no_grad()
 def average_buffers(objective: Objective) -> None:
     """Makes moving averages, which each process kept of its own share, those of all."""
-    if world() == 1:
+    if world_size() == 1:
         return
     for buffer in cast(nn.Module, objective).buffers():
         if buffer.is_floating_point():
             dist.all_reduce(buffer)
-            buffer /= world()
+            buffer /= world_size()
 
 
 def synchronize_norms(network: nn.Module) -> None:
@@ -75,7 +75,7 @@ class _Synchronized(_BatchNorm):
         mean = average(values.mean(dims))
         centered = values - mean.view(shape)
         variance = average(centered.square().mean(dims))
-        self._remember(mean.detach(), variance.detach(), input.numel() // input.shape[1] * world())
+        self._remember(mean.detach(), variance.detach(), input.numel() // input.shape[1] * world_size())
         normalized = centered * (variance + self.eps).rsqrt().view(shape)
         if self.affine:
             normalized = normalized * self.weight.view(shape) + self.bias.view(shape)
@@ -115,4 +115,4 @@ def average(value: Tensor) -> Tensor:
 def _mean(value: Tensor) -> Tensor:
     total = value.contiguous().clone()
     dist.all_reduce(total)
-    return total / world()
+    return total / world_size()

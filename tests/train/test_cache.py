@@ -97,10 +97,10 @@ def test_of_many_images_some_are_looked_at_and_all_if_one_has_changed(
     images: Path, folder: Path, monkeypatch: pytest.MonkeyPatch, changed: int
 ):
     open_all(folder, images)
-    monkeypatch.setattr(caching, "LOOKED_AT", 4)
+    monkeypatch.setattr(caching, "CHECKED", 4)
     for number in (changed, 5):
         Image.fromarray(np.full((30, 40, 3), 7, np.uint8)).save(images / f"{number}.png")
-    cache = open_all(folder, images)  # looks at 0, 2, 4 and 6
+    cache = open_all(folder, images)  # checks 0, 2, 4 and 6
     found = [cache.read(number) for number in (changed, 5)]
     if changed == 0:
         assert all(each is not None and (each.pixels == 7).all() for each in found)

@@ -10,7 +10,7 @@ from byol_edge.runtime import Preprocessing, find_images
 from byol_edge.runtime.preprocessing import Pixels
 from byol_edge.train import data
 from byol_edge.train.config import TrainConfig
-from byol_edge.train.data import POLITENESS, BatchSampler, Draw, load_batches
+from byol_edge.train.data import NICENESS, BatchSampler, Draw, load_batches
 from byol_edge.train.rendering import Pair, WorkerRenderer
 from byol_edge.train.settings import Settings, resolve
 
@@ -114,5 +114,5 @@ def test_workers_leave_a_cpu_to_the_network(photos: Path):
     before = os.nice(0)
     loading = settings(epochs=1, workers=1)
     batch = next(load_batches(find_images(photos), loading, Niceness(loading.preprocessing), 0))
-    assert set(batch.views) == {before + POLITENESS}
+    assert set(batch.views) == {before + NICENESS}
     assert os.nice(0) == before

@@ -49,7 +49,7 @@ def test_views_are_those_of_the_cache(paths: list[Path], cache: Cache):
     pictures = copy_pictures(cache, CPU, PLENTY)
     assert pictures is not None
     one, other = DeviceRenderer(PREPROCESSING), ResidentRenderer(PREPROCESSING, pictures)
-    outlines = Outlines(cache, paths, PREPROCESSING)
+    outlines = Outlines(cache, PREPROCESSING)
     batches = load_batches(paths, settings(), one, 0, cache), load_batches(paths, settings(), other, 0, outlines)
     seen = 0
     for cached, resident in zip(*batches, strict=True):
@@ -93,7 +93,7 @@ def test_a_cache_that_lost_a_shard_is_left_alone(cache: Cache):
 
 
 def test_an_image_that_can_be_read_only_later_is_left_out(paths: list[Path], cache: Cache):
-    outlines = Outlines(cache, paths, PREPROCESSING)
+    outlines = Outlines(cache, PREPROCESSING)
     with pytest.raises(ImageError, match="unreadable image"):
         outlines.read(31)
     shutil.copy(paths[0], paths[31])

@@ -21,7 +21,7 @@ from byol_edge.runtime import Preprocessing, RunError, UsageError
 from byol_edge.train import ranks
 from byol_edge.train.handover import _check_images
 from byol_edge.train.optimizer import build_optimizer
-from byol_edge.train.together import average_buffers, distribute, equalize, synchronize_norms
+from byol_edge.train.together import average_buffers, broadcast_state, distribute, synchronize_norms
 from timm.layers.norm_act import BatchNormAct2d
 from torch import nn
 
@@ -87,12 +87,14 @@ def build(backbone: str, dtype: torch.dtype) -> BYOL:
 def learn(backbone: str, dtype: torch.dtype, steps: int) -> tuple[dict[str, Any], dict[str, Any]]:
     """The gradients of the first step and all tensors after the last, on this process's share of drawn images."""
     objective = build(backbone, dtype)
-    equalize(objective)
+    broadcast_state(objective)
     together = distribute(objective)
     optimizer = build_optimizer("adamw", dict(objective.named_parameters()), 1e-3, 1e-4)
     random, first = torch.Generator().manual_seed(1), {}
     for step in range(steps):
-        images = torch.randn(2, IMAGES, 3, SIDE, SIDE, generator=random).to(dtype)[:, ranks.rank() :: ranks.world()]
+        images = torch.randn(2, IMAGES, 3, SIDE, SIDE, generator=random).to(dtype)[
+            :, ranks.rank() :: ranks.world_size()
+        ]
         together(Views(images[0], images[1])).loss.backward()
         if step == 0:
             learned = {name: each.grad for name, each in objective.named_parameters() if each.grad is not None}
@@ -126,9 +128,9 @@ def test_the_first_gradients_are_equal_in_fp32(pair: Pair, backbone: str):
 
 def norm_of_a_share(norm: nn.Module) -> tuple[Any, Any]:
     norm, images = copy.deepcopy(norm), torch.randn(6, 5, 4, 4, generator=torch.Generator().manual_seed(0)) * 3 + 1
-    if ranks.world() > 1:
+    if ranks.world_size() > 1:
         synchronize_norms(norm)
-    outputs = norm(images[ranks.rank() :: ranks.world()])
+    outputs = norm(images[ranks.rank() :: ranks.world_size()])
     return outputs.detach().numpy(), norm.state_dict()["running_var"].numpy().copy()
 
 
