@@ -5,11 +5,11 @@ Everything else stands in pyproject.toml.
 
 from setuptools import setup
 
-FOLDERS = ["runtime", "models", "evaluate", "train", "export", "cli"]
+FOLDERS = ["runtime", "models", "evaluate", "train", "export", "report", "cli"]
 PACKAGES = {"byol_edge": "api", **{f"byol_edge.{folder}": folder for folder in FOLDERS}}
 
 setup(
     packages=list(PACKAGES),
     package_dir=PACKAGES,
-    package_data={package: ["py.typed"] for package in PACKAGES},
+    package_data={package: ["py.typed", "page.*", "schema.json"] for package in PACKAGES},
 )

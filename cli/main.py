@@ -18,6 +18,7 @@ import click
 from PIL import Image
 
 from ..runtime.errors import ByolEdgeError, brief, in_python
+from ..runtime.text import printable
 from .bench import bench
 from .compare import compare
 from .demo import demo
@@ -26,12 +27,13 @@ from .export import export
 from .inspect import inspect
 from .interrupts import interruptible
 from .nearest import nearest
-from .output import printable, reporting
+from .output import reporting
+from .report import report
 from .self_test import self_test
 from .train import train
 from .validate import validate
 
-COMMANDS = (demo, train, export, validate, compare, bench, embed, nearest, self_test, inspect)
+COMMANDS = (demo, train, export, validate, compare, report, bench, embed, nearest, self_test, inspect)
 
 
 class EdgeGroup(click.Group):

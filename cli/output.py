@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-import math
 import os
-import re
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -22,12 +20,11 @@ from rich.progress import Progress as ProgressBar
 from rich.table import Table
 
 from ..runtime.errors import ByolEdgeError
+from ..runtime.files import finite
 from ..runtime.images import count_unread
 from ..runtime.progress import PROGRESS, Progress
+from ..runtime.text import printable
 from .interrupts import ending_at_once
-
-# All but tab and line feed; the last two turn the direction of writing.
-_CONTROLS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 
 PLAIN_LINE_EVERY = 10.0  # seconds, where standard error is no terminal
 
@@ -69,25 +66,12 @@ def say(line: str) -> None:
 
 def print_json(value: dict[str, Any]) -> None:
     """Prints what a program is to read, on standard output; null stands for NaN and infinities, which JSON lacks."""
-    click.echo(json.dumps(_finite(value), indent=2))
-
-
-def _finite(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _finite(each) for key, each in value.items()}
-    if isinstance(value, list | tuple):
-        return [_finite(each) for each in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
+    click.echo(json.dumps(finite(value), indent=2))
 
 
 def note(line: str) -> None:
     """A line about progress, on standard error."""
     standard_error().print(printable(line.replace("\n", "\\n")), soft_wrap=True)
-
-
-def printable(text: str) -> str:
-    """Text with its control characters spelled out: a file's name may hold what moves the cursor or hides text."""
-    return _CONTROLS.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
 
 
 class Bar:

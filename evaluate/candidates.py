@@ -81,18 +81,24 @@ def _open(source: str) -> list[Candidate]:
 def _open_bundle(source: str) -> list[Candidate]:
     bundle = Bundle.open(source)
     here = [each for each in (bundle.default, *bundle.variants.values()) if bundle.holds(each)]
-    precisions = list(dict.fromkeys(each.precision for each in here))
-    exact = f"{source} fp32" if "fp32" in precisions else None
     # If no file is here, "auto" says what is missing.
-    encoders = [Encoder(source, each) for each in precisions or ["auto"]]
+    precisions = list(dict.fromkeys(each.precision for each in here)) or ["auto"]
+    return name_candidates(source, [Encoder(source, each) for each in precisions])
+
+
+def name_candidates(source: str, encoders: Sequence[Encoder]) -> list[Candidate]:
+    """Candidates named after a bundle and a precision each, of which the FP32 one is what others are to reproduce."""
+    bundle = Bundle.open(source)
+    variants = [bundle.variants[each.variant] for each in encoders]
+    exact = f"{source} fp32" if "fp32" in [each.precision for each in variants] else None
     return [
         Candidate(
-            f"{source} {precision}",
+            f"{source} {variant.precision}",
             encoder.run,
             encoder.preprocessing,
             encoder.engine,
-            bundle.size(bundle.variants[encoder.variant]),
-            None if precision == "fp32" else exact,
+            bundle.size(variant),
+            None if variant.precision == "fp32" else exact,
         )
-        for precision, encoder in zip(precisions, encoders, strict=True)
+        for encoder, variant in zip(encoders, variants, strict=True)
     ]

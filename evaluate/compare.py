@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -27,6 +27,19 @@ from .label_free import draw_views, measure_consistency
 from .scorer import FIGURES, Figure, find_known, measure_hits
 
 Values = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class EmbeddedByAll:
+    """Images that all candidates could be given: their places in the list, their paths, and vectors `[N, D]` by name.
+
+    `unreadable`: one message per image that was left out for all.
+    """
+
+    rows: list[int]
+    paths: list[Path]
+    vectors: dict[str, Vectors]
+    unreadable: tuple[str, ...]
 
 
 def compare_encoders(sources: Sequence[str], data: str | Path, *, labels: str | Path | None = None) -> Comparison:
@@ -58,15 +71,29 @@ def compare_candidates(
     are classes; a handful of labels, fewer than the images, decides and measures none. Raises ImageError if fewer than
     two images can be read, EngineError if vectors are not usable.
     """
-    rows, vectors, unreadable = _embed(candidates, paths)
-    free = _judge_without_labels(candidates, [paths[row] for row in rows])
+    embedded = embed_candidates(candidates, paths)
+    for name, its in embedded.vectors.items():
+        if problem := find_problem(its):
+            raise EngineError(f"{name} gives {problem}, which cannot be compared")
+    return compare_vectors(candidates, embedded, classes, figures)
+
+
+def compare_vectors(
+    candidates: Sequence[Candidate],
+    embedded: EmbeddedByAll,
+    classes: Sequence[str | None] | None = None,
+    figures: Sequence[Figure] = FIGURES,
+) -> Comparison:
+    """The same of images that were embedded already; `classes`: one per image that was given, read or not."""
+    vectors, rows = embedded.vectors, embedded.rows
+    free = _judge_without_labels(candidates, embedded.paths)
     known = find_known([classes[row] for row in rows]) if classes else None
     figure, hits, deciding = CONSISTENCY, {}, free
     if known and len(known[0]) < len(rows) and are_few(known[1]) and can_choose(known[1]):
-        precisions = {name: average_precision(its[known[0]], known[1]) for name, its in vectors.items()}
+        precisions = {name: average_precision(vectors[name][known[0]], known[1]) for name in free}
         figure, deciding = FEW_LABELS, {name: add_labels(free[name], its) for name, its in precisions.items()}
     elif known:
-        hits = {name: measure_hits(figures, its[known[0]], known[1]) for name, its in vectors.items()}
+        hits = {name: measure_hits(figures, vectors[name][known[0]], known[1]) for name in free}
         figure, deciding = KNN, {name: its[KNN] for name, its in hits.items()}
     gaps = _find_gaps(deciding)
     return Comparison(
@@ -89,7 +116,7 @@ def compare_candidates(
             )
             for each in candidates
         ),
-        unreadable=tuple(unreadable),
+        unreadable=embedded.unreadable,
     )
 
 
@@ -102,8 +129,11 @@ def add_timings(comparison: Comparison, candidates: Sequence[Candidate]) -> Comp
     return replace(comparison, encoders=encoders)
 
 
-def _embed(candidates: Sequence[Candidate], paths: Sequence[Path]) -> tuple[list[int], dict[str, Vectors], list[str]]:
-    """The places of the images that all encoders can be given, the vectors of these by name, and errors."""
+def embed_candidates(candidates: Sequence[Candidate], paths: Sequence[Path]) -> EmbeddedByAll:
+    """Embeds images with each candidate; those that share their preprocessing are given the same pixels, read once.
+
+    Raises ImageError if fewer than two images can be read.
+    """
     rows = list(range(len(paths)))
     vectors: dict[str, Vectors] = {}
     unreadable: list[str] = []
@@ -117,10 +147,7 @@ def _embed(candidates: Sequence[Candidate], paths: Sequence[Path]) -> tuple[list
         vectors = {name: its[read] for name, its in vectors.items()}
         vectors |= {each.name: its for each, its in zip(group, found, strict=True)}
         rows = [rows[place] for place in read]
-    for name, its in vectors.items():
-        if problem := find_problem(its):
-            raise EngineError(f"{name} gives {problem}, which cannot be compared")
-    return rows, vectors, unreadable
+    return EmbeddedByAll(rows, [paths[row] for row in rows], vectors, tuple(unreadable))
 
 
 def _judge_without_labels(candidates: Sequence[Candidate], paths: Sequence[Path]) -> dict[str, Values]:

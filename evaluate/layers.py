@@ -11,9 +11,10 @@ import onnx
 from numpy.typing import NDArray
 from torch import nn
 
+from ..models.network import InferenceNetwork
 from ..models.tracing import WEIGHTED, trace
 from ..runtime.backend import ModelBytes
-from ..runtime.bundle import Bundle
+from ..runtime.bundle import Bundle, Variant
 from ..runtime.images import find_images
 from ..runtime.preprocessing import Pixels
 from ..runtime.reading import draw_from
@@ -57,9 +58,17 @@ def measure_layers(
     be read. Raises BundleError, EngineError, ImageError, UsageError.
     """
     bundle = Bundle.open(path)
-    pixels = draw_from(find_images(data), bundle.preprocessing, IMAGES).pixels
-    model = trace(load_reference(bundle, module=module).network).model
-    measured = {each.name: compare_layers(model, bundle.model(each).bytes, pixels) for each in bundle.choose(variant)}
+    network = load_reference(bundle, module=module).network
+    return measure_network(network, bundle, bundle.choose(variant), find_images(data))
+
+
+def measure_network(
+    network: InferenceNetwork, bundle: Bundle, variants: Sequence[Variant], paths: Sequence[Path]
+) -> dict[str, list[Layer]]:
+    """The same of variants of a network, on 32 images of `paths`; without those whose file format has no tap."""
+    pixels = draw_from(paths, bundle.preprocessing, IMAGES).pixels
+    model = trace(network).model
+    measured = {each.name: compare_layers(model, bundle.model(each).bytes, pixels) for each in variants}
     return {name: layers for name, layers in measured.items() if layers}
 
 

@@ -11,7 +11,7 @@ from PIL import Image, ImageDraw, ImageFont
 from .errors import ImageError
 from .nearest import Neighbor
 from .preprocessing import Preprocessing, prepare
-from .vectors import to_text
+from .text import to_text
 
 # In pixels. The query's tile is twice as large, and as high as two rows of neighbors.
 TILE, GAP, MARGIN = 176, 16, 24

@@ -102,14 +102,15 @@ def unit_rows(vectors: Vectors) -> Vectors:
     return vectors / np.linalg.norm(vectors, axis=1, keepdims=True).clip(1e-12)
 
 
-def nearest(vectors: Vectors, neighbors: int) -> NDArray[np.intp]:
-    """For each row, indices of the rows with the highest cosine, itself left out, nearest first: `[N, neighbors]`."""
+def nearest(vectors: Vectors, neighbors: int, rows: NDArray[np.intp] | None = None) -> NDArray[np.intp]:
+    """For each row, or each of `rows`, indices of the rows with the highest cosine, itself left out, nearest first:
+    `[N, neighbors]`."""
     unit = unit_rows(vectors)
-    found = []
-    for start in range(0, len(unit), 1024):  # in blocks: N × N does not fit for a large folder
-        similarity = unit[start : start + 1024] @ unit.T
-        rows = np.arange(len(similarity))
-        similarity[rows, start + rows] = -np.inf
+    found, rows = [], np.arange(len(unit)) if rows is None else rows
+    for start in range(0, len(rows), 1024):  # in blocks: N × N does not fit for a large folder
+        block = rows[start : start + 1024]
+        similarity = unit[block] @ unit.T
+        similarity[np.arange(len(block)), block] = -np.inf
         # Only the nearest are sorted, which takes a tenth of the time; of equals, the first row is the nearer.
         some = np.sort(np.argpartition(-similarity, neighbors - 1, axis=1)[:, :neighbors])
         order = np.argsort(-np.take_along_axis(similarity, some, 1), axis=1, kind="stable")

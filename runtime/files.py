@@ -6,6 +6,7 @@ import fcntl
 import glob
 import hashlib
 import json
+import math
 import os
 import re
 import shutil
@@ -34,6 +35,15 @@ def sha256(content: bytes) -> str:
 def to_json(value: Any) -> str:
     """JSON as this project writes it: sorted, indented, with a final newline, so that equal values are equal bytes."""
     return json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False) + "\n"
+
+
+def finite(value: Any) -> Any:
+    """What JSON can hold of a value: null stands for NaN and infinities."""
+    if isinstance(value, dict):
+        return {key: finite(each) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [finite(each) for each in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 @contextmanager

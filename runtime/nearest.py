@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 
 from .errors import ByolEdgeError, ImageError, UsageError
 from .fidelity import Vectors
-from .vectors import VectorFile, to_text
+from .text import to_text
+from .vectors import VectorFile
 
 
 @dataclass(frozen=True)

@@ -19,8 +19,9 @@ from .fidelity import Vectors
 from .files import FolderKind, check_output, locked, to_json, whole_file
 from .progress import Progress, report_progress
 from .stream import Chunk, Streamer
+from .text import to_text
 from .untrusted import MOST_JSON, load_arrays, parse_json, read_bytes
-from .vectors import VectorFile, check_format, load_names, to_text, write_vectors
+from .vectors import VectorFile, check_format, load_names, write_vectors
 
 log = logging.getLogger(__name__)
 

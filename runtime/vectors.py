@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from .errors import ByolEdgeError, UsageError, brief
 from .fidelity import Vectors
 from .files import whole_file
+from .text import to_text
 from .untrusted import MOST_UNPACKED, load_arrays
 
 # The key, in a Parquet file's metadata, of the `Encoder.id` that made the vectors.
@@ -90,11 +91,6 @@ def load_names(path: str | Path) -> Names:
     """The sources and the model of a file of vectors; the vectors stay on the disk. Raises ByolEdgeError."""
     with _reading(path):
         return _find_sink(Path(path)).read_names(Path(path))
-
-
-def to_text(name: str) -> str:
-    """A file's name as text: Linux allows bytes that are none, which are written as their numbers."""
-    return name.encode(errors="backslashreplace").decode()
 
 
 def _find_sink(path: Path) -> Sink:

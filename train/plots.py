@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -10,6 +12,7 @@ from typing import Any
 import matplotlib
 import matplotlib.figure
 import torch
+from matplotlib.axes import Axes
 
 from ..models.objective import ObjectiveConfig
 from ..runtime.files import whole_file
@@ -54,9 +57,19 @@ def draw_views(
             figure.savefig(part, dpi=120)
 
 
-def draw_curves(history: Sequence[Metrics], embedding_size: int, objective: ObjectiveConfig, file: Path) -> None:
-    """How an epoch's figures changed; dashed, the network before training."""
-    panels: list[tuple[str, Callable[[Metrics], float | None]]] = [
+@dataclass(frozen=True)
+class Curve:
+    """How a figure changed, epoch by epoch. `levels`: what to see it beside, by name."""
+
+    title: str
+    epochs: tuple[int, ...]
+    values: tuple[float, ...]
+    levels: dict[str, float]
+
+
+def find_curves(history: Sequence[Metrics], embedding_size: int, objective: ObjectiveConfig) -> list[Curve]:
+    """A curve for each figure that was measured; levels are the network before training, and raw pixels."""
+    figures: list[tuple[str, Callable[[Metrics], float | None]]] = [
         (objective.loss_title, lambda each: each.loss),
         (f"rank of the embeddings (of {embedding_size})", lambda each: each.rank),
         ("kNN accuracy", lambda each: each.knn),
@@ -64,23 +77,46 @@ def draw_curves(history: Sequence[Metrics], embedding_size: int, objective: Obje
         *((each.title, partial(_diagnostic, name)) for name, each in objective.diagnostics.items()),
         ("learning rate", lambda each: each.learning_rate),
     ]
-    panels = [(title, figure_of) for title, figure_of in panels if any(figure_of(each) is not None for each in history)]
-    columns = -(-len(panels) // 2)
+    curves = []
+    for title, figure_of in figures:
+        points = [(each.epoch, value) for each in history[1:] if (value := figure_of(each)) is not None]
+        raw = history[0].knn_raw if title == "kNN accuracy" else None
+        # Of random weights, or of those that `init` names.
+        levels = {"before training": figure_of(history[0]), "raw pixels": raw}
+        if points:
+            epochs, values = zip(*points, strict=True)
+            curves.append(
+                Curve(title, epochs, values, {name: each for name, each in levels.items() if each is not None})
+            )
+    return curves
+
+
+def draw_curves(history: Sequence[Metrics], embedding_size: int, objective: ObjectiveConfig, file: Path) -> None:
+    """How an epoch's figures changed; level lines are the network before training, and raw pixels."""
+    curves = find_curves(history, embedding_size, objective)
+    columns = -(-len(curves) // 2)
     with matplotlib.rc_context(STYLE):
-        figure = matplotlib.figure.Figure(figsize=(3 * columns, 4.6), layout="constrained")
-        for axes, (title, figure_of) in zip(figure.subplots(2, columns).flat, panels, strict=False):
-            points = [(each.epoch, value) for each in history[1:] if (value := figure_of(each)) is not None]
-            axes.plot(*zip(*points, strict=True), marker="o" if len(points) < 25 else None, markersize=3)
-            start = figure_of(history[0])  # of random weights, or of those that `init` names
-            if start is not None:
-                axes.axhline(start, color="gray", linestyle="--", linewidth=1, label="before training")
-                axes.legend(frameon=False, loc="lower right")
-            axes.set(title=title, xlabel="epoch", ylim=(0, 1.08 * axes.get_ylim()[1]))
-            axes.xaxis.get_major_locator().set_params(integer=True)
-        for axes in figure.axes[len(panels) :]:
+        figure = matplotlib.figure.Figure(figsize=(3.2 * columns, 5), layout="constrained")
+        for axes, curve in zip(figure.subplots(2, columns, squeeze=False).flat, curves, strict=False):
+            draw_curve(axes, curve)
+        for axes in figure.axes[len(curves) :]:
             axes.set_visible(False)
         with whole_file(file) as part:
             figure.savefig(part, dpi=120)
+
+
+def draw_curve(axes: Axes, curve: Curve) -> None:
+    """One curve with its levels; few epochs are points, too."""
+    axes.plot(curve.epochs, curve.values, marker="o" if len(curve.epochs) < 25 else None, markersize=3)
+    for (name, level), line in zip(curve.levels.items(), ("--", ":"), strict=False):
+        axes.axhline(level, color="gray", linestyle=line, linewidth=1, label=name)
+    values = [each for each in (*curve.values, *curve.levels.values()) if math.isfinite(each)]
+    # Room for the legend above the highest line.
+    axes.set(title=curve.title, xlabel="epoch", ylim=(min(0, *values, 0), 1.3 * max(*values, 1e-9, 1e-9)))
+    axes.set_xlim(0.5, max(curve.epochs[-1] + 0.5, 1.5))
+    axes.xaxis.get_major_locator().set_params(integer=True)
+    if curve.levels:
+        axes.legend(frameon=False, loc="upper right", fontsize=8)
 
 
 def _diagnostic(name: str, metrics: Metrics) -> float | None:

@@ -10,7 +10,8 @@ import pyarrow
 import pyarrow.parquet
 import pytest
 from byol_edge.runtime import ByolEdgeError, UsageError, VectorFile, load_vectors, save_vectors, untrusted, vectors
-from byol_edge.runtime.vectors import Sink, load_names, to_text, write_vectors
+from byol_edge.runtime.text import to_text
+from byol_edge.runtime.vectors import Sink, load_names, write_vectors
 
 CONTENT = VectorFile(np.eye(3, dtype=np.float32), ["a.jpg", "mit Ümlaut.jpg", "c.jpg"], "abc:int8.onnx:onnxruntime")
 

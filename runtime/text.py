@@ -1,0 +1,18 @@
+"""Text that is safe to show: names of files may hold anything but a slash and a NUL."""
+
+from __future__ import annotations
+
+import re
+
+# All but tab and line feed; the last two turn the direction of writing.
+_CONTROLS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
+
+
+def printable(text: str) -> str:
+    """Text with its control characters spelled out: a file's name may hold what moves the cursor or hides text."""
+    return _CONTROLS.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
+
+
+def to_text(name: str) -> str:
+    """A file's name as text: Linux allows bytes that are none, which are written as their numbers."""
+    return name.encode(errors="backslashreplace").decode()
