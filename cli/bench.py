@@ -58,29 +58,34 @@ def bench(bundle: Path, batch_size: int, seconds: float, threads: int | None, as
     ]
     columns = ("variant", "engine", "ms/image", "quartiles", "gates")
     print_table(f"{bundle}: batch {batch_size}, {side} px, decoding not counted", columns, rows, left=2)
+    at_once = "one image" if batch_size == 1 else f"{batch_size} images"
+    say(f"ms/image: median over {seconds:g} s each, in turn, {at_once} at a time. gates: passed or missed at export.")
     for line in judge_default(opened, results):
         say(line)
 
 
 def judge_default(bundle: Bundle, results: Sequence[tuple[Encoder, Timing]]) -> list[str]:
-    """Whether the default is the best choice here, in lines; it is changed by a new export alone."""
+    """Whether the default is the best choice here, the last line in one sentence; a new export alone changes it."""
     default = bundle.default
-    lines = [f"The default is {default.name}."]
+    lines = []
     if any(timing.spreads for _, timing in results):
-        lines.append(
-            "Times vary widely: other work on this machine, or a CPU that slows down. Try again when it is idle."
-        )
-    own = [timing.least for each, timing in results if each.variant == default.name]
+        lines = ["Times vary widely: other work on this machine, or a CPU that slows down. Try again when it is idle."]
+    own = [timing for each, timing in results if each.variant == default.name]
     others = [
         (timing.least, each)
         for each, timing in results
         if each.variant != default.name and bundle.variants[each.variant].passes
     ]
-    if own and others:
+    if not own:
+        return [*lines, f"The default, {default.name}, cannot run here; name another variant to use it."]
+    fastest = min(own, key=lambda timing: timing.least)
+    taken = f"The default, {default.name}, takes {fastest.median:.2f} ms per image"
+    if others:
         least, best = min(others, key=lambda pair: pair[0])
-        if LEAD * least < min(own):
-            times = f"{min(own) / least:.1f} times as fast"
-            lines.append(
-                f"{best.variant} on {best.engine} is {times} here; name it to use it. Vectors of two do not mix."
-            )
-    return lines
+        if LEAD * least < fastest.least:
+            times = f"{fastest.least / least:.1f} times as fast"
+            return [
+                *lines,
+                f"{taken}; {best.variant} on {best.engine} is {times} here: name it to use it, for all images.",
+            ]
+    return [*lines, f"{taken}, and no other variant within its gates is clearly faster here."]

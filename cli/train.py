@@ -142,3 +142,4 @@ def train(
     say(str(verdict))
     following = shlex.join(["byol-edge", "export", str(out), "--int8", "--out", "BUNDLE"])
     say(f"The run is in {out}; look at views.png and curves.png. Next: {following}")
+    say(verdict.sentence)

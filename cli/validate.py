@@ -113,6 +113,7 @@ def validate(
     else:
         print_validation(result, bundle)
         print_layers(by_layer)
+        say(result.conclusion)
     if by_layer:
         draw_layers(by_layer, str(bundle), picture)
         note(f"drawn in {picture}")
@@ -176,7 +177,6 @@ def _print_accuracy(result: Validation) -> None:
         "change: less than 0 is worse than PyTorch; for raw pixels and untrained it is good news. same/other: chance\n"
         "that two images of one class are the closer ones. false, missed: pairs told wrongly at PyTorch's threshold."
     )
-    say(result.worth)
 
 
 def _score_cells(accuracy: Accuracy) -> tuple[str, ...]:

@@ -104,10 +104,23 @@ class Validation:
             f"{' and '.join(others)}, so it is not worth shipping for these classes yet."
         )
 
+    @property
+    def conclusion(self) -> str:
+        """In a sentence, whether every variant is faithful, and the encoder worth shipping, as far as that is known."""
+        count, images = len(self.variants), f"{self.images} image{'s' * (self.images != 1)}"
+        failing = sum(bool(each.failures) for each in self.variants)
+        if self.around and not failing:
+            return f"The bundle is not what was exported, or this machine reads images otherwise: {self.around[0]}."
+        if failing:
+            return f"{failing} of {count} variants do not reproduce PyTorch on {images}: do not ship these."
+        faithful = f"{f'All {count} variants reproduce' if count > 1 else 'The variant reproduces'} PyTorch on {images}"
+        return f"{faithful}; {self.worth}" if self.worth else f"{faithful}."
+
     def to_json(self) -> dict[str, Any]:
         return {
             **asdict(self),
             "worth": self.worth,
+            "conclusion": self.conclusion,
             "accuracy": _to_json(self.accuracy),
             "floors": {name: each.to_json() for name, each in self.floors.items()},
             "variants": [{**asdict(each), "accuracy": _to_json(each.accuracy)} for each in self.variants],

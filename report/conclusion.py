@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ..evaluate.comparison import CONSISTENCY, FEW_LABELS, KNN, RAW, Compared
 from .findings import Conclusion, Report
-from .sources import PYTORCH
+from .sources import ALL, PYTORCH
 
 FIGURES = {KNN: "5-NN accuracy", CONSISTENCY: "view consistency", FEW_LABELS: "the figure with labels"}
 
@@ -38,28 +38,27 @@ def find_failures(report: Report) -> dict[str, str]:
             cause = f". Likely cause: {each.cause}" if each.cause else ""
             found[f"{each.name} on {each.engine}"] = "; ".join(each.failures) + cause
     if report.validation and report.validation.around:
-        found["all variants"] = "; ".join(report.validation.around)
+        found[ALL] = "; ".join(report.validation.around)
     return found
 
 
 def _conclude_broken(report: Report, failures: dict[str, str]) -> Conclusion:
-    name, reason = next(iter(failures.items()))
-    others = [each for each in failures if each != name]
-    also = f", nor {_join(others)}" if others else ""
-    all_broken = report.shipped in failures or not set(report.timings) - set(failures) or "all variants" in failures
     if set(failures) == {PYTORCH}:
-        sentence = f"{report.subject} cannot be held against PyTorch: {reason}."
+        sentence = f"{report.subject} cannot be held against PyTorch: {failures[PYTORCH]}."
         return Conclusion("doubtful", sentence, "Its variants are compared with each other and with raw pixels below.")
-    sentence = f"{name} of {report.subject} is not what was trained{also}. {name}: {reason}."
-    if all_broken:
+    names = sorted(failures, key=lambda name: name != report.default)  # the default first
+    fails = f"{_join(names)} of {report.subject} {'fails' if len(names) == 1 else 'fail'}"
+    sentence = f"{fails}. {names[0]}: {failures[names[0]].rstrip('.')}."
+    good = [name for name in report.timings if name not in failures and name != PYTORCH]
+    if ALL in failures or not good:
         return Conclusion("stop", sentence, f"Do not ship {report.subject}. Export it again, then report again.")
-    advice = f"Ship none of these files. {report.shipped} is within its gates. To mend the others, export again."
-    return Conclusion("doubtful", sentence, advice)
+    advice = f"{good[0]} is within its gates: ship that, or export again, with images like these to calibrate with."
+    return Conclusion("stop" if report.default in failures else "doubtful", sentence, advice)
 
 
 def _describe_faith(report: Report) -> str:
     if report.validation is None:
-        return f"{report.subject} has not been exported, so its speed and INT8 are not judged here"
+        return f"{report.subject} has not been exported, so PyTorch runs it here"
     count = len(report.validation.variants)
     variants = "its one variant reproduces" if count == 1 else f"all {count} variants reproduce"
     return f"{report.subject} is faithful: {variants} PyTorch"

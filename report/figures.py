@@ -6,9 +6,11 @@ import io
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 import matplotlib
 import matplotlib.figure
+from cycler import cycler
 from matplotlib.axes import Axes
 
 from ..evaluate.comparison import Comparison
@@ -27,13 +29,13 @@ COLORS = ("#0a83d1", "#d55e00", "#009e73", "#cc79a7", "#b8860b", "#56b4e9", "#8a
 MARKERS = "osD^vP*X<>"
 # Inches: no wider than a phone, where text would be drawn too small.
 SIZE = (4.2, 3.2)
-STYLE = {
+STYLE: dict[Any, Any] = {
     "font.size": 10,
     "axes.titlesize": 10,
     "svg.fonttype": "none",
     "axes.spines.top": False,
     "axes.spines.right": False,
-    "axes.prop_cycle": matplotlib.cycler(color=COLORS),
+    "axes.prop_cycle": cycler(color=COLORS),
     **dict.fromkeys(("text.color", "axes.edgecolor", "axes.labelcolor", "xtick.color", "ytick.color"), INK),
 }
 
@@ -90,7 +92,7 @@ def _figure(name: str) -> Iterator[tuple[matplotlib.figure.Figure, Axes]]:
         yield figure, figure.subplots()
 
 
-def _look(number: int) -> dict[str, str]:
+def _look(number: int) -> dict[str, Any]:
     return {"marker": MARKERS[number % len(MARKERS)], "color": COLORS[number % len(COLORS)], "linestyle": ""}
 
 
@@ -100,17 +102,20 @@ def _finish(figure: matplotlib.figure.Figure, axes: Axes) -> str:
     figure.set_figheight(SIZE[1] + 0.2 * count)
     axes.minorticks_off()
     low, high = axes.get_xlim()
-    axes.set_xticks(_ticks(low, high), [f"{each:g}" for each in _ticks(low, high)])
+    axes.set_xticks(_ticks(low, high), [f"{each:.3g}" for each in _ticks(low, high)])
     axes.set_xlim(low, high)
     figure.legend(loc="outside lower left", frameon=False, fontsize=9)
     return _to_svg(figure)
 
 
 def _ticks(low: float, high: float) -> list[float]:
-    """1, 2 and 5 times powers of ten between these, at least two of them."""
-    steps = [factor * 10.0**power for power in range(-5, 6) for factor in (1, 2, 5)]
-    inside = [each for each in steps if low <= each <= high]
-    return inside if len(inside) >= 2 else [round(low, 3), round(high, 3)]
+    """1, 2 and 5 times powers of ten between these, or finer steps, so that there are two of them or more."""
+    for factors in ((1, 2, 5), range(1, 10), range(10, 100)):
+        steps = [factor * 10.0**power for power in range(-6, 6) for factor in factors]
+        inside = [each for each in steps if low <= each <= high]
+        if len(inside) >= 2:
+            return inside if len(inside) < 8 else [inside[0], inside[-1]]
+    return [low, high]
 
 
 def _short(name: str) -> str:
@@ -125,7 +130,9 @@ def _to_svg(figure: matplotlib.figure.Figure) -> str:
     svg = content.getvalue()
     svg = svg[svg.index("<svg") :].replace(INK, "currentColor")
     svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
-    # The page names what it shows; its text is read where it is.
-    return re.sub(
-        r'(<svg [^>]*?)width="([\d.]+)pt" height="([\d.]+)pt"', r'\1style="max-width: \2pt" role="img"', svg, count=1
-    )
+    # Of its names, those of groups are the same in every plot, and nothing refers to them.
+    used = set(re.findall(r'#([^"\)]+)', svg))
+    svg = re.sub(r' id="([^"]+)"', lambda found: found[0] if found[1] in used else "", svg)
+    # As wide as the page says, which is told how wide it was drawn. The page names it, too.
+    size = r'width="([\d.]+pt)" height="[\d.]+pt"'
+    return re.sub(size, r'style="--drawn: \1" role="img"', svg, count=1)

@@ -93,14 +93,15 @@ class Report:
     holds their paths below `data`.
 
     `subject`: the encoder that the details are about, as it was named. `shipped`: whose vectors the map, the
-    near-duplicates and the outliers are by. `broken`: what could not be opened or run, by name, and why. `validation`: of a
-    bundle that PyTorch can be held against, `timings` of its variants, by "variant on engine". `quantized`: the INT8
-    variant that `moved` is about, None without one. `duplicates`: the nearest first, `duplicates_found` of them before
-    the list was cut.
+    near-duplicates and the outliers are by: of a bundle, `default`, or the first variant that works. `broken`: what
+    could not be opened or run, by name, and why. `validation`: of a bundle that PyTorch can be held against. `timings`:
+    of its variants, by "variant on engine". `quantized`: the INT8 variant that `moved` is about, None without one.
+    `duplicates`: the nearest first, `duplicates_found` of them before the list was cut.
     """
 
     subject: str
     shipped: str
+    default: str | None
     data: str
     images: tuple[str, ...]
     classes: tuple[str | None, ...] | None

@@ -28,7 +28,8 @@ def draw_maps(vectors: Vectors) -> tuple[Map, ...]:
     rows = draw_rows(len(vectors), MOST_IMAGES)
     unit = unit_rows(vectors[rows])
     count = min(COMPONENTS, *unit.shape)
-    components = PCA(count, svd_solver="randomized", random_state=0).fit_transform(unit)
+    with np.errstate(invalid="ignore"):  # of equal vectors, nothing varies
+        components = PCA(count, svd_solver="randomized", random_state=0).fit_transform(unit)
     maps = [_make_map("PCA", rows, components, np.ptp(components[:, :2], axis=0).max())]
     if len(rows) >= LEAST_FOR_TSNE and components.std() > 0:
         iterations = ITERATIONS[len(rows) > MANY]

@@ -7,11 +7,12 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
+from typing import cast
 
 from ..evaluate.candidates import Candidate
 from ..evaluate.compare import EmbeddedByAll, compare_vectors, embed_candidates
 from ..evaluate.comparison import RAW, Comparison
-from ..evaluate.embedding import Embedded
+from ..evaluate.embedding import Embed, Embedded
 from ..evaluate.layers import Layer, measure_network
 from ..evaluate.validate import Limits, Validation, judge
 from ..models.byol import BYOLConfig
@@ -28,7 +29,7 @@ from .findings import Report, Training
 from .machine import describe_machine
 from .maps import draw_maps
 from .neighbors import ask, choose_queries, find_duplicates, find_moved, find_outliers
-from .sources import PYTORCH, UNTRAINED, OpenedBundle, Sources, open_sources
+from .sources import ALL, PYTORCH, UNTRAINED, OpenedBundle, Sources, name_variant, open_sources
 from .thumbnails import choose_side, make_tiles
 
 TILES = "tiles"
@@ -52,12 +53,12 @@ def measure(names: Sequence[str], data: str | Path, labels: str | Path | None = 
     side = choose_side(len(paths))
     own = sources.bundle.candidates if sources.bundle else []
     prepared = own[0].preprocessing if own else next(each for each in sources.others if each.name != RAW).preprocessing
-    tiles = Candidate(TILES, lambda pixels: make_tiles(pixels, side), prepared)
+    # Not vectors, but they come of the same pixels.
+    tiles = Candidate(TILES, cast(Embed, partial(make_tiles, side=side)), prepared)
     everything = embed_candidates([*sources.others, *own, tiles], paths)
     embedded = replace(everything, vectors=_keep_usable(everything.vectors, sources.bundle))
-    return Measured(
-        _report(sources, embedded, Path(data), classes), embedded.paths, everything.vectors[TILES].astype("uint8")
-    )
+    report = _report(sources, embedded, Path(data), classes)
+    return Measured(report, embedded.paths, cast(Pixels, everything.vectors[TILES]))
 
 
 def _keep_usable(vectors: Mapping[str, Vectors], bundle: OpenedBundle | None) -> dict[str, Vectors]:
@@ -74,12 +75,13 @@ def _report(sources: Sources, embedded: EmbeddedByAll, data: Path, names: Sequen
     classes = None if names is None else tuple(names[row] for row in embedded.rows)
     comparison, timings = _compare(sources, embedded, names)
     validation = _validate(bundle, embedded, data, classes) if bundle else None
-    shipped, quantized = _choose_shipped(sources, vectors)
+    shipped, quantized = _choose_shipped(sources, vectors, validation)
     asked = {name: name for name in (RAW, PYTORCH, quantized or shipped) if name in vectors}
     duplicates, found = find_duplicates(vectors[shipped], vectors[RAW])
     return Report(
         subject=sources.subject,
         shipped=shipped,
+        default=bundle.default if bundle else None,
         data=str(data),
         images=tuple(path.relative_to(data).as_posix() if path != data else path.name for path in embedded.paths),
         classes=classes,
@@ -150,17 +152,24 @@ def _validate(
             Limits(),
         )
     except ByolEdgeError as error:  # such as a damaged golden.npz
-        opened.broken["all variants"] = str(error)
+        opened.broken[ALL] = str(error)
         return None
 
 
-def _choose_shipped(sources: Sources, vectors: Mapping[str, Vectors]) -> tuple[str, str | None]:
-    """The encoder whose vectors somebody would store: the bundle's default; and its INT8 variant, if it has one."""
+def _choose_shipped(
+    sources: Sources, vectors: Mapping[str, Vectors], validation: Validation | None
+) -> tuple[str, str | None]:
+    """The encoder whose vectors somebody would store, and a bundle's INT8 variant, if it has one that gives vectors.
+
+    Of a bundle, that is the default, or if it fails, a variant that does not.
+    """
     if sources.bundle is None:
         return sources.subject, None
     best = {precision: name for precision, name in sources.bundle.best.items() if name in vectors}
-    shipped = next(iter([*best.values(), PYTORCH]))
-    return (shipped if shipped in vectors else RAW), best.get("int8")
+    failing = [each for each in validation.variants if each.failures] if validation else []
+    failed = {name_variant(each.name, each.engine) for each in failing}
+    wanted = [*(name for name in best.values() if name not in failed), PYTORCH, *best.values(), RAW]
+    return next(name for name in wanted if name in vectors), best.get("int8")
 
 
 def _measure_layers(opened: OpenedBundle, paths: Sequence[Path]) -> dict[str, list[Layer]]:

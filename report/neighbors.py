@@ -15,9 +15,8 @@ Rows = NDArray[np.intp]
 QUERIES = 12
 # Images shown of those that INT8 moves most, and of outliers.
 SHOWN = 12
-# From these cosines on, by an encoder and by raw pixels, two images are nearly the same. Both have to say so: an encoder
-# takes two photographs of one shirt for the same, and a collapsed one takes all images for the same. 95% of smaller or
-# recompressed copies are found (docs/report.md).
+# From these cosines on, by an encoder and by raw pixels, two images are nearly the same. Both have to say so: encoders
+# take two photographs of one shirt for the same, and a collapsed one takes all images for it (docs/report.md).
 ALIKE, ALIKE_RAW = 0.95, 0.90
 # Pairs that are listed: the frames of a film have millions.
 MOST_PAIRS = 10_000
@@ -30,10 +29,11 @@ def choose_queries(vectors: Vectors) -> list[int]:
 
     unit, count = unit_rows(vectors), min(QUERIES, len(vectors))
     distinct = len(np.unique(unit, axis=0))
-    clusters = KMeans(min(count, distinct), n_init=1, random_state=0).fit(unit)
+    clusters = KMeans(min(count, distinct), random_state=0)
+    labels = np.asarray(clusters.fit_predict(unit))
     found = []
-    for each in np.argsort(-np.bincount(clusters.labels_), kind="stable"):
-        members = np.flatnonzero(clusters.labels_ == each)
+    for each in np.argsort(-np.bincount(labels), kind="stable"):
+        members = np.flatnonzero(labels == each)
         distances = np.linalg.norm(unit[members] - clusters.cluster_centers_[each], axis=1)
         found.append(int(members[distances.argmin()]))
     return found

@@ -22,6 +22,8 @@ from ..runtime.preprocessing import Pixels
 from ..runtime.run import Provenance, Run
 
 PYTORCH, UNTRAINED = "PyTorch", "untrained"
+# What is wrong with a bundle whatever the variant.
+ALL = "all variants"
 
 
 @dataclass(frozen=True)
@@ -38,6 +40,12 @@ class OpenedBundle:
     best: dict[str, str]
     reference: Reference | None
     broken: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def default(self) -> str | None:
+        """The default variant on the engine that an Encoder takes for it; None where its files are not here."""
+        pairs = find_pairs(self.bundle)
+        return next((name_variant(*each) for each in pairs if each[0] == self.bundle.default.name), None)
 
     @property
     def candidates(self) -> list[Candidate]:

@@ -23,8 +23,8 @@ LONG = 160
 TILE_SIDES = ((1500, 80), (4000, 56), (10_000, 40))
 # Tiles in a row of a sheet, and rows.
 ACROSS = 32
-# The map with pictures: cells in a row, and their side.
-CELLS, PICTURE = 28, 40
+# The map with pictures: its side, the most and the fewest cells in a row, and a cell's longest side.
+MAP_SIDE, MOST_CELLS, LEAST_CELLS, LARGEST_CELL = 1120, 28, 5, 112
 QUALITY = 70
 
 
@@ -84,21 +84,24 @@ def draw_map(drawn: Map, tiles: Pixels) -> Image.Image:
 
     One whose cell and those around it are taken is left out.
     """
-    picture, taken = Image.new("RGBA", (CELLS * PICTURE, CELLS * PICTURE)), set()
+    cells = min(MOST_CELLS, max(LEAST_CELLS, round(1.5 * len(drawn.places) ** 0.5)))
+    side = min(LARGEST_CELL, MAP_SIDE // cells)
+    picture, taken = Image.new("RGBA", (cells * side, cells * side)), set()
     for number in np.random.default_rng(0).permutation(len(drawn.places)):
-        x, y = (CELLS * (1 - 1e-9) * value for value in drawn.places[number])
-        cell = _find_free(x, CELLS - y, taken)  # the second axis points up, as on the map with points
+        x, y = (cells * value for value in drawn.places[number])
+        cell = _find_free(x, cells - y, cells, taken)  # the second axis points up, as on the map with points
         if cell is not None:
             taken.add(cell)
-            tile = Image.fromarray(tiles[drawn.images[number]]).resize((PICTURE - 2, PICTURE - 2))
-            picture.paste(tile, (cell[0] * PICTURE + 1, cell[1] * PICTURE + 1))
+            tile = Image.fromarray(tiles[drawn.images[number]]).resize((side - 2, side - 2))
+            picture.paste(tile, (cell[0] * side + 1, cell[1] * side + 1))
     return picture
 
 
-def _find_free(x: float, y: float, taken: set[tuple[int, int]]) -> tuple[int, int] | None:
+def _find_free(x: float, y: float, cells: int, taken: set[tuple[int, int]]) -> tuple[int, int] | None:
     """The nearest free cell to a place, of the one that it is in and the eight around it."""
-    around = ((int(x) + right, int(y) + down) for right in (-1, 0, 1) for down in (-1, 0, 1))
-    free = [each for each in around if each not in taken and min(each) >= 0 and max(each) < CELLS]
+    column, row = min(int(x), cells - 1), min(int(y), cells - 1)
+    around = ((column + right, row + down) for right in (-1, 0, 1) for down in (-1, 0, 1))
+    free = [each for each in around if each not in taken and min(each) >= 0 and max(each) < cells]
     return min(free, key=lambda each: (each[0] + 0.5 - x) ** 2 + (each[1] + 0.5 - y) ** 2, default=None)
 
 

@@ -13,6 +13,7 @@ import matplotlib
 import matplotlib.figure
 import torch
 from matplotlib.axes import Axes
+from matplotlib.ticker import MaxNLocator
 
 from ..models.objective import ObjectiveConfig
 from ..runtime.files import whole_file
@@ -112,9 +113,9 @@ def draw_curve(axes: Axes, curve: Curve) -> None:
         axes.axhline(level, color="gray", linestyle=line, linewidth=1, label=name)
     values = [each for each in (*curve.values, *curve.levels.values()) if math.isfinite(each)]
     # Room for the legend above the highest line.
-    axes.set(title=curve.title, xlabel="epoch", ylim=(min(0, *values, 0), 1.3 * max(*values, 1e-9, 1e-9)))
-    axes.set_xlim(0.5, max(curve.epochs[-1] + 0.5, 1.5))
-    axes.xaxis.get_major_locator().set_params(integer=True)
+    axes.set(title=curve.title, xlabel="epoch", ylim=(min(0, *values), 1.4 * max(1e-9, *values)))
+    axes.set_xlim(0.5, max(curve.epochs) + 0.5)
+    axes.xaxis.set_major_locator(MaxNLocator(5, integer=True, min_n_ticks=1))
     if curve.levels:
         axes.legend(frameon=False, loc="upper right", fontsize=8)
 

@@ -18,17 +18,22 @@ COLLAPSING_EPOCHS = 3
 # Below this rank, there is one embedding for all images; below this distance to the start, nothing was learned.
 ALL_ALIKE, UNMOVED = 1.5, 1e-4
 RAW = "raw pixels"
+ALIKE = "All images look alike to this network."
 # In smaller batches, batch norm's statistics are noise.
 SMALL_PART = 32
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """`kind`: "healthy", "doubtful" or "collapsed"; `message` says why, and names `arguments` as an error does."""
+    """`kind`: "healthy", "doubtful" or "collapsed"; `message` says why, and names `arguments` as an error does.
+
+    `sentence`: what it comes to, for a reader who knows none of the figures.
+    """
 
     kind: str
     message: str
     arguments: Mapping[str, object] = field(default_factory=dict)
+    sentence: str = ""
 
     def describe(self, spell: Spell) -> str:
         """In one line, with each argument as `spell` writes it."""
@@ -56,20 +61,25 @@ def judge(
     if last.epoch and has_collapsed(last, first, settings):
         low = [f"{each.title} {last.diagnostics[name]:.2f}" for name, each in _telling(last, settings)]
         cause, arguments = likely_cause(settings)
-        return Verdict("collapsed", f"{', '.join([rank, *low])}; {cause}", arguments)
-    accuracy, is_better = _judge_accuracy(history, start, evidence)
+        return Verdict("collapsed", f"{', '.join([rank, *low])}; {cause}", arguments, ALIKE)
+    accuracy, told, is_better = _judge_accuracy(history, start, evidence)
     if last.rank < ALL_ALIKE:
-        return Verdict("doubtful", f"{rank}: all images look alike to it, or are; {accuracy}")
+        return Verdict("doubtful", f"{rank}: all images look alike to it, or are; {accuracy}", sentence=ALIKE)
     if evidence is not None and evidence.share == 0:
-        return Verdict("doubtful", f"training did not help, so the run holds its start; {rank}; {accuracy}")
+        message = f"training did not help, so the run holds its start; {rank}; {accuracy}"
+        return Verdict(
+            "doubtful", message, sentence="Training did not help: the run holds the weights that it started from."
+        )
     if evidence is not None and evidence.share < 1:
         rank = f"weights {evidence.share:.0%} of the way from the start to the end, {rank}"
     if last.epoch and last.moved is not None and last.moved < UNMOVED:
         higher = {"learning_rate": f"{3 * settings.plan.learning_rate:.2g}"}
-        return Verdict("doubtful", f"{rank}: it is where it started; try {{learning_rate}}; {accuracy}", higher)
+        message = f"{rank}: it is where it started; try {{learning_rate}}; {accuracy}"
+        return Verdict("doubtful", message, higher, "The network has learned nothing: it is where it started.")
     if last.rank < _least_rank(first, settings):
-        return Verdict("doubtful", f"{rank}: some dimensions have died; {accuracy}")
-    return Verdict("healthy" if is_better else "doubtful", f"{rank}; {accuracy}")
+        sentence = "The vectors use fewer dimensions than before the training: it may have done harm."
+        return Verdict("doubtful", f"{rank}: some dimensions have died; {accuracy}", sentence=sentence)
+    return Verdict("healthy" if is_better else "doubtful", f"{rank}; {accuracy}", sentence=told)
 
 
 @dataclass(frozen=True)
@@ -81,15 +91,16 @@ class _Figure:
     rivals: dict[str, tuple[float, Interval]]
 
 
-def _judge_accuracy(history: Sequence[Metrics], start: str, evidence: Evidence | None) -> tuple[str, bool]:
-    """What tells how good the encoder is, beside what it has to beat, and whether it does.
+def _judge_accuracy(history: Sequence[Metrics], start: str, evidence: Evidence | None) -> tuple[str, str, bool]:
+    """What tells how good the encoder is, beside what it has to beat; in a sentence, whether it does; and whether.
 
     That is the last accuracy that was measured, and the evidence without labels. For each rival, one of them has to be
     certain of a gain, and none of a loss.
     """
     figures = [*_find_accuracy(history, start), *_find_consistency(start, evidence)]
     if not figures:
-        return "accuracy was not measured, which takes class folders or labels, with ten images per class", True
+        told = "The network has not collapsed; whether it is any good for these images was not measured."
+        return "accuracy was not measured, which takes class folders or labels, with ten images per class", told, True
     text = "; ".join(
         ", ".join(
             [f"{each.name} {each.value:.3f}", *(f"{name} {value:.3f}" for name, (value, _) in each.rivals.items())]
@@ -98,14 +109,19 @@ def _judge_accuracy(history: Sequence[Metrics], start: str, evidence: Evidence |
     )
     gains = {name: [(each.name, each.rivals[name][1]) for each in figures] for name in figures[0].rivals}
     missed = {name: its for name, its in gains.items() if not _beats([gain for _, gain in its])}
+    names = {start: "the untrained network" if start == "untrained" else "its start"}
     if not missed:
-        return text, True
+        beaten = " and ".join(names.get(name, name) for name in gains)
+        return text, f"Training helped: this encoder is better for these images than {beaten}.", True
     intervals = "; ".join(
         f"{figure} to {name} {gain.lower:+.3f} to {gain.upper:+.3f}"
         for name, its in missed.items()
         for figure, gain in its
     )
-    return f"{text} (95 % interval of the gain, {intervals}); more epochs or images may help", False
+    told = (
+        f"It is not certain that this encoder is better than {' and '.join(names.get(name, name) for name in missed)}."
+    )
+    return f"{text} (95 % interval of the gain, {intervals}); more epochs or images may help", told, False
 
 
 def _find_accuracy(history: Sequence[Metrics], start: str) -> list[_Figure]:
