@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from .export.config import ExportConfig
     from .models.byol import BYOLConfig
     from .models.distillation import DistillationConfig
+    from .report.findings import Conclusion
+    from .report.writing import write_report
     from .runtime.encoder import Encoder
     from .runtime.errors import ByolEdgeError
     from .train.config import TrainConfig
@@ -39,6 +41,7 @@ _HOMES = {
     "BYOLConfig": "models.byol",
     "ByolEdgeError": "runtime.errors",
     "Comparison": "evaluate.comparison",
+    "Conclusion": "report.findings",
     "DistillationConfig": "models.distillation",
     "Encoder": "runtime.encoder",
     "Export": "export.bundling",
@@ -51,12 +54,14 @@ _HOMES = {
     "export_bundle": "export.bundling",
     "pretrain": "train.pretrain",
     "validate": "evaluate.validate",
+    "write_report": "report.writing",
 }
 
 __all__ = [
     "BYOLConfig",
     "ByolEdgeError",
     "Comparison",
+    "Conclusion",
     "DistillationConfig",
     "Encoder",
     "Export",
@@ -70,6 +75,7 @@ __all__ = [
     "export_bundle",
     "pretrain",
     "validate",
+    "write_report",
 ]
 
 

@@ -133,6 +133,6 @@ def _to_svg(figure: matplotlib.figure.Figure) -> str:
     # Of its names, those of groups are the same in every plot, and nothing refers to them.
     used = set(re.findall(r'#([^"\)]+)', svg))
     svg = re.sub(r' id="([^"]+)"', lambda found: found[0] if found[1] in used else "", svg)
-    # As wide as the page says, which is told how wide it was drawn. The page names it, too.
+    # As wide as it was drawn, and no wider than the page. The page names it, too.
     size = r'width="([\d.]+pt)" height="[\d.]+pt"'
-    return re.sub(size, r'style="--drawn: \1" role="img"', svg, count=1)
+    return re.sub(size, r'style="width: \1" role="img"', svg, count=1)
