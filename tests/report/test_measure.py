@@ -70,7 +70,7 @@ def test_a_variant_that_gives_nan_is_set_apart(bundle: Path, photos: Path):
     output = model.graph.output[0].name
     for node in model.graph.node:
         node.output[:] = ["whole" if each == output else each for each in node.output]
-    model.graph.initializer.append(onnx.numpy_helper.from_array(np.float32("nan"), "nan"))
+    model.graph.initializer.append(onnx.numpy_helper.from_array(np.array(np.nan, np.float32), "nan"))
     model.graph.node.append(onnx.helper.make_node("Add", ["whole", "nan"], [output]))
     write_model(bundle, "int8.onnx", model)
     report = measure([str(bundle)], photos).report
