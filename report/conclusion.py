@@ -25,7 +25,7 @@ def conclude(report: Report) -> Conclusion:
             "Do not ship it for these images yet. Train for longer, start from pretrained weights, or use more images."
         )
         return Conclusion("doubtful", sentence, advice)
-    who = "It" if ship.name.startswith(report.subject) else ship.name
+    who = "It" if _is_own(report, ship) else ship.name
     worth = f"{who} is worth shipping: {figure} {values[ship.name]} beside {values[RAW]} of raw pixels"
     return Conclusion("ship", f"{_describe_faith(report)}. {worth}{_describe_speed(ship)}.", report.comparison.advice)
 
@@ -73,8 +73,13 @@ def _describe_speed(encoder: Compared) -> str:
 
 def _find_own(report: Report) -> Compared | None:
     """The best of the subject's own."""
-    own = [each for each in report.comparison.encoders if each.name.startswith(report.subject)]
-    return max(own, key=lambda each: each.deciding.mean) if own else None
+    own = [each for each in report.comparison.encoders if _is_own(report, each)]
+    return max(own, key=lambda each: each.deciding.mean, default=None)
+
+
+def _is_own(report: Report, encoder: Compared) -> bool:
+    """Whether it is the subject, or one of its precisions."""
+    return report.subject in (encoder.name, encoder.name.rpartition(" ")[0])
 
 
 def _join(names: list[str]) -> str:

@@ -17,7 +17,7 @@ from ..evaluate.layers import Layer, measure_network
 from ..evaluate.validate import Limits, Validation, judge
 from ..models.byol import BYOLConfig
 from ..runtime.encoder import find_problem
-from ..runtime.errors import ByolEdgeError
+from ..runtime.errors import ByolEdgeError, EngineError
 from ..runtime.fidelity import Vectors
 from ..runtime.images import find_images, folder_labels, read_labels
 from ..runtime.preprocessing import Pixels
@@ -51,8 +51,8 @@ def measure(names: Sequence[str], data: str | Path, labels: str | Path | None = 
     classes = read_labels(labels, paths, data) if labels else folder_labels(paths, data)
     sources = open_sources(names)
     side = choose_side(len(paths))
-    own = sources.bundle.candidates if sources.bundle else []
-    prepared = own[0].preprocessing if own else next(each for each in sources.others if each.name != RAW).preprocessing
+    own = list(sources.bundle.candidates.values()) if sources.bundle else []
+    prepared = (own or [each for each in sources.others if each.name == sources.subject])[0].preprocessing
     # Not vectors, but they come of the same pixels.
     tiles = Candidate(TILES, cast(Embed, partial(make_tiles, side=side)), prepared)
     everything = embed_candidates([*sources.others, *own, tiles], paths)
@@ -62,10 +62,15 @@ def measure(names: Sequence[str], data: str | Path, labels: str | Path | None = 
 
 
 def _keep_usable(vectors: Mapping[str, Vectors], bundle: OpenedBundle | None) -> dict[str, Vectors]:
-    """Those that figures can be taken of; a variant whose vectors are none of these is set apart as broken."""
+    """Those that figures can be taken of; a variant whose vectors are none of these is set apart as broken.
+
+    Raises EngineError for another encoder.
+    """
     problems = {name: find_problem(its) for name, its in vectors.items() if name != TILES}
     for name, problem in problems.items():
-        if problem and bundle and name in bundle.variants:
+        if problem and (bundle is None or name not in bundle.candidates):
+            raise EngineError(f"{name} gives {problem}, which cannot be compared")
+        if problem and bundle and name != UNTRAINED:
             bundle.broken.setdefault(name, f"it gives {problem}")
     return {name: vectors[name] for name, problem in problems.items() if not problem}
 
@@ -73,21 +78,22 @@ def _keep_usable(vectors: Mapping[str, Vectors], bundle: OpenedBundle | None) ->
 def _report(sources: Sources, embedded: EmbeddedByAll, data: Path, names: Sequence[str | None] | None) -> Report:
     bundle, vectors = sources.bundle, embedded.vectors
     classes = None if names is None else tuple(names[row] for row in embedded.rows)
-    comparison, timings = _compare(sources, embedded, names)
+    timings = _time(sources, embedded)
+    comparison = _compare(sources, embedded, names, timings)
     validation = _validate(bundle, embedded, data, classes) if bundle else None
     shipped, quantized = _choose_shipped(sources, vectors, validation)
-    asked = {name: name for name in (RAW, PYTORCH, quantized or shipped) if name in vectors}
+    asked = [name for name in (RAW, PYTORCH, quantized or shipped) if name in vectors]
     duplicates, found = find_duplicates(vectors[shipped], vectors[RAW])
     return Report(
         subject=sources.subject,
         shipped=shipped,
         default=bundle.default if bundle else None,
         data=str(data),
-        images=tuple(path.relative_to(data).as_posix() if path != data else path.name for path in embedded.paths),
+        images=tuple(path.relative_to(data).as_posix() for path in embedded.paths),
         classes=classes,
         comparison=comparison,
         validation=validation,
-        timings=timings,
+        timings={name: each for name, each in timings.items() if bundle and name in bundle.candidates},
         broken=dict(bundle.broken) if bundle else {},
         queries=ask(choose_queries(vectors[shipped]), {name: vectors[name] for name in asked}),
         maps=draw_maps(vectors[shipped]),
@@ -105,25 +111,25 @@ def _report(sources: Sources, embedded: EmbeddedByAll, data: Path, names: Sequen
 
 
 def _compare(
-    sources: Sources, embedded: EmbeddedByAll, classes: Sequence[str | None] | None
-) -> tuple[Comparison, dict[str, Timing]]:
-    """The encoders side by side, and the time that each variant takes; all are timed in turn."""
+    sources: Sources, embedded: EmbeddedByAll, classes: Sequence[str | None] | None, timings: Mapping[str, Timing]
+) -> Comparison:
+    """The encoders side by side; of the bundle, one per precision, under the name that `compare` gives it."""
     own = sources.bundle.compared if sources.bundle else {}
     own = {name: each for name, each in own.items() if name in embedded.vectors}
-    candidates = [*(each for each in sources.others if each.name in embedded.vectors), *own.values()]
-    named = {**embedded.vectors, **{each.name: embedded.vectors[name] for name, each in own.items()}}
-    comparison = compare_vectors(candidates, replace(embedded, vectors=named), classes)
-    timed = [each for each in sources.others if each.size is not None and each.name in embedded.vectors]
-    if sources.bundle:
-        timed += [
-            each for each in sources.bundle.candidates if each.name in embedded.vectors and each.name != UNTRAINED
-        ]
+    vectors = {**embedded.vectors, **{each.name: embedded.vectors[name] for name, each in own.items()}}
+    comparison = compare_vectors([*sources.others, *own.values()], replace(embedded, vectors=vectors), classes)
+    variants = {each.name: name for name, each in own.items()}
+    encoders = [replace(each, timing=timings.get(variants.get(each.name, each.name))) for each in comparison.encoders]
+    return replace(comparison, encoders=tuple(encoders))
+
+
+def _time(sources: Sources, embedded: EmbeddedByAll) -> dict[str, Timing]:
+    """Milliseconds per image of every encoder that gives vectors, all in turn, by name."""
+    own = sources.bundle.candidates.values() if sources.bundle else []
+    timed = [each for each in sources.others if each.size is not None]
+    timed += [each for each in own if each.name in embedded.vectors and each.name != UNTRAINED]
     calls = [partial(each.run, draw_noise(each.preprocessing.image_size)) for each in timed]
-    timings = dict(zip([each.name for each in timed], time_calls(calls), strict=True))
-    aliases = {each.name: name for name, each in own.items()}
-    encoders = [replace(each, timing=timings.get(aliases.get(each.name, each.name))) for each in comparison.encoders]
-    others = {each.name for each in sources.others}
-    return replace(comparison, encoders=tuple(encoders)), {k: v for k, v in timings.items() if k not in others}
+    return dict(zip([each.name for each in timed], time_calls(calls), strict=True))
 
 
 def _validate(
@@ -132,7 +138,7 @@ def _validate(
     """The bundle against PyTorch; None where there is no PyTorch's side, or no variant that runs."""
     vectors = embedded.vectors
     running = {name: each for name, each in opened.variants.items() if name in vectors}
-    if opened.reference is None or not running:
+    if opened.reference is None or PYTORCH not in vectors or not running:
         return None
     floors = [name for name in (UNTRAINED, RAW) if name in vectors]
     try:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -28,18 +28,21 @@ ALL = "all variants"
 
 @dataclass(frozen=True)
 class OpenedBundle:
-    """`variants`: each that is here, by "variant on engine". `best`: of each precision, the name of the variant that an
-    Encoder takes. `reference`: PyTorch's side, None where `broken` says why there is none.
+    """`candidates`: PyTorch's side, the same network untrained, and each variant that is here, by name: "PyTorch",
+    "untrained", "variant on engine"; one that fails gives NaN from then on. `variants`: the encoders behind the last.
+    `best`: of each precision, the name of the variant that an Encoder takes. `reference`: PyTorch's side, None where
+    `broken` says why there is none.
 
     `broken`: what cannot be opened or run, by name, and why. It grows while images are embedded.
     """
 
     source: str
     bundle: Bundle
+    candidates: dict[str, Candidate]
     variants: dict[str, Encoder]
     best: dict[str, str]
     reference: Reference | None
-    broken: dict[str, str] = field(default_factory=dict)
+    broken: dict[str, str]
 
     @property
     def default(self) -> str | None:
@@ -48,29 +51,10 @@ class OpenedBundle:
         return next((name_variant(*each) for each in pairs if each[0] == self.bundle.default.name), None)
 
     @property
-    def candidates(self) -> list[Candidate]:
-        """PyTorch's side, the same network untrained, and every variant; one that fails gives NaN from then on."""
-        preprocessing, size = self.bundle.preprocessing, self.bundle.embedding_size
-        runs: dict[str, Embed] = {name: each.run for name, each in self.variants.items()}
-        if self.reference is not None:
-            runs |= {PYTORCH: partial(embed_pixels, self.reference.network)}
-            if self.bundle.module is None:
-                runs |= {UNTRAINED: partial(embed_pixels, load_untrained(self.bundle))}
-        return [Candidate(name, partial(self._try, name, run, size), preprocessing) for name, run in runs.items()]
-
-    @property
     def compared(self) -> dict[str, Candidate]:
         """What the comparison shows of it, one per precision, by the variant's name."""
         names = list(self.best.values())
         return dict(zip(names, name_candidates(self.source, [self.variants[name] for name in names]), strict=True))
-
-    def _try(self, name: str, run: Embed, size: int, pixels: Pixels) -> Vectors:
-        if name not in self.broken:
-            try:
-                return run(pixels)
-            except ByolEdgeError as error:
-                self.broken[name] = str(error)
-        return np.full((len(pixels), size), np.nan, np.float32)
 
 
 @dataclass(frozen=True)
@@ -127,7 +111,27 @@ def _open_bundle(source: str) -> OpenedBundle:
             reference = load_reference(bundle)
         except ByolEdgeError as error:
             broken[PYTORCH] = str(error)
-    return OpenedBundle(source, bundle, variants, _choose_best(bundle, variants), reference, broken)
+    candidates = _list_candidates(bundle, variants, reference, broken)
+    return OpenedBundle(source, bundle, candidates, variants, _choose_best(bundle, variants), reference, broken)
+
+
+def _list_candidates(
+    bundle: Bundle, variants: dict[str, Encoder], reference: Reference | None, broken: dict[str, str]
+) -> dict[str, Candidate]:
+    runs: dict[str, Embed] = {name: each.run for name, each in variants.items()}
+    if reference is not None:
+        runs[PYTORCH] = partial(embed_pixels, reference.network)
+        runs[UNTRAINED] = partial(embed_pixels, load_untrained(bundle))
+
+    def attempt(name: str, pixels: Pixels) -> Vectors:
+        if name not in broken:
+            try:
+                return runs[name](pixels)
+            except ByolEdgeError as error:
+                broken[name] = str(error)
+        return np.full((len(pixels), bundle.embedding_size), np.nan, np.float32)
+
+    return {name: Candidate(name, partial(attempt, name), bundle.preprocessing) for name in runs}
 
 
 def _choose_best(bundle: Bundle, variants: dict[str, Encoder]) -> dict[str, str]:

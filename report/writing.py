@@ -6,12 +6,13 @@ import csv
 import io
 import logging
 from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 
 from PIL import Image
 
 from ..runtime.errors import OutputExistsError, UsageError
-from ..runtime.files import finite, to_json, write_text
+from ..runtime.files import finite, to_json, whole_file
 from ..runtime.run import VIEWS
 from ..runtime.text import to_text
 from .conclusion import conclude
@@ -46,9 +47,10 @@ def write_report(
     report = measured.report
     log.info("drawing the page")
     html = write_page(report, _draw_pictures(measured) if images else Pictures({}), table.name, figures.name)
-    write_text(figures, to_text(to_json(finite(report.to_json()))))
-    write_text(table, _write_csv(report))
-    write_text(page, html)
+    contents = {page: html, table: _write_csv(report), figures: to_text(to_json(finite(report.to_json())))}
+    with ExitStack() as files:  # all of them, or none
+        for file, content in contents.items():
+            files.enter_context(whole_file(file)).write_text(content, encoding="utf-8", newline="")
     return conclude(report)
 
 

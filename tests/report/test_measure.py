@@ -10,8 +10,8 @@ from byol_edge.evaluate.validate import validate
 from byol_edge.export.bundling import export_bundle
 from byol_edge.export.config import ExportConfig
 from byol_edge.report.conclusion import conclude
-from byol_edge.report.measure import Measured, measure
-from byol_edge.runtime import ByolEdgeError, ImageError, UsageError
+from byol_edge.report.measure import Measured, _keep_usable, measure
+from byol_edge.runtime import ByolEdgeError, EngineError, ImageError, UsageError
 from PIL import Image
 from sabotage import double_a_scale, write_model
 from torch import nn
@@ -112,6 +112,14 @@ def test_a_run_alone_and_a_handful_of_images(finished_run: Path, photos: Path, t
     assert "has not been exported" in conclude(report).sentence
     assert len(report.queries[0].by[0].images) == 4
     assert report.moved == ()
+
+
+def test_other_encoders_have_to_give_vectors(random: np.random.Generator):
+    vectors = random.normal(size=(4, 3)).astype(np.float32)
+    unit = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+    assert set(_keep_usable({"one": unit, "tiles": vectors}, None)) == {"one"}
+    with pytest.raises(EngineError, match="other gives vectors with numbers that are not finite"):
+        _keep_usable({"one": unit, "other": unit * np.nan}, None)
 
 
 def test_bad_input(finished_run: Path, photos: Path, tmp_path: Path):

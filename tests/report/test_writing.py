@@ -85,6 +85,8 @@ def test_a_full_disk_leaves_nothing_half_written(ready: Measured, tmp_path: Path
     def full(path: Path) -> None:
         raise OSError(errno.ENOSPC, "No space left on device", str(path))
 
+    (tmp_path / "r.html").write_text("older")
     monkeypatch.setattr(files, "_flush", full)
-    assert "the disk is full" in fails(1, *report(tmp_path / "r.html"))
-    assert list(tmp_path.iterdir()) == []
+    assert "the disk is full" in fails(1, *report(tmp_path / "r.html", "--overwrite"))
+    assert [path.name for path in tmp_path.iterdir()] == ["r.html"]
+    assert (tmp_path / "r.html").read_text() == "older"
