@@ -18,10 +18,8 @@ from .layers import FILE_IS_RIGHT, compare_layers, locate_departure
 
 # A mistake explains a difference if making it removes this share of it; INT8 leaves the rest.
 SHARE_EXPLAINED = 0.75
-# Images to find the layer that is wrong with.
+# Images to find the layer that is wrong with, and to embed alone.
 FEW = 8
-# Without this many, every image has other neighbors in its batch, however an engine splits it.
-OTHERS = 3
 
 
 def find_cause(
@@ -52,8 +50,8 @@ def find_cause(
         in_order = 1 - cosines(expected[order], found)
         if in_order.mean() < (1 - SHARE_EXPLAINED) * apart.mean():
             return f"the right embeddings in another order: row 0 holds that of image {order[0]}"
-    among_others = run(pixels[OTHERS:])
-    if (1 - cosines(among_others, found[OTHERS:])).mean() > (1 - SHARE_EXPLAINED) * apart.mean():
+    alone = np.concatenate([run(each[None]) for each in pixels[:FEW]])
+    if (1 - cosines(alone, found[:FEW])).mean() > (1 - SHARE_EXPLAINED) * apart.mean():
         return "an image's embedding depends on the others of its batch: batch norm is in training mode"
     mistakes = _mistakes(network, bundle.preprocessing, pixels)
     left = {cause: (1 - cosines(vectors, found)).mean() for cause, vectors in mistakes}
