@@ -72,7 +72,7 @@ def judge_default(bundle: Bundle, results: Sequence[tuple[Encoder, Timing]]) -> 
         lines = ["Times vary widely: other work on this machine, or a CPU that slows down. Try again when it is idle."]
     own = [timing for each, timing in results if each.variant == default.name]
     others = [
-        (timing.least, each)
+        (timing, each)
         for each, timing in results
         if each.variant != default.name and bundle.variants[each.variant].passes
     ]
@@ -80,12 +80,8 @@ def judge_default(bundle: Bundle, results: Sequence[tuple[Encoder, Timing]]) -> 
         return [*lines, f"The default, {default.name}, cannot run here; name another variant to use it."]
     fastest = min(own, key=lambda timing: timing.least)
     taken = f"The default, {default.name}, takes {fastest.median:.2f} ms per image"
-    if others:
-        least, best = min(others, key=lambda pair: pair[0])
-        if LEAD * least < fastest.least:
-            times = f"{fastest.least / least:.1f} times as fast"
-            return [
-                *lines,
-                f"{taken}; {best.variant} on {best.engine} is {times} here: name it to use it, for all images.",
-            ]
+    timing, best = min(others, key=lambda pair: pair[0].least, default=(fastest, None))
+    if best is not None and LEAD * timing.least < fastest.least:
+        faster = f"{best.variant} on {best.engine} takes {timing.median:.2f} ms"
+        return [*lines, f"{taken}; {faster} here: name it to use it, for all images."]
     return [*lines, f"{taken}, and no other variant within its gates is clearly faster here."]

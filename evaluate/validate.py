@@ -112,7 +112,8 @@ class Validation:
         if self.around and not failing:
             return f"The bundle is not what was exported, or this machine reads images otherwise: {self.around[0]}."
         if failing:
-            return f"{failing} of {count} variants do not reproduce PyTorch on {images}: do not ship these."
+            do, them = ("does", "it") if failing == 1 else ("do", "them")
+            return f"{failing} of {count} variants {do} not reproduce PyTorch on {images}: do not ship {them}."
         faithful = f"{f'All {count} variants reproduce' if count > 1 else 'The variant reproduces'} PyTorch on {images}"
         return f"{faithful}; {self.worth}" if self.worth else f"{faithful}."
 

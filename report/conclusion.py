@@ -3,31 +3,34 @@
 from __future__ import annotations
 
 from ..evaluate.comparison import CONSISTENCY, FEW_LABELS, KNN, RAW, Compared
+from ..runtime.fidelity import GATES
 from .findings import Conclusion, Report
-from .sources import ALL, PYTORCH
+from .sources import ALL, PYTORCH, name_variant
 
 FIGURES = {KNN: "5-NN accuracy", CONSISTENCY: "view consistency", FEW_LABELS: "the figure with labels"}
 
 
 def conclude(report: Report) -> Conclusion:
-    """ "stop": what would be shipped is broken, or not what was trained. "doubtful": another variant is, or nothing is
-    clearly better than raw pixels. "ship": neither."""
+    """ "stop": what would be shipped is broken, or not what was trained. "doubtful": another variant is, or another
+    encoder is the one to ship, or nothing is clearly better than raw pixels. "ship": the subject is."""
     failures = find_failures(report)
     if failures:
         return _conclude_broken(report, failures)
-    ship, figure = report.comparison.ship, FIGURES[report.comparison.figure]
-    values = {each.name: f"{each.deciding.mean:.3f}" for each in report.comparison.encoders}
+    comparison, figure = report.comparison, FIGURES[report.comparison.figure]
+    ship, own, faith = comparison.ship, _find_own(report), _describe_faith(report)
+    raw = next(f"{each.deciding.mean:.3f}" for each in comparison.encoders if each.name == RAW)
     if ship is None:
-        own = _find_own(report)
-        beside = f", {figure} {values[own.name]} beside {values[RAW]} of raw pixels" if own else ""
-        sentence = f"{_describe_faith(report)}, but it is not clearly better than raw pixels on these images{beside}."
+        values = f"{figure} {own.deciding.mean:.3f} beside {raw}"
+        sentence = f"{faith}, but nothing here is clearly better than raw pixels: {values}."
         advice = (
             "Do not ship it for these images yet. Train for longer, start from pretrained weights, or use more images."
         )
         return Conclusion("doubtful", sentence, advice)
-    who = "It" if _is_own(report, ship) else ship.name
-    worth = f"{who} is worth shipping: {figure} {values[ship.name]} beside {values[RAW]} of raw pixels"
-    return Conclusion("ship", f"{_describe_faith(report)}. {worth}{_describe_speed(ship)}.", report.comparison.advice)
+    if not _is_own(report, ship):
+        values = f"{ship.deciding.mean:.3f} beside {own.deciding.mean:.3f}, and {raw} of raw pixels"
+        return Conclusion("doubtful", f"{faith}, but ship {ship.name}: {figure} {values}.", comparison.advice)
+    worth = f"It is worth shipping: {figure} {ship.deciding.mean:.3f} beside {raw} of raw pixels"
+    return Conclusion("ship", f"{faith}. {worth}{_describe_speed(ship)}.", comparison.advice)
 
 
 def find_failures(report: Report) -> dict[str, str]:
@@ -43,17 +46,21 @@ def find_failures(report: Report) -> dict[str, str]:
 
 
 def _conclude_broken(report: Report, failures: dict[str, str]) -> Conclusion:
-    if set(failures) == {PYTORCH}:
+    names = sorted((name for name in failures if name != PYTORCH), key=lambda name: name != report.default)
+    if not names:
         sentence = f"{report.subject} cannot be held against PyTorch: {failures[PYTORCH]}."
-        return Conclusion("doubtful", sentence, "Its variants are compared with each other and with raw pixels below.")
-    names = sorted(failures, key=lambda name: name != report.default)  # the default first
-    fails = f"{_join(names)} of {report.subject} {'fails' if len(names) == 1 else 'fail'}"
-    sentence = f"{fails}. {names[0]}: {failures[names[0]].rstrip('.')}."
-    good = [name for name in report.timings if name not in failures and name != PYTORCH]
+        return Conclusion("doubtful", sentence, "What it holds is compared with raw pixels below.")
+    fail = "fails" if len(names) == 1 else "fail"
+    sentence = f"{_join(names)} of {report.subject} {fail}. {names[0]}: {failures[names[0]].rstrip('.')}."
+    variants = report.validation.variants if report.validation else ()
+    good = [name_variant(each.name, each.engine) for each in variants if not each.failures]
+    again = "copy the bundle again from where it was exported, or export it again"
+    if any((each.cause or "").startswith("quantization") for each in variants):
+        again = "export again, with images like these to calibrate with"
     if ALL in failures or not good:
-        return Conclusion("stop", sentence, f"Do not ship {report.subject}. Export it again, then report again.")
-    advice = f"{good[0]} is within its gates: ship that, or export again, with images like these to calibrate with."
-    return Conclusion("stop" if report.default in failures else "doubtful", sentence, advice)
+        return Conclusion("stop", sentence, f"Do not ship {report.subject}: {again}.")
+    kind = "stop" if report.default in failures else "doubtful"
+    return Conclusion(kind, sentence, f"{good[0]} is within its gates: ship that, or {again}.")
 
 
 def _describe_faith(report: Report) -> str:
@@ -71,15 +78,15 @@ def _describe_speed(encoder: Compared) -> str:
     return f". It takes {milliseconds:.2f} ms per image on this machine, {1000 / milliseconds:,.0f} per second"
 
 
-def _find_own(report: Report) -> Compared | None:
+def _find_own(report: Report) -> Compared:
     """The best of the subject's own."""
     own = [each for each in report.comparison.encoders if _is_own(report, each)]
-    return max(own, key=lambda each: each.deciding.mean, default=None)
+    return max(own, key=lambda each: each.deciding.mean)
 
 
 def _is_own(report: Report, encoder: Compared) -> bool:
     """Whether it is the subject, or one of its precisions."""
-    return report.subject in (encoder.name, encoder.name.rpartition(" ")[0])
+    return encoder.name in (report.subject, *(f"{report.subject} {precision}" for precision in GATES))
 
 
 def _join(names: list[str]) -> str:

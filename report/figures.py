@@ -12,6 +12,7 @@ import matplotlib
 import matplotlib.figure
 from cycler import cycler
 from matplotlib.axes import Axes
+from matplotlib.ticker import MaxNLocator
 
 from ..evaluate.comparison import Comparison
 from ..evaluate.layers import Layer
@@ -109,13 +110,13 @@ def _finish(figure: matplotlib.figure.Figure, axes: Axes) -> str:
 
 
 def _ticks(low: float, high: float) -> list[float]:
-    """1, 2 and 5 times powers of ten between these, or finer steps, so that there are two of them or more."""
-    for factors in ((1, 2, 5), range(1, 10), range(10, 100)):
+    """Two to seven round numbers between these: 1, 2 and 5 times powers of ten, or coarser or finer steps."""
+    for factors in ((1, 2, 5), (1,)):
         steps = [factor * 10.0**power for power in range(-6, 6) for factor in factors]
         inside = [each for each in steps if low <= each <= high]
-        if len(inside) >= 2:
-            return inside if len(inside) < 8 else [inside[0], inside[-1]]
-    return [low, high]
+        if 2 <= len(inside) <= 7:
+            return inside
+    return [each for each in MaxNLocator(4).tick_values(low, high).tolist() if low <= each <= high]
 
 
 def _short(name: str) -> str:

@@ -18,6 +18,8 @@ COMPONENTS = 50
 MANY, ITERATIONS = 2000, (1000, 500)
 # With fewer, there is no neighborhood to keep.
 LEAST_FOR_TSNE = 10
+# What equal images differ by, computed in float32: no map is made of it.
+NOISE = 1e-5
 
 
 def draw_maps(vectors: Vectors) -> tuple[Map, ...]:
@@ -31,7 +33,7 @@ def draw_maps(vectors: Vectors) -> tuple[Map, ...]:
     with np.errstate(invalid="ignore"):  # of equal vectors, nothing varies
         components = PCA(count, svd_solver="randomized", random_state=0).fit_transform(unit)
     maps = [_make_map("PCA", rows, components, np.ptp(components[:, :2], axis=0).max())]
-    if len(rows) >= LEAST_FOR_TSNE and components.std() > 0:
+    if len(rows) >= LEAST_FOR_TSNE and components.shape[1] > 1 and components.std() > NOISE:
         iterations = ITERATIONS[len(rows) > MANY]
         tsne = TSNE(init="pca", perplexity=min(30, len(rows) / 4), max_iter=iterations, random_state=0, n_jobs=-1)
         flat = tsne.fit_transform(components)
@@ -43,5 +45,5 @@ def _make_map(method: str, rows: NDArray[np.intp], components: Vectors, span: ND
     """The first two components, or one, in the middle of the unit square, scaled so that `span` fills it."""
     flat = np.zeros((len(rows), 2))
     flat[:, : components.shape[1]] = components[:, :2]
-    places = 0.5 + (flat - (flat.min(0) + flat.max(0)) / 2) / np.maximum(span, 1e-12)
+    places = 0.5 + (flat - (flat.min(0) + flat.max(0)) / 2) / np.maximum(span, 100 * NOISE)
     return Map(method, tuple(rows.tolist()), tuple((round(x, 4), round(y, 4)) for x, y in places.tolist()))

@@ -29,10 +29,8 @@ from .findings import Report, Training
 from .machine import describe_machine
 from .maps import draw_maps
 from .neighbors import ask, choose_queries, find_duplicates, find_moved, find_outliers
-from .sources import ALL, PYTORCH, UNTRAINED, OpenedBundle, Sources, name_variant, open_sources
+from .sources import ALL, PYTORCH, TILES, UNTRAINED, OpenedBundle, Sources, name_variant, open_sources
 from .thumbnails import choose_side, make_tiles
-
-TILES = "tiles"
 
 
 @dataclass(frozen=True)
@@ -187,11 +185,11 @@ def _measure_layers(opened: OpenedBundle, paths: Sequence[Path]) -> dict[str, li
     return measure_network(opened.reference.network, opened.bundle, variants, paths)
 
 
-def _read_training(run: Run) -> Training | None:
-    """None for a run without an epoch."""
+def _read_training(run: Run) -> Training:
+    """Without curves for a run without an epoch."""
     history = run.read_metrics()
     if len(history) < 2:
-        return None
+        return Training(str(run.path), ())
     objective = read_record(run).config.objective or BYOLConfig()
     size = run.read_encoder().spec.embedding_size
     return Training(str(run.path), tuple(find_curves(history, size, objective)))

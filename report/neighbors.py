@@ -21,6 +21,8 @@ ALIKE, ALIKE_RAW = 0.95, 0.90
 # Pairs that are listed: the frames of a film have millions.
 MOST_PAIRS = 10_000
 BLOCK = 1024
+# Vectors that agree so far are those of equal images.
+DIGITS = 4
 
 
 def choose_queries(vectors: Vectors) -> list[int]:
@@ -28,7 +30,7 @@ def choose_queries(vectors: Vectors) -> list[int]:
     from sklearn.cluster import KMeans
 
     unit, count = unit_rows(vectors), min(QUERIES, len(vectors))
-    distinct = len(np.unique(unit, axis=0))
+    distinct = len(np.unique(unit.round(DIGITS), axis=0))
     clusters = KMeans(min(count, distinct), random_state=0)
     labels = np.asarray(clusters.fit_predict(unit))
     found = []
@@ -70,16 +72,20 @@ def find_outliers(vectors: Vectors) -> tuple[Outlier, ...]:
 
 def find_duplicates(vectors: Vectors, raw: Vectors) -> tuple[tuple[Pair, ...], int]:
     """Pairs of images that are nearly the same, nearest first, 10,000 at most, and how many there are."""
-    found = sorted(_find_alike(unit_rows(vectors), unit_rows(raw)), key=lambda each: -each.cosine)
-    return tuple(found[:MOST_PAIRS]), len(found)
+    found, count = np.zeros((0, 3)), 0
+    for some in _find_alike(unit_rows(vectors), unit_rows(raw)):
+        found, count = np.concatenate([found, some]), count + len(some)
+        found = found[np.argsort(-found[:, 2], kind="stable")[:MOST_PAIRS]]
+    return tuple(Pair(int(first), int(second), float(cosine)) for first, second, cosine in found), count
 
 
-def _find_alike(unit: Vectors, raw: Vectors) -> Iterator[Pair]:
+def _find_alike(unit: Vectors, raw: Vectors) -> Iterator[NDArray[np.float64]]:
+    """Pairs, block by block: `[N, 3]`, the two rows and their cosine."""
     for start in range(0, len(unit), BLOCK):
         cosine = unit[start : start + BLOCK] @ unit[start:].T
         alike = np.triu(cosine >= ALIKE, 1) & (raw[start : start + BLOCK] @ raw[start:].T >= ALIKE_RAW)
-        for row, column in np.argwhere(alike):
-            yield Pair(int(start + row), int(start + column), float(min(1.0, cosine[row, column])))
+        first, second = np.nonzero(alike)
+        yield np.stack([start + first, start + second, np.minimum(cosine[first, second], 1)], 1)
 
 
 def _find_nearest(vectors: Vectors, rows: Rows) -> tuple[Rows, NDArray[np.float32]]:

@@ -14,8 +14,9 @@ function show(points, place) {
     // The sheets hold the images of the first map, which are those of all maps, in their order.
     const tile = place % (sheets.across * sheets.across), scale = 160 / sheets.side;
     const column = tile % sheets.across, row = Math.floor(tile / sheets.across);
-    const wide = Math.min(sheets.across, map.images.length);
-    preview.style.backgroundImage = `url(${sheets.uris[Math.floor(place / (sheets.across * sheets.across))]})`;
+    const sheet = Math.floor(place / (sheets.across * sheets.across));
+    const wide = Math.min(sheets.across, map.images.length - sheet * sheets.across * sheets.across);
+    preview.style.backgroundImage = `url(${sheets.uris[sheet]})`;
     preview.style.backgroundSize = `${wide * sheets.side * scale}px auto`;
     preview.style.backgroundPosition = `${-160 * column}px ${-160 * row}px`;
   }

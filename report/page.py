@@ -23,8 +23,9 @@ from .tables import show, tabulate_comparison, tabulate_provenance, tabulate_val
 from .thumbnails import ACROSS, LONG, Sheets
 
 HERE = Path(__file__).parent
-VERDICTS = {"ship": "Good to ship.", "doubtful": "Not clear.", "stop": "Do not ship."}
-OTHERS = "others"
+VERDICTS = {"ship": "Good to ship.", "doubtful": "Think twice.", "stop": "Do not ship."}
+# The color of classes that have none of their own.
+REST = f"c{len(figures.COLORS) - 1}"
 
 
 @dataclass(frozen=True)
@@ -46,7 +47,7 @@ def write_page(report: Report, pictures: Pictures, csv_name: str, json_name: str
     environment = Environment(
         loader=FileSystemLoader(HERE), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    environment.filters |= {"shown": show, "labeled": _label}
+    environment.filters |= {"shown": show, "labeled": _label, "count": _count}
     script = (HERE / "page.js").read_text(encoding="utf-8")
     classes = _count_classes(report)
     colors = _choose_colors(report, classes)
@@ -61,8 +62,9 @@ def write_page(report: Report, pictures: Pictures, csv_name: str, json_name: str
         provenance=tabulate_provenance(report),
         charts=_draw_charts(report),
         classes=classes,
-        colors=colors,
+        key=_write_key(report, classes, colors),
         color_of=lambda row: _find_color(report, colors, row),
+        neighbors=len(report.queries[0].by[0].images),
         radius=max(3, min(12, round(250 / len(report.maps[0].images) ** 0.5))),
         views=_list_views(report, pictures),
         changing=_find_changing(report),
@@ -80,6 +82,11 @@ def write_page(report: Report, pictures: Pictures, csv_name: str, json_name: str
         data=_write_data(report, pictures),
     )
     return to_text(page)
+
+
+def _count(number: int, noun: str) -> str:
+    """ "1 image", "2 images"."""
+    return f"{number} {noun}{'s' * (number != 1)}"
 
 
 def _label(svg: str, title: str) -> Markup:
@@ -149,16 +156,21 @@ def _count_classes(report: Report) -> list[str]:
 
 
 def _choose_colors(report: Report, classes: Sequence[str]) -> dict[str, str]:
-    """A color's name by class; the rarest of many classes, and images of none, share one."""
-    crowded = len(classes) + (None in (report.classes or ())) > len(figures.COLORS)
+    """A color's name by class; the rarest of many classes share one, and images of none are gray."""
+    crowded = len(classes) > len(figures.COLORS)
     own = classes[: len(figures.COLORS) - 1] if crowded else classes
-    names = [*own, OTHERS] if crowded or None in (report.classes or ()) else own
-    return {name: f"c{number}" for number, name in enumerate(names)}
+    return {name: f"c{number}" for number, name in enumerate(own)}
 
 
 def _find_color(report: Report, colors: Mapping[str, str], row: int) -> str:
     name = report.classes[row] if report.classes else None
-    return colors[OTHERS if name is None or name not in colors else name]
+    return "none" if name is None else colors.get(name, REST)
+
+
+def _write_key(report: Report, classes: Sequence[str], colors: Mapping[str, str]) -> list[tuple[str, str]]:
+    """What each color means: name and color."""
+    rest = [("other classes", REST)] if len(classes) > len(colors) else []
+    return [*colors.items(), *rest, *([("no class", "none")] if None in (report.classes or ()) else [])]
 
 
 def _find_changing(report: Report) -> tuple[str, str] | None:

@@ -16,7 +16,7 @@ from ..evaluate.reference import Reference, load_reference, load_untrained
 from ..models.network import embed_pixels
 from ..runtime.bundle import MANIFEST, Bundle
 from ..runtime.encoder import Encoder, choose, find_pairs
-from ..runtime.errors import ByolEdgeError, UsageError
+from ..runtime.errors import BundleError, ByolEdgeError, UsageError
 from ..runtime.fidelity import Vectors
 from ..runtime.preprocessing import Pixels
 from ..runtime.run import Provenance, Run
@@ -24,6 +24,8 @@ from ..runtime.run import Provenance, Run
 PYTORCH, UNTRAINED = "PyTorch", "untrained"
 # What is wrong with a bundle whatever the variant.
 ALL = "all variants"
+# What is gathered beside vectors: the images themselves, in small.
+TILES = "tiles"
 
 
 @dataclass(frozen=True)
@@ -90,6 +92,10 @@ def open_sources(names: Sequence[str]) -> Sources:
         others = [raw_candidate(), *others]
     run = next((Run(Path(name)) for name in encoders if Run(Path(name)).exists), None)
     bundle = _open_bundle(bundles[0]) if bundles else None
+    taken = {RAW, TILES, *(bundle.candidates if bundle else ())}
+    taken |= {each.name for each in bundle.compared.values()} if bundle else set()
+    for name in set(names) & taken:
+        raise UsageError(f"{name} is a name for something else in a report; write ./{name} for the path")
     return Sources(subject, _find_provenance(subject, bundle), bundle, others, run)
 
 
@@ -104,7 +110,7 @@ def _open_bundle(source: str) -> OpenedBundle:
     reference = None
     if bundle.module is not None:
         broken[PYTORCH] = (
-            f"made from a module of its maker's own ({bundle.module}), whose code the bundle does not hold"
+            f"it was made from a module of its maker's own ({bundle.module}), whose code the bundle does not hold"
         )
     else:
         try:
@@ -112,6 +118,10 @@ def _open_bundle(source: str) -> OpenedBundle:
         except ByolEdgeError as error:
             broken[PYTORCH] = str(error)
     candidates = _list_candidates(bundle, variants, reference, broken)
+    if not candidates:
+        raise BundleError(f"{source}: nothing of it can be used: {'; '.join(broken.values())}")
+    if not bundle.holds(bundle.default):
+        broken[bundle.default.name] = "it is the default, but its files are not here"
     return OpenedBundle(source, bundle, candidates, variants, _choose_best(bundle, variants), reference, broken)
 
 

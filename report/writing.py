@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import logging
+import os
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -48,7 +49,7 @@ def write_report(
     log.info("drawing the page")
     html = write_page(report, _draw_pictures(measured) if images else Pictures({}), table.name, figures.name)
     contents = {page: html, table: _write_csv(report), figures: to_text(to_json(finite(report.to_json())))}
-    with ExitStack() as files:  # all of them, or none
+    with ExitStack() as files:  # all are written before one is put in its place
         for file, content in contents.items():
             files.enter_context(whole_file(file)).write_text(content, encoding="utf-8", newline="")
     return conclude(report)
@@ -57,9 +58,15 @@ def write_report(
 def _name_files(page: Path, overwrite: bool) -> tuple[Path, Path, Path]:
     """The page, the table and the figures. Raises UsageError for another suffix, OutputExistsError for one that is
     taken."""
-    if page.suffix != ".html":
-        raise UsageError("{out}: a report is an .html file; name it so", out=page)
+    if page.suffix.lower() != ".html":
+        raise UsageError("{out}: a report is an .html file; name it so, such as report.html", out=page)
     files = page, page.with_suffix(".duplicates.csv"), page.with_suffix(".json")
+    folder = next((each for each in files if each.is_dir()), None)
+    if folder is not None:
+        raise UsageError(f"{{out}}: {folder} is a folder, not a file to write", out=page)
+    above = next(each for each in page.absolute().parents if each.exists())
+    if not os.access(above, os.W_OK):
+        raise UsageError(f"{{out}}: nothing can be written to {above}", out=page)
     taken = next((each for each in files if each.exists()), None)
     if taken is not None and not overwrite:
         raise OutputExistsError(

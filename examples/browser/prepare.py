@@ -23,7 +23,7 @@ from pathlib import Path
 import numpy as np
 from byol_edge.runtime import ByolEdgeError
 from byol_edge.runtime.bundle import Bundle, Variant
-from byol_edge.runtime.golden import PYTORCH, read_golden
+from byol_edge.runtime.golden import read_golden
 from byol_edge.runtime.preprocessing import open_image
 from byol_edge.runtime.vectors import VectorFile, load_vectors
 from PIL import Image
@@ -31,7 +31,13 @@ from PIL import Image
 HERE = Path(__file__).parent
 PACKAGE = "onnxruntime-web@1.30.0"
 SHA512 = "q0y+JrrtukXSzsBWEMccVfqX25LRmosXHF+CaRJmg8pZClzcV7svNc4rKY3jL02Vb7QmRMDs1SigqR4CXAfKYQ=="
-ENGINE = ("ort.wasm.min.mjs", "ort-wasm-simd-threaded.mjs", "ort-wasm-simd-threaded.wasm")
+# The last one names its license, MIT.
+ENGINE = (
+    "dist/ort.wasm.min.mjs",
+    "dist/ort-wasm-simd-threaded.mjs",
+    "dist/ort-wasm-simd-threaded.wasm",
+    "package.json",
+)
 # The engine whose vectors the browser's are to be like.
 NATIVE = "onnxruntime"
 # Images of an index: a page loads all of them. Their pictures' longer side, in pixels.
@@ -41,13 +47,10 @@ MOST_IMAGES, PICTURE = 2000, 160
 def main(arguments: list[str]) -> None:
     if len(arguments) < 3:
         sys.exit(__doc__)
-    bundle, site, files = Bundle.open(arguments[0]), Path(arguments[1]), arguments[2:]
-    if site.exists() and not (site / "index.json").exists() and any(site.iterdir()):
-        sys.exit(f"{site} holds something else; choose another folder")
-    indexes = {find_variant(bundle, file): load_vectors(file) for file in files}
-    first = next(iter(indexes.values()))
-    if any(each.sources != first.sources for each in indexes.values()):
-        sys.exit("the files of vectors are of other images: embed the same folder with each variant")
+    bundle, site = Bundle.open(arguments[0]), Path(arguments[1])
+    indexes = read_indexes(bundle, arguments[2:])
+    sources = next(iter(indexes.values())).sources
+    clear_site(site)
     shutil.copytree(HERE / "page", site, dirs_exist_ok=True)
     shutil.copytree(fetch_engine(), site / "ort", dirs_exist_ok=True)
     golden = read_golden(bundle)
@@ -62,40 +65,47 @@ def main(arguments: list[str]) -> None:
         "border": bundle.preprocessing.border,
         "size": bundle.embedding_size,
         "variants": {
-            variant.name: {
-                "id": index.model,
-                "own_cosine": variant.own_cosine,
-                "golden": encode(golden.of(variant.name, NATIVE)),
-                "to_pytorch": encode(golden.embeddings[PYTORCH]),
-            }
-            for variant, index in indexes.items()
+            variant.name: {"own_cosine": variant.own_cosine, "golden": encode(golden.of(variant.name, NATIVE))}
+            for variant in indexes
         },
         "golden": {"images": encode(golden.images), "count": len(golden.images)},
         "files": {name: encode(pixels) for name, pixels in golden.files.items()},
-        "images": [{"name": name_below(first, source), "picture": picture(source)} for source in first.sources],
+        "images": [{"name": "/".join(Path(each).parts[-2:]), "picture": picture(each)} for each in sources],
     }
     (site / "index.json").write_text(json.dumps(content), encoding="utf-8")
-    print(f"{site}: {len(first.sources)} images, {', '.join(each.name for each in indexes)}; next: "
+    print(f"{site}: {len(sources)} images, {', '.join(each.name for each in indexes)}; next: "
           f"python -m http.server -d {site}")  # fmt: skip
 
 
-def find_variant(bundle: Bundle, file: str) -> Variant:
-    """The variant that made a file of vectors, by their id; it has to be one of the bundle's that a browser runs."""
-    index = load_vectors(file)
-    digest, name, engine, *_ = (*index.model.split(":"), "", "")
-    variant = bundle.variants.get(name)
-    if variant is None or bundle.digest(variant) != digest:
-        sys.exit(f"{file}: its vectors are by {index.model}, which is not of {bundle.path}")
-    if variant.format != "onnx" or engine != NATIVE:
-        sys.exit(f"{file}: its vectors are by {index.model}; embed with an .onnx variant on {NATIVE}")
-    if len(index.sources) > MOST_IMAGES:
-        sys.exit(f"{file}: {len(index.sources)} images are too many for one page; {MOST_IMAGES} are the most")
-    return variant
+def clear_site(site: Path) -> None:
+    """The folder has to be new, or a site that was made before, whose models are removed."""
+    if site.exists() and not site.is_dir():
+        sys.exit(f"{site} is a file; give a folder to write the site to")
+    if site.exists() and not (site / "index.json").exists() and any(site.iterdir()):
+        sys.exit(f"{site} holds something else; choose another folder")
+    for file in (*site.glob("*.onnx"), *site.glob("*.vectors")):
+        file.unlink()
 
 
-def name_below(index: VectorFile, source: str) -> str:
-    """An image's folder and name."""
-    return "/".join(Path(source).parts[-2:])
+def read_indexes(bundle: Bundle, files: list[str]) -> dict[Variant, VectorFile]:
+    """The vectors in each file, by the variant that made them: one of the bundle's that a browser runs."""
+    indexes: dict[Variant, VectorFile] = {}
+    for file in files:
+        index = load_vectors(file)
+        digest, name, engine, *_ = (*index.model.split(":"), "", "")
+        variant = bundle.variants.get(name)
+        if variant is None or bundle.digest(variant) != digest:
+            sys.exit(f"{file}: its vectors are by {index.model}, which is not of {bundle.path}")
+        if variant.format != "onnx" or engine != NATIVE:
+            sys.exit(f"{file}: its vectors are by {index.model}; embed with an .onnx variant on {NATIVE}")
+        if len(index.sources) > MOST_IMAGES:
+            sys.exit(f"{file}: {len(index.sources)} images are too many for one page; {MOST_IMAGES} are the most")
+        if variant in indexes:
+            sys.exit(f"{file}: another file of vectors is by {variant.name}, too; give one for each variant")
+        if any(each.sources != index.sources for each in indexes.values()):
+            sys.exit(f"{file}: its vectors are of other images; embed the same folder with each variant")
+        indexes[variant] = index
+    return indexes
 
 
 def picture(source: str) -> str:
@@ -118,7 +128,7 @@ def encode(array: np.ndarray) -> str:
 def fetch_engine() -> Path:
     """The folder with onnxruntime-web's files; fetched by npm where they are not there yet, and checked."""
     folder = HERE / "ort"
-    if all((folder / name).is_file() for name in ENGINE):
+    if all((folder / Path(name).name).is_file() for name in ENGINE):
         return folder
     with tempfile.TemporaryDirectory() as place:
         try:
@@ -133,10 +143,10 @@ def fetch_engine() -> Path:
             sys.exit(f"{PACKAGE} is not what it was when this script was written: do not use it")
         folder.mkdir(exist_ok=True)
         with tarfile.open(fileobj=io.BytesIO(content)) as files:
-            for name in ENGINE:
-                member = files.extractfile(f"package/dist/{name}")
+            for inside in ENGINE:
+                member = files.extractfile(f"package/{inside}")
                 assert member is not None
-                (folder / name).write_bytes(member.read())
+                (folder / Path(inside).name).write_bytes(member.read())
     return folder
 
 

@@ -24,8 +24,13 @@ def reports(finished_run: Path, finished_bundle: Path, photos: Path, tmp_path_fa
     double_a_scale(broken)
     good = measure([str(finished_run), str(finished_bundle)], photos)
     bad = measure([str(broken)], photos)
+    encoders = good.report.comparison.encoders
     names = tuple(f"{'a very long name ' * 4}{'x' * 90}/{name}" for name in good.report.images)
-    long = replace(good, report=replace(good.report, images=names, subject="s" * 200, data="d" * 200))
+    renamed = [replace(each, name=each.name.replace(str(finished_bundle), "s" * 200)) for each in encoders]
+    comparison = replace(good.report.comparison, encoders=tuple(renamed))
+    long = replace(
+        good, report=replace(good.report, images=names, subject="s" * 200, data="d" * 200, comparison=comparison)
+    )
     made = {"good": (good, True), "broken": (bad, True), "bare": (good, False), "long": (long, True)}
     with pytest.MonkeyPatch.context() as patch:
         for name, (measured, images) in made.items():
@@ -108,6 +113,18 @@ def test_the_preview_is_the_image_itself(browser: Any, reports: dict[str, Path])
         page.evaluate("place => show(document.querySelectorAll('.points')[1], place)", place)
         position = page.locator(".preview").evaluate("each => each.style.backgroundPosition")
         assert position == f"{-160 * (place % 32)}px {-160 * (place // 32)}px".replace("-0px", "0px")
+    page.close()
+
+
+def test_the_last_sheet_is_shown_in_its_own_size(browser: Any, reports: dict[str, Path]):
+    page = browser.new_page(viewport={"width": 1440, "height": 1200})
+    page.goto(reports["good"].as_uri())
+    # As if sheets were of 4 x 4 tiles, and the second one held three.
+    page.evaluate("data.sheets.across = 4; data.sheets.uris = ['a', 'b']; data.maps[0].images.length = 19")
+    for place, wide in ((2, 4), (15, 4), (18, 3)):
+        page.evaluate("place => show(document.querySelectorAll('.points')[0], place)", place)
+        size = page.locator(".preview").evaluate("each => each.style.backgroundSize")
+        assert size.split()[0] == f"{wide * 160}px"
     page.close()
 
 

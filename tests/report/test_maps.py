@@ -26,7 +26,13 @@ def test_tsne_comes_first_and_few_images_have_none(random: np.random.Generator):
     assert [each.method for each in draw_maps(groups(6, random))] == ["PCA"]
 
 
-@pytest.mark.parametrize("vectors", [np.ones((20, 4)), np.eye(2, 1) + 1, np.eye(2)])
+def test_the_rounding_of_equal_images_is_no_map(random: np.random.Generator):
+    vectors = np.ones((30, 8)) + random.normal(0, 1e-7, (30, 8))
+    (drawn,) = draw_maps(vectors.astype(np.float32))
+    assert np.ptp(drawn.places, axis=0).max() < 0.01
+
+
+@pytest.mark.parametrize("vectors", [np.ones((20, 4)), np.eye(2, 1) + 1, np.eye(2), np.linspace(-1, 1, 20)[:, None]])
 def test_equal_vectors_and_vectors_of_one_number_have_places(vectors: np.ndarray):
     (drawn,) = draw_maps(vectors.astype(np.float32))
     assert np.isfinite(drawn.places).all()

@@ -1,17 +1,20 @@
 """Everything is measured in one pass; a broken variant is reported, not raised."""
 
+import shutil
 from pathlib import Path
 
 import numpy as np
 import onnx
 import pytest
+import torch
 from byol_edge.evaluate.compare import compare_encoders
 from byol_edge.evaluate.validate import validate
 from byol_edge.export.bundling import export_bundle
 from byol_edge.export.config import ExportConfig
 from byol_edge.report.conclusion import conclude
 from byol_edge.report.measure import Measured, _keep_usable, measure
-from byol_edge.runtime import ByolEdgeError, EngineError, ImageError, UsageError
+from byol_edge.runtime import BundleError, ByolEdgeError, EngineError, ImageError, UsageError
+from byol_edge.runtime.bundle import Bundle
 from PIL import Image
 from sabotage import double_a_scale, write_model
 from torch import nn
@@ -88,6 +91,42 @@ def test_a_damaged_encoder_leaves_the_variants(bundle: Path, photos: Path):
     assert [each.encoder for each in report.queries[0].by] == ["raw pixels", "int8.onnx on onnxruntime"]
 
 
+def test_without_anything_that_opens_there_is_no_report(bundle: Path, photos: Path):
+    for name in ("encoder.safetensors", "fp32.onnx", "fp32.xml", "int8.xml"):
+        (bundle / name).unlink()
+    (bundle / "int8.onnx").write_bytes(b"x")
+    with pytest.raises(BundleError, match=r"nothing of it can be used: .*changed since export"):
+        measure([str(bundle)], photos)
+
+
+def test_a_default_that_is_not_here_is_told(bundle: Path, photos: Path):
+    default = Bundle.open(bundle).default.name
+    (bundle / default).unlink()
+    conclusion = conclude(measure([str(bundle)], photos).report)
+    assert conclusion.kind == "doubtful"
+    assert f"{default}: it is the default, but its files are not here" in conclusion.sentence
+
+
+def test_a_damaged_file_without_pytorch_is_not_called_good(bundle: Path, photos: Path):
+    (bundle / "encoder.safetensors").unlink()
+    (bundle / "int8.onnx").write_bytes(b"x")
+    conclusion = conclude(measure([str(bundle)], photos).report)
+    assert conclusion.kind == "stop"
+    assert conclusion.sentence.startswith("int8.onnx on onnxruntime and int8.onnx on openvino of")
+    assert conclusion.advice.endswith("copy the bundle again from where it was exported, or export it again.")
+
+
+@pytest.mark.parametrize("name", ["tiles", "PyTorch", "untrained"])
+def test_a_name_that_the_report_uses_is_refused(
+    name: str, finished_run: Path, finished_bundle: Path, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    shutil.copytree(finished_run, tmp_path / name)
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UsageError, match=rf"write \./{name} for the path"):
+        measure([name, str(finished_bundle)], photos)
+    assert len(measure([f"./{name}", str(finished_bundle)], photos).report.comparison.encoders) == 4
+
+
 def test_damaged_golden_files_are_told(bundle: Path, photos: Path):
     (bundle / "golden.npz").write_bytes(b"x")
     report = measure([str(bundle)], photos).report
@@ -96,7 +135,8 @@ def test_damaged_golden_files_are_told(bundle: Path, photos: Path):
 
 
 def test_a_module_of_ones_own_is_compared_but_not_held_against_pytorch(photos: Path, tmp_path: Path):
-    module = nn.Sequential(nn.Conv2d(3, 4, 3, 2), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten()).eval()
+    torch.manual_seed(0)
+    module = nn.Sequential(nn.Conv2d(3, 4, 3, 2), nn.AdaptiveAvgPool2d(1), nn.Flatten()).eval()
     export_bundle(module, tmp_path / "own", ExportConfig(image_size=32))
     report = measure([str(tmp_path / "own")], photos).report
     assert "module of its maker's own" in report.broken["PyTorch"]

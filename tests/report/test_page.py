@@ -129,9 +129,12 @@ def test_many_classes_share_a_color(measured: Measured):
     report = measured.report
     many = tuple(f"class {number}" if number < 119 else None for number in range(120))
     page = draw(replace(report, classes=many))
-    assert "others" in page.text
-    circles = {each["class"] for tag, each in page.elements if tag == "circle" and "cx" in each}
-    assert circles == {f"c{number}" for number in range(10)}
+    assert "other classes" in page.text
+    assert "no class" in page.text
+    circles = [each["class"] for tag, each in page.elements if tag == "circle" and "cx" in each]
+    assert set(circles) == {*(f"c{number}" for number in range(10)), "none"}
+    assert circles.count("none") == 2  # one image on two maps
+    assert circles.count("c9") == 2 * (119 - 9)
 
 
 def test_what_was_not_measured_is_left_out(measured: Measured):

@@ -68,8 +68,12 @@ def test_nothing_is_replaced_unasked(name: str, ready: Measured, tmp_path: Path)
     assert (tmp_path / name).read_text() != "mine"
 
 
-def test_another_suffix_is_refused(tmp_path: Path):
+def test_a_place_that_cannot_be_written_is_told_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     assert "a report is an .html file" in fails(2, *report(tmp_path / "report.pdf"))
+    (tmp_path / "r.json").mkdir()
+    assert "r.json is a folder" in fails(2, *report(tmp_path / "r.html", "--overwrite"))
+    monkeypatch.setattr(writing.os, "access", lambda *_: False)
+    assert "nothing can be written to" in fails(2, *report(tmp_path / "new" / "s.html"))
 
 
 def test_no_images_leaves_all_pictures_out(ready: Measured, tmp_path: Path):

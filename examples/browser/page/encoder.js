@@ -25,9 +25,10 @@ export async function openEncoder(name, content) {
     lowest = Math.min(lowest, cosine(found, known.subarray(place * content.size, (place + 1) * content.size)));
   }
   if (!(lowest >= least)) {
+    await session.release();
     throw new Error(`${name} gives other vectors here than where it was exported: cosine ${lowest.toFixed(5)}, needs ${least}`);
   }
-  return { name, run, lowest, release: () => session.release() };
+  return { name, run, lowest };
 }
 
 /** Which of the bundle's encoded files this browser decodes to other pixels, and by how much, of 255. */
