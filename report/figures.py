@@ -116,7 +116,7 @@ def _ticks(low: float, high: float) -> list[float]:
         inside = [each for each in steps if low <= each <= high]
         if 2 <= len(inside) <= 7:
             return inside
-    return [each for each in MaxNLocator(4).tick_values(low, high).tolist() if low <= each <= high]
+    return [each for each in MaxNLocator(4).tick_values(low, high) if low <= each <= high]
 
 
 def _short(name: str) -> str:

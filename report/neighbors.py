@@ -85,7 +85,7 @@ def _find_alike(unit: Vectors, raw: Vectors) -> Iterator[NDArray[np.float64]]:
         cosine = unit[start : start + BLOCK] @ unit[start:].T
         alike = np.triu(cosine >= ALIKE, 1) & (raw[start : start + BLOCK] @ raw[start:].T >= ALIKE_RAW)
         first, second = np.nonzero(alike)
-        yield np.stack([start + first, start + second, np.minimum(cosine[first, second], 1)], 1)
+        yield np.stack([start + first, start + second, np.minimum(cosine[first, second], 1)], 1).astype(np.float64)
 
 
 def _find_nearest(vectors: Vectors, rows: Rows) -> tuple[Rows, NDArray[np.float32]]:
