@@ -7,7 +7,7 @@ from ..runtime.fidelity import GATES
 from .findings import Conclusion, Report
 from .sources import ALL, PYTORCH, name_variant
 
-FIGURES = {KNN: "5-NN accuracy", CONSISTENCY: "view consistency", FEW_LABELS: "the figure with labels"}
+FIGURES = {KNN: "5-NN accuracy", CONSISTENCY: "view consistency", FEW_LABELS: "view consistency and average precision"}
 
 
 def conclude(report: Report) -> Conclusion:

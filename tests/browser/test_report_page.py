@@ -59,7 +59,7 @@ def test_it_reads_well(browser: Any, reports: dict[str, Path], name: str, width:
     assert [url for url in asked if not url.startswith("data:")] == [reports[name].as_uri()]
     check_layout(page)
     assert find_barriers(page) == []
-    for view in page.locator(".map > input").all():
+    for view in page.locator(".map input").all():
         view.check()
         check_layout(page)
     context.close()
