@@ -7,6 +7,7 @@ import difflib
 import errno
 import io
 import logging
+import os
 import sys
 import warnings
 from collections.abc import Sequence
@@ -136,6 +137,17 @@ def main() -> None:
         with suppress(OSError):
             _say(_describe(error))
         sys.exit(1)
+    finally:
+        _drop_unwritten()
+
+
+def _drop_unwritten() -> None:
+    """What could not be written is not tried again as Python ends, which would make a code of 120 of any other."""
+    try:
+        if sys.stdout:
+            sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def silence_libraries() -> None:

@@ -1,5 +1,6 @@
 """Standard output and standard error that cannot be written to: no traceback, whatever becomes of the command."""
 
+import os
 import shlex
 import subprocess
 import sys
@@ -13,7 +14,10 @@ def shell(line: str, *arguments: object) -> tuple[int, list[str]]:
     line = line.replace("byol-edge", f"{shlex.quote(sys.executable)} -m byol_edge", 1)
     for number, argument in enumerate(arguments, 1):
         line = line.replace(f"${number}", shlex.quote(str(argument)))
-    done = subprocess.run(["bash", "-o", "pipefail", "-c", line], capture_output=True, text=True)
+    # Where Python writes at once, some of these faults come earlier, and are easier to tell.
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+    command = ["bash", "-o", "pipefail", "-c", line]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment)
     return done.returncode, done.stderr.splitlines()
 
 
