@@ -118,9 +118,11 @@ def _judge_accuracy(history: Sequence[Metrics], start: str, evidence: Evidence |
         for name, its in missed.items()
         for figure, gain in its
     )
-    told = (
-        f"It is not certain that this encoder is better than {' and '.join(names.get(name, name) for name in missed)}."
-    )
+    worse = [name for name, its in missed.items() if any(gain.upper < 0 for _, gain in its)]
+    than = " and ".join(names.get(name, name) for name in worse or missed)
+    told = f"It is not certain that this encoder is better for these images than {than}."
+    if worse:
+        told = f"This encoder is worse for these images than {than}."
     return f"{text} (95 % interval of the gain, {intervals}); more epochs or images may help", told, False
 
 

@@ -240,5 +240,13 @@ def test_what_an_encoder_is_worth_is_a_sentence(
         return replace(result.accuracy, scores={"knn": knn})  # type: ignore[type-var]
 
     floors = {name: floor(change) for name, change in changes.items()}
-    assert told in replace(result, floors=floors).worth
-    assert replace(result, accuracy=None, floors={}).worth == ""
+    judged = replace(result, floors=floors)
+    assert told in judged.worth
+    assert judged.conclusion == f"All 2 variants reproduce PyTorch on 120 images; {judged.worth}"
+    unknown = replace(result, accuracy=None, floors={}, variants=result.variants[:1])
+    assert unknown.worth == ""
+    assert unknown.conclusion == "The variant reproduces PyTorch on 120 images."
+    one, other = result.variants
+    failed = replace(judged, variants=(one, replace(other, failures=("missed",))))
+    assert failed.conclusion == "1 of 2 variants does not reproduce PyTorch on 120 images: do not ship it."
+    assert "reads images otherwise: golden" in replace(judged, around=("golden files differ",)).conclusion

@@ -203,3 +203,24 @@ def test_a_run_that_holds_its_start_says_so():
     assert held.startswith("doubtful: training did not help, so the run holds its start; rank 140 of 512, start 140")
     half = str(judge([line(0), line(1)], begun, 512, evidence(share=0.5)))
     assert half.startswith("healthy: weights 50% of the way from the start to the end, rank 140")
+
+
+def test_the_verdict_comes_to_a_sentence():
+    def told(*history: Metrics, found: Evidence | None = None, settings: Settings = SETTINGS) -> str:
+        return judge(history, settings, 512, found).sentence
+
+    begun = dataclasses.replace(SETTINGS, init="timm:resnet18")
+    good = dataclasses.replace(line(1, knn=0.86), knn_raw=0.8, knn_lead=Interval(0.06, 0.02, 0.1))
+    helped = "Training helped: this encoder is better for these images than"
+    assert told(UNTRAINED, good) == f"{helped} the untrained network and raw pixels."
+    assert told(UNTRAINED, good, settings=begun) == f"{helped} its start and raw pixels."
+    level = dataclasses.replace(good, knn_lead=Interval(0.02, -0.01, 0.05))
+    assert told(UNTRAINED, level) == "It is not certain that this encoder is better for these images than raw pixels."
+    below = dataclasses.replace(good, knn_lead=Interval(-0.2, -0.3, -0.1))
+    assert told(UNTRAINED, below) == "This encoder is worse for these images than raw pixels."
+    assert "was not measured" in told(line(0, rank=100, std=0.33), line(1))
+    assert told(line(0, rank=1), line(1, rank=1)) == "All images look alike to this network."
+    assert told(line(0), line(1, spread=0.01)) == "All images look alike to this network."
+    assert "learned nothing" in told(line(0), dataclasses.replace(line(1), moved=1e-6), settings=begun)
+    assert "fewer dimensions" in told(UNTRAINED, line(1, rank=60, knn=0.5))
+    assert "did not help" in told(line(0), line(1), found=evidence(share=0.0), settings=begun)
