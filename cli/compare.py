@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 import click
 
 from ..runtime.interval import Interval
-from .output import count, needs, note_unread, print_json, print_table, say
+from ..runtime.text import count
+from .output import needs, note_unread, print_json, print_table, say
 
 if TYPE_CHECKING:
     from ..evaluate.comparison import Compared, Comparison

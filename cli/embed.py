@@ -18,8 +18,9 @@ from ..runtime.model_file import FORMATS
 from ..runtime.run import Run
 from ..runtime.shards import check_free, count_missing, discard_shards, embed_files, is_finished
 from ..runtime.stream import Streamer
+from ..runtime.text import count
 from .channels import read_channels
-from .output import count, needs, note_unread, say
+from .output import needs, note_unread, say
 
 # What only weights that PyTorch runs are told, by the names of ExportConfig.
 OF_WEIGHTS = ("backbone", "image_size", "mean", "std")

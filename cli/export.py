@@ -13,9 +13,10 @@ import click
 from ..runtime.bundle import BUNDLE
 from ..runtime.errors import FidelityError, UsageError
 from ..runtime.files import check_output
+from ..runtime.text import count
 from .channels import read_channels
 from .module import make_module, module_option
-from .output import count, megabytes, needs, print_json, print_table, say, share
+from .output import megabytes, needs, print_json, print_table, say, share
 
 if TYPE_CHECKING:
     from ..export.bundling import Export, ExportedVariant

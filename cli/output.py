@@ -191,11 +191,6 @@ def megabytes(size: int) -> str:
     return f"{size / 1e6:.2f} MB"
 
 
-def count(number: int, noun: str) -> str:
-    """ "1 image", "2 images"."""
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
-
-
 def share(value: float | None) -> str:
     """A share or an accuracy, .xxx; a dash where it was not measured."""
     return "–" if value is None else f"{value:.3f}"

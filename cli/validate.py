@@ -14,9 +14,10 @@ import click
 
 from ..runtime.errors import FidelityError, UsageError
 from ..runtime.files import write_text
+from ..runtime.text import count
 from ..runtime.vector_comparison import VectorComparison, compare_vector_files
 from .module import make_module, module_option
-from .output import count, needs, note, print_json, print_table, say, share
+from .output import needs, note, print_json, print_table, say, share
 
 if TYPE_CHECKING:
     from ..evaluate.layers import Layer

@@ -45,11 +45,16 @@ def open_candidates(sources: Sequence[str]) -> list[Candidate]:
     A bundle gives one for each precision that is here, the default's first. Raises UsageError for a source that is
     given twice, and what open_encoder raises.
     """
+    check_distinct(sources)
+    return [candidate for source in sources for candidate in _open(source)]
+
+
+def check_distinct(sources: Sequence[str]) -> None:
+    """Raises UsageError for a source that is given twice."""
     places = [Path(source).resolve() for source in sources]
     for row, place in enumerate(places):
         if place in places[:row]:
             raise UsageError(f"{sources[row]} is given twice")
-    return [candidate for source in sources for candidate in _open(source)]
 
 
 def raw_candidate(preprocessing: Preprocessing | None = None) -> Candidate:
@@ -83,12 +88,11 @@ def _open_bundle(source: str) -> list[Candidate]:
     here = [each for each in (bundle.default, *bundle.variants.values()) if bundle.holds(each)]
     # If no file is here, "auto" says what is missing.
     precisions = list(dict.fromkeys(each.precision for each in here)) or ["auto"]
-    return name_candidates(source, [Encoder(source, each) for each in precisions])
+    return name_candidates(source, bundle, [Encoder(source, each) for each in precisions])
 
 
-def name_candidates(source: str, encoders: Sequence[Encoder]) -> list[Candidate]:
+def name_candidates(source: str, bundle: Bundle, encoders: Sequence[Encoder]) -> list[Candidate]:
     """Candidates named after a bundle and a precision each, of which the FP32 one is what others are to reproduce."""
-    bundle = Bundle.open(source)
     variants = [bundle.variants[each.variant] for each in encoders]
     exact = f"{source} fp32" if "fp32" in [each.precision for each in variants] else None
     return [

@@ -73,9 +73,14 @@ def compare_candidates(
     """
     embedded = embed_candidates(candidates, paths)
     for name, its in embedded.vectors.items():
-        if problem := find_problem(its):
-            raise EngineError(f"{name} gives {problem}, which cannot be compared")
+        check_vectors(name, its)
     return compare_vectors(candidates, embedded, classes, figures)
+
+
+def check_vectors(name: str, vectors: Vectors) -> None:
+    """Raises EngineError, naming the encoder, where its vectors cannot be compared."""
+    if problem := find_problem(vectors):
+        raise EngineError(f"{name} gives {problem}, which cannot be compared")
 
 
 def compare_vectors(

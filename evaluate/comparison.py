@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from ..runtime.interval import Interval
+from ..runtime.text import join
 from ..runtime.timing import LEAD, Timing
 
 RAW = "raw pixels"
@@ -111,7 +112,7 @@ def advise(comparison: Comparison) -> str:
     """Comparison.advice."""
     best, level = comparison.best, comparison.level
     if best.name == RAW:
-        others = _join([each.name for each in level if each is not best])
+        others = join([each.name for each in level if each is not best])
         reason = f"raw pixels, {_value(best)}, are better than every encoder here"
         if others:
             reason = f"raw pixels, {_value(best)}, are the best, and {others} no better"
@@ -132,7 +133,7 @@ def _reason(comparison: Comparison, ship: Compared, quality: str) -> str:
     if ship is not best:
         among = f"{quality} of the {len(level)} that are" if quality else "nothing else tells them apart"
         return f"it is level with the best, {best.name} ({own} and {_value(best)}), and {among}"
-    others = _join([each.name for each in level if each is not best])
+    others = join([each.name for each in level if each is not best])
     also = f" and {quality}" if quality else ""
     return f"with {own} it is the best{also} of those that are level, {others} being the other{'s' * (len(level) > 2)}"
 
@@ -148,8 +149,3 @@ def _basis(comparison: Comparison) -> str:
 
 def _value(encoder: Compared) -> str:
     return f"{encoder.deciding.mean:.3f}"
-
-
-def _join(names: Sequence[str]) -> str:
-    """ "a", "a and b", "a, b and c"."""
-    return " and ".join(filter(None, [", ".join(names[:-1]), *names[-1:]]))

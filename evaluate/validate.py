@@ -29,6 +29,7 @@ from ..runtime.golden import PYTORCH, read_golden
 from ..runtime.preprocessing import Pixels
 from ..runtime.reading import BATCH_SIZE, read_images
 from ..runtime.self_test import SelfTest
+from ..runtime.text import count
 from .diagnosis import find_cause
 from .embedding import Embedded, embed_everywhere
 from .scorer import Accuracy, Scorer, make_scorer
@@ -107,14 +108,16 @@ class Validation:
     @property
     def conclusion(self) -> str:
         """In a sentence, whether every variant is faithful, and the encoder worth shipping, as far as that is known."""
-        count, images = len(self.variants), f"{self.images} image{'s' * (self.images != 1)}"
+        variants, images = len(self.variants), count(self.images, "image")
         failing = sum(bool(each.failures) for each in self.variants)
         if self.around and not failing:
             return f"The bundle is not what was exported, or this machine reads images otherwise: {self.around[0]}."
         if failing:
             do, them = ("does", "it") if failing == 1 else ("do", "them")
-            return f"{failing} of {count} variants {do} not reproduce PyTorch on {images}: do not ship {them}."
-        faithful = f"{f'All {count} variants reproduce' if count > 1 else 'The variant reproduces'} PyTorch on {images}"
+            return f"{failing} of {variants} variants {do} not reproduce PyTorch on {images}: do not ship {them}."
+        faithful = (
+            f"{f'All {variants} variants reproduce' if variants > 1 else 'The variant reproduces'} PyTorch on {images}"
+        )
         return f"{faithful}; {self.worth}" if self.worth else f"{faithful}."
 
     def to_json(self) -> dict[str, Any]:

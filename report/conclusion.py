@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from ..evaluate.comparison import CONSISTENCY, FEW_LABELS, KNN, RAW, Compared
 from ..runtime.fidelity import GATES
+from ..runtime.text import join
 from .findings import Conclusion, Report
 from .sources import ALL, PYTORCH, name_variant
 
@@ -39,7 +40,7 @@ def find_failures(report: Report) -> dict[str, str]:
     for each in report.validation.variants if report.validation else ():
         if each.failures:
             cause = f". Likely cause: {each.cause}" if each.cause else ""
-            found[f"{each.name} on {each.engine}"] = "; ".join(each.failures) + cause
+            found[name_variant(each.name, each.engine)] = "; ".join(each.failures) + cause
     if report.validation and report.validation.around:
         found[ALL] = "; ".join(report.validation.around)
     return found
@@ -51,7 +52,7 @@ def _conclude_broken(report: Report, failures: dict[str, str]) -> Conclusion:
         sentence = f"{report.subject} cannot be held against PyTorch: {failures[PYTORCH]}."
         return Conclusion("doubtful", sentence, "What it holds is compared with raw pixels below.")
     fail = "fails" if len(names) == 1 else "fail"
-    sentence = f"{_join(names)} of {report.subject} {fail}. {names[0]}: {failures[names[0]].rstrip('.')}."
+    sentence = f"{join(names)} of {report.subject} {fail}. {names[0]}: {failures[names[0]].rstrip('.')}."
     variants = report.validation.variants if report.validation else ()
     good = [name_variant(each.name, each.engine) for each in variants if not each.failures]
     again = "copy the bundle again from where it was exported, or export it again"
@@ -87,7 +88,3 @@ def _find_own(report: Report) -> Compared:
 def _is_own(report: Report, encoder: Compared) -> bool:
     """Whether it is the subject, or one of its precisions."""
     return encoder.name in (report.subject, *(f"{report.subject} {precision}" for precision in GATES))
-
-
-def _join(names: list[str]) -> str:
-    return " and ".join(filter(None, [", ".join(names[:-1]), *names[-1:]]))

@@ -10,14 +10,14 @@ from pathlib import Path
 from typing import cast
 
 from ..evaluate.candidates import Candidate
-from ..evaluate.compare import EmbeddedByAll, compare_vectors, embed_candidates
+from ..evaluate.compare import EmbeddedByAll, check_vectors, compare_vectors, embed_candidates
 from ..evaluate.comparison import RAW, Comparison
 from ..evaluate.embedding import Embed, Embedded
 from ..evaluate.layers import Layer, measure_network
 from ..evaluate.validate import Limits, Validation, judge
 from ..models.byol import BYOLConfig
 from ..runtime.encoder import find_problem
-from ..runtime.errors import ByolEdgeError, EngineError
+from ..runtime.errors import ByolEdgeError
 from ..runtime.fidelity import Vectors
 from ..runtime.images import find_images, folder_labels, read_labels
 from ..runtime.preprocessing import Pixels
@@ -64,13 +64,15 @@ def _keep_usable(vectors: Mapping[str, Vectors], bundle: OpenedBundle | None) ->
 
     Raises EngineError for another encoder.
     """
-    problems = {name: find_problem(its) for name, its in vectors.items() if name != TILES}
+    own, broken = (bundle.candidates, bundle.broken) if bundle else ({}, {})
+    vectors = {name: its for name, its in vectors.items() if name != TILES}
+    for name in vectors.keys() - own.keys():
+        check_vectors(name, vectors[name])
+    problems = {name: find_problem(vectors[name]) for name in own}
     for name, problem in problems.items():
-        if problem and (bundle is None or name not in bundle.candidates):
-            raise EngineError(f"{name} gives {problem}, which cannot be compared")
-        if problem and bundle and name != UNTRAINED:
-            bundle.broken.setdefault(name, f"it gives {problem}")
-    return {name: vectors[name] for name, problem in problems.items() if not problem}
+        if problem and name != UNTRAINED:
+            broken.setdefault(name, f"it gives {problem}")
+    return {name: its for name, its in vectors.items() if not problems.get(name)}
 
 
 def _report(sources: Sources, embedded: EmbeddedByAll, data: Path, names: Sequence[str | None] | None) -> Report:

@@ -13,7 +13,7 @@ from .findings import Moved, Neighbors, Outlier, Pair, Query
 Rows = NDArray[np.intp]
 
 QUERIES = 12
-# Images shown of those that INT8 moves most, and of outliers.
+# Images shown of those that INT8 moves most, and of outliers; pairs shown of near-duplicates.
 SHOWN = 12
 # From these cosines on, by an encoder and by raw pixels, two images are nearly the same. Both have to say so: encoders
 # take two photographs of one shirt for the same, and a collapsed one takes all images for it (docs/report.md).

@@ -13,11 +13,11 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from ..runtime.text import to_text
+from ..runtime.text import count, to_text
 from . import figures
 from .conclusion import conclude, find_failures
 from .findings import Neighbors, Query, Report
-from .neighbors import ALIKE, ALIKE_RAW
+from .neighbors import ALIKE, ALIKE_RAW, SHOWN
 from .sources import PYTORCH
 from .tables import show, tabulate_comparison, tabulate_provenance, tabulate_validation
 from .thumbnails import ACROSS, LONG, Sheets
@@ -47,7 +47,7 @@ def write_page(report: Report, pictures: Pictures, csv_name: str, json_name: str
     environment = Environment(
         loader=FileSystemLoader(HERE), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    environment.filters |= {"shown": show, "labeled": _label, "count": _count}
+    environment.filters |= {"shown": show, "labeled": _label, "count": count}
     script = (HERE / "page.js").read_text(encoding="utf-8")
     classes = _count_classes(report)
     colors = _choose_colors(report, classes)
@@ -72,7 +72,8 @@ def write_page(report: Report, pictures: Pictures, csv_name: str, json_name: str
         thumbnails=pictures.thumbnails,
         sheets=pictures.sheets,
         training_views=pictures.views,
-        sizes={"long": LONG},
+        long=LONG,
+        pairs=report.duplicates[:SHOWN],
         alike=(ALIKE, ALIKE_RAW),
         csv_name=csv_name,
         json_name=json_name,
@@ -82,11 +83,6 @@ def write_page(report: Report, pictures: Pictures, csv_name: str, json_name: str
         data=_write_data(report, pictures),
     )
     return to_text(page)
-
-
-def _count(number: int, noun: str) -> str:
-    """ "1 image", "2 images"."""
-    return f"{number} {noun}{'s' * (number != 1)}"
 
 
 def _label(svg: str, title: str) -> Markup:
@@ -198,4 +194,4 @@ def list_shown(report: Report) -> Sequence[int]:
         row for query in report.queries for row in (query.image, *(image for by in query.by for image in by.images))
     ]
     shown += [each.image for each in (*report.moved, *report.outliers)]
-    return shown + [row for pair in report.duplicates[:12] for row in (pair.first, pair.second)]
+    return shown + [row for pair in report.duplicates[:SHOWN] for row in (pair.first, pair.second)]

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..evaluate.candidates import Candidate, name_candidates, open_candidates, raw_candidate
+from ..evaluate.candidates import RAW_NAME, Candidate, check_distinct, name_candidates, open_candidates, raw_candidate
 from ..evaluate.comparison import RAW
 from ..evaluate.embedding import Embed
 from ..evaluate.reference import Reference, load_reference, load_untrained
@@ -56,7 +56,9 @@ class OpenedBundle:
     def compared(self) -> dict[str, Candidate]:
         """What the comparison shows of it, one per precision, by the variant's name."""
         names = list(self.best.values())
-        return dict(zip(names, name_candidates(self.source, [self.variants[name] for name in names]), strict=True))
+        return dict(
+            zip(names, name_candidates(self.source, self.bundle, [self.variants[name] for name in names]), strict=True)
+        )
 
 
 @dataclass(frozen=True)
@@ -80,14 +82,13 @@ def open_sources(names: Sequence[str]) -> Sources:
     The subject is the first bundle, or the first source if there is none. Raises UsageError without an encoder, and for
     one that is given twice; of other sources than the subject, whatever opening them raises.
     """
-    encoders = [name for name in names if name != "raw"]
+    check_distinct(names)
+    encoders = [name for name in names if name != RAW_NAME]
     if not encoders:
         raise UsageError("give an encoder to report on: a bundle, a run, or a start such as imagenet")
     bundles = [name for name in encoders if (Path(name) / MANIFEST).exists()]
     subject = (bundles or encoders)[0]
     others = open_candidates([name for name in names if name not in bundles[:1]])
-    if len(set(names)) < len(names):
-        raise UsageError(f"{next(name for name in names if names.count(name) > 1)} is given twice")
     if RAW not in [each.name for each in others]:
         others = [raw_candidate(), *others]
     run = next((Run(Path(name)) for name in encoders if Run(Path(name)).exists), None)

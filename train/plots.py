@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -70,26 +70,29 @@ class Curve:
 
 def find_curves(history: Sequence[Metrics], embedding_size: int, objective: ObjectiveConfig) -> list[Curve]:
     """A curve for each figure that was measured; levels are the network before training, and raw pixels."""
-    figures: list[tuple[str, Callable[[Metrics], float | None]]] = [
-        (objective.loss_title, lambda each: each.loss),
-        (f"rank of the embeddings (of {embedding_size})", lambda each: each.rank),
-        ("kNN accuracy", lambda each: each.knn),
-        ("deviation of the embeddings", lambda each: each.embedding_std),
-        *((each.title, partial(_diagnostic, name)) for name, each in objective.diagnostics.items()),
-        ("learning rate", lambda each: each.learning_rate),
+    first = history[0]  # of random weights, or of those that `init` names
+    curves = [
+        _trace(history, objective.loss_title, lambda each: each.loss),
+        _trace(history, f"rank of the embeddings (of {embedding_size})", lambda each: each.rank),
+        _trace(history, "kNN accuracy", lambda each: each.knn, {"raw pixels": first.knn_raw}),
+        _trace(history, "deviation of the embeddings", lambda each: each.embedding_std),
+        *(_trace(history, each.title, partial(_diagnostic, name)) for name, each in objective.diagnostics.items()),
+        _trace(history, "learning rate", lambda each: each.learning_rate),
     ]
-    curves = []
-    for title, figure_of in figures:
-        points = [(each.epoch, value) for each in history[1:] if (value := figure_of(each)) is not None]
-        raw = history[0].knn_raw if title == "kNN accuracy" else None
-        # Of random weights, or of those that `init` names.
-        levels = {"before training": figure_of(history[0]), "raw pixels": raw}
-        if points:
-            epochs, values = zip(*points, strict=True)
-            curves.append(
-                Curve(title, epochs, values, {name: each for name, each in levels.items() if each is not None})
-            )
-    return curves
+    return [each for each in curves if each.values]
+
+
+def _trace(
+    history: Sequence[Metrics],
+    title: str,
+    figure_of: Callable[[Metrics], float | None],
+    others: Mapping[str, float | None] | None = None,
+) -> Curve:
+    """A figure of each epoch that has it; `others`: levels beside that of the network before training."""
+    known = {each.epoch: value for each in history[1:] if (value := figure_of(each)) is not None}
+    levels = {"before training": figure_of(history[0]), **(others or {})}
+    shown = {name: each for name, each in levels.items() if each is not None}
+    return Curve(title, tuple(known), tuple(known.values()), shown)
 
 
 def draw_curves(history: Sequence[Metrics], embedding_size: int, objective: ObjectiveConfig, file: Path) -> None:

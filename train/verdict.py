@@ -101,12 +101,7 @@ def _judge_accuracy(history: Sequence[Metrics], start: str, evidence: Evidence |
     if not figures:
         told = "The network has not collapsed; whether it is any good for these images was not measured."
         return "accuracy was not measured, which takes class folders or labels, with ten images per class", told, True
-    text = "; ".join(
-        ", ".join(
-            [f"{each.name} {each.value:.3f}", *(f"{name} {value:.3f}" for name, (value, _) in each.rivals.items())]
-        )
-        for each in figures
-    )
+    text = "; ".join(map(_describe, figures))
     gains = {name: [(each.name, each.rivals[name][1]) for each in figures] for name in figures[0].rivals}
     missed = {name: its for name, its in gains.items() if not _beats([gain for _, gain in its])}
     names = {start: "the untrained network" if start == "untrained" else "its start"}
