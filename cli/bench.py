@@ -9,7 +9,8 @@ from pathlib import Path
 import click
 
 from ..runtime.bundle import Bundle
-from ..runtime.encoder import MOST_THREADS, Encoder, find_pairs
+from ..runtime.choosing import AUTO, choose, find_pairs
+from ..runtime.encoder import MOST_THREADS, Encoder
 from ..runtime.errors import EngineError
 from ..runtime.timing import LEAD, Timing, time_in_turn
 from .output import note, print_json, print_table, say
@@ -44,7 +45,7 @@ def bench(bundle: Path, batch_size: int, seconds: float, threads: int | None, as
     timings = time_in_turn([each.run for each in encoders], side, batch_size, seconds)
     results = list(zip(encoders, timings, strict=True))
     if as_json:
-        print_json({each.id: asdict(timing) for each, timing in results})
+        print_json({f"{each.id} on {each.engine}": asdict(timing) for each, timing in results})
         return
     rows = [
         (
@@ -65,23 +66,23 @@ def bench(bundle: Path, batch_size: int, seconds: float, threads: int | None, as
 
 
 def judge_default(bundle: Bundle, results: Sequence[tuple[Encoder, Timing]]) -> list[str]:
-    """Whether the default is the best choice here, the last line in one sentence; a new export alone changes it."""
+    """Whether what is taken by default is the best choice here, the last line in one sentence."""
     default = bundle.default
     lines = []
     if any(timing.spreads for _, timing in results):
         lines = ["Times vary widely: other work on this machine, or a CPU that slows down. Try again when it is idle."]
-    own = [timing for each, timing in results if each.variant == default.name]
+    own = {each.engine: timing for each, timing in results if each.variant == default.name}
+    if not own:
+        return [*lines, f"The default, {default.name}, cannot run here; name another variant to use it."]
+    chosen = next((engine.name for _, engine in choose(bundle, AUTO, AUTO) if engine.name in own), min(own))
+    taken = f"The default, {default.name} on {chosen}, takes {own[chosen].median:.2f} ms per image"
     others = [
         (timing, each)
         for each, timing in results
-        if each.variant != default.name and bundle.variants[each.variant].passes
+        if (each.variant, each.engine) != (default.name, chosen) and bundle.variants[each.variant].suits(each.engine)
     ]
-    if not own:
-        return [*lines, f"The default, {default.name}, cannot run here; name another variant to use it."]
-    fastest = min(own, key=lambda timing: timing.least)
-    taken = f"The default, {default.name}, takes {fastest.median:.2f} ms per image"
-    timing, best = min(others, key=lambda pair: pair[0].least, default=(fastest, None))
-    if best is not None and LEAD * timing.least < fastest.least:
-        faster = f"{best.variant} on {best.engine} takes {timing.median:.2f} ms"
-        return [*lines, f"{taken}; {faster} here: name it to use it, for all images."]
-    return [*lines, f"{taken}, and no other variant within its gates is clearly faster here."]
+    timing, best = min(others, key=lambda pair: pair[0].least, default=(own[chosen], None))
+    if best is None or LEAD * timing.least >= own[chosen].least:
+        return [*lines, f"{taken}, and nothing else within its gates is clearly faster here."]
+    faster = f"{best.variant} on {best.engine} takes {timing.median:.2f} ms"
+    return [*lines, f"{taken}; {faster} here: name it to use it, for all images."]

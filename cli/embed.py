@@ -13,10 +13,12 @@ from click.core import ParameterSource
 from ..runtime.bundle import MANIFEST
 from ..runtime.encoder import BATCH_SIZE, MOST_THREADS, Encoder
 from ..runtime.errors import UsageError
+from ..runtime.identity import Made
 from ..runtime.images import find_images
+from ..runtime.index import open_as
 from ..runtime.model_file import FORMATS
 from ..runtime.run import Run
-from ..runtime.shards import check_free, count_missing, discard_shards, embed_files, is_finished
+from ..runtime.shards import check_free, count_missing, discard_shards, embed_files, find_maker, is_finished
 from ..runtime.stream import Streamer
 from ..runtime.text import count
 from .channels import read_channels
@@ -86,28 +88,35 @@ def embed(
         raise UsageError("--resume goes on with what is there, --overwrite begins again: give one of them")
     check_free(out, resume, overwrite)
     given = {name: options[name] for name in options if context.get_parameter_source(name) != ParameterSource.DEFAULT}
-    with open_source(source, given) as encoder:
+    with open_source(source, given, find_maker(out) if resume else None) as encoder:
         paths = find_images(images)
         note_unread(images)
         if resume and is_finished(out):
-            missing = count_missing(out, encoder.id, paths)
+            missing = count_missing(out, encoder, paths)
             hint = f"; {missing} of {len(paths)} images are not in it: --overwrite embeds all again" if missing else ""
             say(f"{out} is finished already{hint}")
             return
         if not resume:
             discard_shards(out)
         result = embed_files(encoder, paths, out, batch_size, strict)
+    made_by = f"{encoder.id} on {encoder.engine}"
     left_out = f"; left out: {count(len(result.errors), 'unreadable image')}" if result.errors else ""
-    say(f"{out}: {count(result.count, 'vector')}, of {encoder.embedding_size} numbers each, by {encoder.id}{left_out}")
+    say(f"{out}: {count(result.count, 'vector')}, of {encoder.embedding_size} numbers each, by {made_by}{left_out}")
 
 
-def open_source(source: str, options: dict[str, Any]) -> AbstractContextManager[Streamer]:
-    """The encoder that `source` means, with the options that were typed, which have to be of its kind."""
+def open_source(source: str, options: dict[str, Any], made: Made | None = None) -> AbstractContextManager[Streamer]:
+    """The encoder that `source` means, with the options that were typed, which have to be of its kind.
+
+    `made`: vectors that it is to go on with; a bundle is then opened as the variant and on the engine that made them,
+    unless others were typed.
+    """
     by_pytorch = _needs_pytorch(source)
     foreign = next((name for name in options if (name in OF_WEIGHTS) != by_pytorch), None)
     if foreign is not None:
         what = "runs in PyTorch, as it is, on the CPU" if by_pytorch else "has its own, as exported"
         raise UsageError(f"{{{foreign}}}: {source} {what}; leave it out", **{foreign: options[foreign]})
+    if not by_pytorch and made is not None and not {"variant", "backend"} & options.keys():
+        return open_as(made, source, **options)
     if not by_pytorch:
         return Encoder(source, **options)
     with needs("export"):

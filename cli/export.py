@@ -12,6 +12,7 @@ import click
 
 from ..runtime.bundle import BUNDLE
 from ..runtime.errors import FidelityError, UsageError
+from ..runtime.fidelity import OWN_COSINE
 from ..runtime.files import check_output
 from ..runtime.text import count
 from .channels import read_channels
@@ -134,7 +135,9 @@ def export(
         print_export(result, out)
     missed = [each for each in result.variants if each.failures]
     if strict and missed:
-        raise FidelityError(f"{out} was written, but {missed[0].name} misses its gates (--strict)")
+        raise FidelityError(
+            f"{out} was written, but {missed[0].name} on {missed[0].engine} misses its gates (--strict)"
+        )
 
 
 def print_export(result: Export, out: Path) -> None:
@@ -158,7 +161,12 @@ def print_export(result: Export, out: Path) -> None:
     say(f"The default, on every device, is {result.default}.")
     for each in result.variants:
         if each.failures:
-            say(f"{each.name} misses its gates and is never the default: {'; '.join(each.failures)}")
+            say(f"{each.name} on {each.engine} misses its gates and is never chosen: {'; '.join(each.failures)}")
+        elif each.agreement < OWN_COSINE[each.precision]:
+            say(
+                f"Vectors of {each.name} on {each.engine} do not mix with those on another engine: lowest cosine "
+                f"{each.agreement:.5f}, less than {OWN_COSINE[each.precision]:g}."
+            )
     for name, search in result.searches.items():
         left = f", {search.kept.float_share:.0%} of the multiply-adds" if search.kept.float_share else ""
         say(f"{name}: {search.kept.name}{left}; {count(len(search.tried), 'trial')}.")
@@ -180,5 +188,5 @@ def _slower(variants: tuple[ExportedVariant, ...]) -> list[str]:
         fastest = min(in_float, key=lambda other: other.timing.median)
         if each.precision == "int8" and each.timing.median >= fastest.timing.median:
             saved = megabytes(fastest.size - each.size)
-            lines.append(f"{each.name} is no faster than {fastest.name} here; it saves {saved}.")
+            lines.append(f"{each.name} is no faster than {fastest.name} on {each.engine} here; it saves {saved}.")
     return lines

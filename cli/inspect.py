@@ -10,6 +10,7 @@ from typing import Any
 import click
 
 from ..runtime.bundle import GOLDEN, MANIFEST, Bundle, Variant
+from ..runtime.choosing import AUTO, choose
 from ..runtime.encoder import Encoder
 from ..runtime.errors import ByolEdgeError, UsageError
 from ..runtime.run import ENCODER, Provenance, Run
@@ -89,16 +90,31 @@ def _inspect_bundle(bundle: Bundle, as_json: bool) -> None:
             "trained": _tell_training(trained),
             "verdict": _show(trained.verdict),
             "made with": _list_versions(exported),
-            "default": bundle.default.name,
+            "default": _tell_default(bundle),
             **{name: f"quantized with {_show(_table(searches, name).get('kept'))}" for name in searches},
             "signed": "yes; embed and self-test check it with --public-key" if bundle.is_signed else "no",
             "holds": _whose_images(bundle),
         },
     )
     measured = _read_measured(bundle)
-    rows = [_describe_variant(bundle, each, measured.get(name)) for name, each in bundle.variants.items()]
-    columns = ("variant", "size", "cosine", "overlap@10", "gates", "ms/image", "files here", "id")
-    print_table("against PyTorch, and speed, as measured at export:", columns, rows)
+    rows = [_describe_variant(bundle, each) for each in bundle.variants.values()]
+    columns = ("variant", "size", "cosine", "overlap@10", "gates", "files here", "id")
+    print_table("against PyTorch, as measured at export:", columns, rows)
+    rows = [
+        (
+            variant.name,
+            each.engine,
+            "passed" if each.passes else "missed",
+            f"{each.cosine:.5f}",
+            "yes" if each.cosine >= variant.own_cosine else "no",
+            _show_speed(measured.get(variant.name, {}).get(each.engine)),
+        )
+        for variant in bundle.variants.values()
+        for each in variant.engines
+    ]
+    columns = ("variant", "engine", "gates", "lowest cosine", "mixes", "ms/image")
+    title = "by engine, as measured at export; the cosine is to the format's own engine, whose vectors mix or not:"
+    print_table(title, columns, rows)
 
 
 def _tell_network(bundle: Bundle) -> str:
@@ -107,7 +123,20 @@ def _tell_network(bundle: Bundle) -> str:
     return f"{bundle.encoder_spec.backbone}, {bundle.encoder_spec.stem} stem"
 
 
-def _describe_variant(bundle: Bundle, variant: Variant, speed: float | None) -> tuple[str, ...]:
+def _tell_default(bundle: Bundle) -> str:
+    """The default, and the engine that "auto" takes for it on this machine."""
+    try:
+        _, engine = choose(bundle, AUTO, AUTO)[0]
+    except ByolEdgeError:  # its files are not here
+        return bundle.default.name
+    return f"{bundle.default.name}, on this machine by {engine.name}"
+
+
+def _show_speed(milliseconds: float | None) -> str:
+    return MISSING if milliseconds is None else f"{milliseconds:.2f}"
+
+
+def _describe_variant(bundle: Bundle, variant: Variant) -> tuple[str, ...]:
     fidelity = _table(bundle.manifest["variants"][variant.name], "fidelity")
     cosine = fidelity.get("cosine_mean")
     return (
@@ -116,7 +145,6 @@ def _describe_variant(bundle: Bundle, variant: Variant, speed: float | None) -> 
         MISSING if cosine is None else f"{cosine:.5f}",
         share(fidelity.get("overlap")),
         "passed" if variant.passes else "missed",
-        MISSING if speed is None else f"{speed:.2f}",
         "yes" if bundle.holds(variant) else "no",
         bundle.digest(variant),
     )
@@ -150,11 +178,14 @@ def _whose_images(bundle: Bundle) -> str:
     return "16 of the user's images or fewer, at model size, as reference (golden.npz)"
 
 
-def _read_measured(bundle: Bundle) -> dict[str, float]:
-    """Milliseconds per image on the machine that exported; a bundle is whole without them."""
+def _read_measured(bundle: Bundle) -> dict[str, dict[str, float]]:
+    """Milliseconds per image, by variant and engine, on the machine that exported; a bundle is whole without them."""
     try:
         measured = read_json(bundle.path / "measured.json")["ms_per_image"]
-        return {name: float(each["median"]) for name, each in measured.items()}
+        return {
+            name: {engine: float(each["median"]) for engine, each in engines.items()}
+            for name, engines in measured.items()
+        }
     except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError):
         return {}
 
@@ -195,6 +226,7 @@ def _inspect_model(path: Path, as_json: bool) -> None:
     encoder = Encoder(path)
     facts = {
         "model": encoder.id,
+        "engine": encoder.engine,
         "embedding_size": encoder.embedding_size,
         "preprocessing": encoder.preprocessing.to_json(),
     }
@@ -206,6 +238,7 @@ def _inspect_model(path: Path, as_json: bool) -> None:
             f"model file {path}",
             {
                 "id": encoder.id,
+                "engine": encoder.engine,
                 "embedding": f"{encoder.embedding_size} numbers, unit length",
                 "input": f"uint8 [N, {side}, {side}, 3], RGB",
             },
@@ -214,7 +247,7 @@ def _inspect_model(path: Path, as_json: bool) -> None:
 
 def _inspect_vectors(path: Path, as_json: bool) -> None:
     content = load_vectors(path)
-    facts = {"vectors": list(content.vectors.shape), "model": content.model}
+    facts = {"vectors": list(content.vectors.shape), "model": content.model, "engine": content.engine}
     if as_json:
         print_json(facts)
     else:
@@ -223,6 +256,7 @@ def _inspect_vectors(path: Path, as_json: bool) -> None:
             {
                 "vectors": f"{content.vectors.shape[0]}, of {content.vectors.shape[1]} numbers each",
                 "model": content.model,
+                "engine": content.engine,
                 "sources": " … ".join(content.sources[:: max(1, len(content.sources) - 1)]),
             },
         )

@@ -7,14 +7,13 @@ from pathlib import Path
 import click
 import numpy as np
 
-from ..runtime.bundle import MANIFEST, Bundle
 from ..runtime.contact_sheet import draw_sheet
-from ..runtime.encoder import BACKENDS
 from ..runtime.errors import OutputExistsError, UsageError
 from ..runtime.fidelity import Vectors
 from ..runtime.files import whole_file
+from ..runtime.identity import check_maker
 from ..runtime.nearest import find_neighbors, find_row
-from ..runtime.vectors import load_vectors
+from ..runtime.vectors import VectorFile, load_vectors
 from .embed import open_source
 from .output import note, print_table
 
@@ -38,7 +37,7 @@ def nearest(vectors: Path, image: str, number: int, sheet: Path | None, encoder:
         _check_sheet(sheet, overwrite)
     content = load_vectors(vectors)
     row = find_row(content.sources, image)
-    query = content.vectors[row] if row is not None else _embed(image, encoder, vectors, content.model)
+    query = content.vectors[row] if row is not None else _embed(image, encoder, vectors, content)
     neighbors = find_neighbors(content, query, number, row)
     shown = content.sources[row] if row is not None else image
     cells = [(f"{rank:3}", f"{each.cosine:.3f}", each.source) for rank, each in enumerate(neighbors, 1)]
@@ -58,26 +57,16 @@ def _check_sheet(sheet: Path, overwrite: bool) -> None:
                                 sheet=sheet, overwrite=True)  # fmt: skip
 
 
-def _embed(image: str, source: str | None, vectors: Path, model: str) -> Vectors:
+def _embed(image: str, source: str | None, vectors: Path, content: VectorFile) -> Vectors:
     """The vector of an image that is not in the file, by the encoder that made the others."""
     if source is None:
-        raise UsageError(f"{image} is not one of the images of {vectors}; give {{encoder}}, which made these ({model})",
-                         encoder="SOURCE")  # fmt: skip
-    with open_source(source, _find_options(source, model)) as opened:
-        if opened.id != model:
-            raise UsageError(
-                f"{{encoder}} is {opened.id}; {vectors} is by {model}, and vectors of two do not mix", encoder=source
-            )
+        raise UsageError(
+            f"{image} is not one of the images of {vectors}; give {{encoder}}, which made these ({content.model})",
+            encoder="SOURCE",
+        )
+    with open_source(source, {}, content) as opened:
+        check_maker(vectors, content, opened)
         (chunk,) = opened.stream([image], 1)
     for _, error in chunk.errors:
         raise error
     return np.asarray(chunk.vectors[0])
-
-
-def _find_options(source: str, model: str) -> dict[str, str]:
-    """How to open a bundle as the one that made the vectors: their id names the variant and the engine."""
-    if not (Path(source) / MANIFEST).exists():
-        return {}
-    _, variant, engine, *_ = (*model.split(":"), "", "")
-    known = variant in Bundle.open(source).variants and engine in [each.name for each in BACKENDS]
-    return {"variant": variant, "backend": engine} if known else {}

@@ -34,9 +34,10 @@ def self_test(
     encoder = Encoder(bundle, variant, backend, threads, device, low_power, public_key)
     result = encoder.self_test()
     if as_json:
-        print_json({**asdict(result), "failures": result.failures, "passed": result.passed, "model": encoder.id})
+        verdict = {"failures": result.failures, "passed": result.passed}
+        print_json({**asdict(result), **verdict, "model": encoder.id, "engine": encoder.engine})
     else:
-        say(f"{encoder.id}, {result.images} reference images")
+        say(f"{encoder.id} on {encoder.engine}, {result.images} reference images")
         fidelity = result.to_pytorch
         say(f"  to PyTorch:       mean cosine {fidelity.cosine_mean:.6f}, lowest {fidelity.cosine_min:.6f}")
         say(f"  to the export:    lowest cosine {result.to_export:.6f}")

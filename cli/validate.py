@@ -233,10 +233,11 @@ def _validate_vectors(result: VectorComparison, as_json: bool) -> None:
     if as_json:
         print_json({**asdict(result), "failures": list(result.failures)})
     else:
-        fidelity, (first, second) = result.fidelity, result.models
+        fidelity, both = result.fidelity, zip(result.models, result.engines, strict=True)
+        makers = dict.fromkeys(f"{model} on {engine}" for model, engine in both)
         alone = f"{result.only_first} in the first alone, {result.only_second} in the second"
         say(f"{result.common} images in both files, {alone}")
-        say(f"  made by:  {first}" + (f" and {second}" if first != second else ""))
+        say(f"  made by:  {' and '.join(makers)}")
         say(f"  cosine:   mean {fidelity.cosine_mean:.6f}, 1st percentile {fidelity.cosine_p01:.6f}")
         say(f"  lowest:   {fidelity.cosine_min:.6f}, {result.worst}")
         say(f"  overlap:  {share(fidelity.overlap)} of the ten nearest")

@@ -13,7 +13,8 @@ from torch import nn
 
 from ..models.network import embed_pixels
 from ..runtime.bundle import Bundle
-from ..runtime.encoder import Encoder, find_pairs
+from ..runtime.choosing import find_pairs
+from ..runtime.encoder import Encoder
 from ..runtime.errors import ImageError
 from ..runtime.fidelity import Vectors
 from ..runtime.images import find_images, folder_labels, read_labels

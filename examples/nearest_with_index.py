@@ -9,15 +9,13 @@ import sys
 from pathlib import Path
 
 import faiss
-from byol_edge.runtime import Encoder, load_vectors
+from byol_edge.runtime import load_vectors, open_like
 
 if len(sys.argv) != 4:
     sys.exit(__doc__)
 bundle, file, query = sys.argv[1:]
-encoder = Encoder(bundle)
 content = load_vectors(file)
-if content.model != encoder.id:
-    sys.exit(f"{file} was made by {content.model}, and this is {encoder.id}: their vectors do not mix")
+encoder = open_like(content, bundle)  # the variant and the engine that made them; refused if it is another model
 
 saved = Path(file).with_suffix(".faiss")
 if saved.exists() and saved.stat().st_mtime > Path(file).stat().st_mtime:

@@ -10,15 +10,16 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from torch import nn
 
 from ..models.network import embed_pixels
 from ..runtime.backend import Backend
 from ..runtime.bundle import BUNDLE, MANIFEST
+from ..runtime.choosing import BACKENDS
 from ..runtime.cpus import available_cpus
-from ..runtime.encoder import BACKENDS
 from ..runtime.errors import EngineError, FidelityError, brief
-from ..runtime.fidelity import GATES, OWN_COSINE, Fidelity, Vectors, compare, failed_gates
+from ..runtime.fidelity import GATES, OWN_COSINE, Fidelity, Vectors, compare, cosines, failed_gates
 from ..runtime.files import check_output, sha256, to_json, whole_folder
 from ..runtime.golden import PYTORCH, name_of
 from ..runtime.model_file import FORMAT_READER, FORMAT_VERSION
@@ -40,10 +41,10 @@ MEASURED = "measured.json"
 
 @dataclass(frozen=True)
 class ExportedVariant:
-    """A variant as exported: its figures on images that calibration has not seen, and its speed here.
+    """A variant on one engine, as exported: its figures on images that calibration has not seen, and its speed here.
 
-    `precision`: "fp32", "fp16" or "int8". `format`: "onnx" or "xml", as in the runtime. `engine`: what it was
-    judged and timed on. `size`: bytes.
+    `precision`: "fp32", "fp16" or "int8". `format`: "onnx" or "xml", as in the runtime. `size`: bytes. `agreement`: the
+    lowest cosine to what the variant gives on its format's own engine; 1 on that one.
     """
 
     name: str
@@ -54,13 +55,15 @@ class ExportedVariant:
     fidelity: Fidelity
     failures: tuple[str, ...]
     timing: Timing
+    agreement: float
 
 
 @dataclass(frozen=True)
 class Export:
     """What an export made. `default` is a variant's name. `golden_images`: how many of the user's the bundle holds.
 
-    `calibration_images` set INT8's ranges. `searches`: for each INT8 variant, the ways to quantize that were tried.
+    `variants`: each on every engine that runs it here, its format's own first. `calibration_images` set INT8's ranges.
+    `searches`: for each INT8 variant, the ways to quantize that were tried.
     """
 
     variants: tuple[ExportedVariant, ...]
@@ -122,12 +125,14 @@ def export_bundle(
 def choose_default(variants: Sequence[ExportedVariant]) -> str:
     """The fastest variant within its gates, unless a more faithful one is nearly as fast.
 
-    By the least time of each, which other work on the machine lengthens last.
+    By the least time of each on its fastest engine, which other work on the machine lengthens last. A variant has to be
+    within its gates on its format's own engine, which a device may have alone.
 
     Where there are .onnx files, only they can be the default: every device install runs them, and "auto" means one
     variant on all devices.
     """
-    passing = [each for each in variants if not each.failures]
+    own = {each.name: each for each in reversed(variants)}
+    passing = [each for each in variants if not each.failures and not own[each.name].failures]
     passing = [each for each in passing if each.format == ONNX.name] or passing
     fastest = min(each.timing.least for each in passing)
     near = [each for each in passing if each.timing.least <= LEAD * fastest]
@@ -137,23 +142,47 @@ def choose_default(variants: Sequence[ExportedVariant]) -> str:
 def _judge(
     run: Source, written: Sequence[WrittenVariant], golden: Pixels
 ) -> tuple[tuple[ExportedVariant, ...], dict[str, Vectors]]:
-    """Runs each variant on its engine; returns its figures, and embeddings of the `golden` images by who made them."""
-    engines = [each.format.backend.load(each.model, available_cpus()) for each in written]
-    vectors = [_run(engine, each.name, run.judge) for engine, each in zip(engines, written, strict=True)]
-    timings = time_in_turn([engine.run for engine in engines], run.spec.preprocessing.image_size)
-    variants = []
-    for each, engine, its, timing in zip(written, engines, vectors, timings, strict=True):
-        fidelity = compare(run.reference, its)
+    """Runs each variant on each engine; returns its figures, and embeddings of the `golden` images by who made them."""
+    engines = [(each, engine) for each in written for engine in _load(each, golden[:1])]
+    timings = time_in_turn([engine.run for _, engine in engines], run.spec.preprocessing.image_size)
+    variants: list[ExportedVariant] = []
+    embeddings = {PYTORCH: embed_pixels(run.network, golden)}
+    own: dict[str, Vectors] = {}
+    for (each, engine), timing in zip(engines, timings, strict=True):
+        vectors = _run(engine, each.name, run.judge)
+        fidelity = compare(run.reference, vectors)
         failures = tuple(failed_gates(fidelity, GATES[each.precision]))
-        if failures and each.precision == "fp32":
+        is_own = each.name not in own
+        if failures and each.precision == "fp32" and is_own:
             raise FidelityError(f"{each.name} is not what PyTorch computes: {'; '.join(failures)}. Nothing was written")
-        size = sum(map(len, each.model.parts))
+        lowest = cosines(own.setdefault(each.name, vectors), vectors).min()
         variants.append(
-            ExportedVariant(each.name, each.precision, each.model.format, engine.name, size, fidelity, failures, timing)
+            ExportedVariant(
+                name=each.name,
+                precision=each.precision,
+                format=each.model.format,
+                engine=engine.name,
+                size=sum(map(len, each.model.parts)),
+                fidelity=fidelity,
+                failures=failures,
+                timing=timing,
+                agreement=1.0 if is_own else float(np.nan_to_num(lowest, nan=-1.0)),
+            )
         )
-    embeddings = {each.name: engine.run(golden) for each, engine in zip(written, engines, strict=True)}
-    embeddings |= _embed_by_others(written, golden)
-    return tuple(variants), {PYTORCH: embed_pixels(run.network, golden), **embeddings}
+        embeddings[each.name if is_own else name_of(each.name, engine.name)] = engine.run(golden)
+    return tuple(variants), embeddings
+
+
+def _load(variant: WrittenVariant, image: Pixels) -> list[Backend]:
+    """The variant on its format's own engine, and on each other one that is installed and takes it and an image."""
+    engines = [variant.format.backend.load(variant.model, available_cpus())]
+    for backend in BACKENDS:
+        if backend is not variant.format.backend and variant.model.format in backend.formats:
+            with contextlib.suppress(EngineError):  # not installed here, or it does not run this network
+                other = backend.load(variant.model, available_cpus())
+                _run(other, variant.name, image)
+                engines.append(other)
+    return engines
 
 
 def _run(engine: Backend, variant: str, images: Pixels) -> Vectors:
@@ -163,22 +192,14 @@ def _run(engine: Backend, variant: str, images: Pixels) -> Vectors:
         raise EngineError(f"{variant} failed on {engine.name}: {brief(error)}") from error
 
 
-def _embed_by_others(written: Sequence[WrittenVariant], golden: Pixels) -> dict[str, Vectors]:
-    """What engines give that a variant was not judged on: INT8 is rounded otherwise by each of them."""
-    found = {}
-    for each in written:
-        for backend in BACKENDS:
-            if backend is not each.format.backend and each.model.format in backend.formats:
-                with contextlib.suppress(EngineError):  # not installed here, or it does not run this network
-                    found[name_of(each.name, backend.name)] = backend.load(each.model, available_cpus()).run(golden)
-    return found
-
-
 def _describe_speed(variants: Sequence[ExportedVariant], searches: dict[str, Search]) -> dict[str, Any]:
     """What differs from export to export, and so is not in the manifest."""
+    speeds: dict[str, dict[str, Any]] = {each.name: {} for each in variants}
+    for each in variants:
+        speeds[each.name][each.engine] = asdict(each.timing)
     return {
         "threads": available_cpus(),
-        "ms_per_image": {each.name: {"engine": each.engine, **asdict(each.timing)} for each in variants},
+        "ms_per_image": speeds,
         "seconds_to_quantize": {
             name: {trial.name: trial.seconds for trial in each.tried} for name, each in searches.items()
         },
@@ -196,16 +217,21 @@ def _describe_model(
         "preprocessing": run.spec.preprocessing.to_json(),
         "default": choose_default(variants),
         "variants": {
-            each.name: {
-                "precision": each.precision,
-                "format": each.format,
-                "files": its.files,
-                "passes": not each.failures,
-                "own_cosine": OWN_COSINE[each.precision],
-                "fidelity": each.fidelity.to_json(),
-            }
-            for each, its in zip(variants, written, strict=True)
+            each.name: _describe_variant(each, [one for one in variants if one.name == each.name]) for each in written
         },
+    }
+
+
+def _describe_variant(written: WrittenVariant, judged: Sequence[ExportedVariant]) -> dict[str, Any]:
+    """`judged`: the variant on each engine, its format's own first."""
+    return {
+        "precision": written.precision,
+        "format": written.model.format,
+        "files": written.files,
+        "passes": not judged[0].failures,
+        "own_cosine": OWN_COSINE[written.precision],
+        "fidelity": judged[0].fidelity.to_json(),
+        "engines": {each.engine: {"passes": not each.failures, "cosine": round(each.agreement, 7)} for each in judged},
     }
 
 

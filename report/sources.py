@@ -15,7 +15,8 @@ from ..evaluate.embedding import Embed
 from ..evaluate.reference import Reference, load_reference, load_untrained
 from ..models.network import embed_pixels
 from ..runtime.bundle import MANIFEST, Bundle
-from ..runtime.encoder import Encoder, choose, find_pairs
+from ..runtime.choosing import AUTO, choose, find_pairs
+from ..runtime.encoder import Encoder
 from ..runtime.errors import BundleError, ByolEdgeError, UsageError
 from ..runtime.fidelity import Vectors
 from ..runtime.preprocessing import Pixels
@@ -150,7 +151,7 @@ def _choose_best(bundle: Bundle, variants: dict[str, Encoder]) -> dict[str, str]
     here = [bundle.default, *bundle.variants.values()]
     best = {}
     for precision in dict.fromkeys(each.precision for each in here if bundle.holds(each)):
-        variant, engine = choose(bundle, precision, "auto")
+        variant, engine = choose(bundle, precision, AUTO)[0]
         opened = [name for name, each in variants.items() if bundle.variants[each.variant].precision == precision]
         taken = name_variant(variant.name, engine.name)
         if opened:

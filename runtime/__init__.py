@@ -11,9 +11,11 @@ from .errors import (
     OutputExistsError,
     RunError,
     UsageError,
+    VectorError,
 )
 from .fidelity import Fidelity, compare
 from .images import find_images
+from .index import Index, add, check, open_like, search
 from .preprocessing import Preprocessing, prepare
 from .self_test import SelfTest
 from .stream import Chunk
@@ -29,15 +31,21 @@ __all__ = [
     "Fidelity",
     "FidelityError",
     "ImageError",
+    "Index",
     "OutputExistsError",
     "Preprocessing",
     "RunError",
     "SelfTest",
     "UsageError",
+    "VectorError",
     "VectorFile",
+    "add",
+    "check",
     "compare",
     "find_images",
     "load_vectors",
+    "open_like",
     "prepare",
     "save_vectors",
+    "search",
 ]

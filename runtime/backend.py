@@ -21,10 +21,16 @@ class ModelBytes:
 
 
 class Backend(Protocol):
-    """An engine with a model loaded. `formats`: those that it takes, the one that suits it best first."""
+    """An engine with a model loaded.
+
+    `module`: what has to be installed. `formats`: those that it takes, the one that suits it best first. `fast_on`: the
+    machines, as `platform.machine()` calls them, on which "auto" takes it before others.
+    """
 
     name: ClassVar[str]
+    module: ClassVar[str]
     formats: ClassVar[tuple[str, ...]]
+    fast_on: ClassVar[tuple[str, ...]]
 
     @staticmethod
     def load(model: ModelBytes, threads: int, device: str = "cpu", low_power: bool = False) -> Backend:

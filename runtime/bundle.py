@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,7 +15,7 @@ from .files import FolderKind, sha256
 from .model_file import FORMATS, ModelFile, check_version, digest, find_format, is_safe_name, read_essentials, read_size
 from .preprocessing import Preprocessing
 from .signature import SIGNATURE, verify
-from .untrusted import MOST_JSON, MOST_MODEL, parse_json, read_bytes
+from .untrusted import MOST_JSON, MOST_MODEL, parse_json, read_bytes, to_dataclass
 
 if TYPE_CHECKING:
     from .run import EncoderSpec, Provenance
@@ -28,11 +29,25 @@ BUNDLE = FolderKind("bundle", MANIFEST, (MANIFEST, SIGNATURE, "measured.json", G
 
 
 @dataclass(frozen=True)
+class Agreement:
+    """A variant on one engine, as measured at export.
+
+    `engine`: its name. `passes`: whether it was within its gates. `cosine`: the lowest, over the images that it was
+    judged on, to what the variant gives on its own engine, the one of its format.
+    """
+
+    engine: str
+    passes: bool
+    cosine: float
+
+
+@dataclass(frozen=True)
 class Variant:
     """A precision in a file format: `int8.onnx`, `fp32.xml`, …
 
     `files`: its files in the bundle, the model first. `passes`: whether it was within its gates when it was exported.
-    `own_cosine`: the lowest cosine, on any device, to the golden embeddings that it gave then.
+    `own_cosine`: how far two devices or engines may be apart: the lowest cosine between what they give for an image.
+    `engines`: those that ran it at export.
     """
 
     name: str
@@ -41,6 +56,20 @@ class Variant:
     files: tuple[str, ...]
     passes: bool
     own_cosine: float
+    engines: tuple[Agreement, ...]
+
+    def suits(self, engine: str) -> bool:
+        """Whether it was within its gates on that engine; of a variant that was on none, whether it ran there."""
+        passing = [each for each in self.engines if each.passes]
+        return engine in [each.engine for each in passing or self.engines]
+
+    def agree(self, one: str, other: str) -> bool:
+        """Whether vectors of two engines mix: by the angles of each to the variant's own, they cannot be further apart
+        than `own_cosine`."""
+        if one == other:
+            return True
+        angles = [math.acos(min(1.0, each.cosine)) for each in self.engines if each.engine in (one, other)]
+        return len(angles) == 2 and math.cos(min(sum(angles), math.pi)) >= self.own_cosine
 
 
 @dataclass(frozen=True)
@@ -126,6 +155,7 @@ class Bundle:
                 files=tuple(entry["files"]),
                 passes=bool(entry["passes"]),
                 own_cosine=float(entry["own_cosine"]),
+                engines=_read_engines(entry),
             )
             for name, entry in self.manifest["variants"].items()
         }
@@ -206,6 +236,10 @@ def _format_of(name: str, entry: dict[str, Any]) -> str:
     return entry.get("format", Path(name).suffix[1:])
 
 
+def _read_engines(entry: dict[str, Any]) -> tuple[Agreement, ...]:
+    return tuple(to_dataclass(Agreement, {**each, "engine": name}) for name, each in entry["engines"].items())
+
+
 def _check_claims(bundle: Bundle, variant: str, metadata: dict[str, Any]) -> None:
     """Raises BundleError where a model file contradicts what the manifest says about `variant`."""
     manifest = bundle.manifest
@@ -244,6 +278,8 @@ def _check_manifest(manifest: Any, file: Path) -> None:
             names.update(entry["files"])
             if not 0 < float(entry["own_cosine"]) <= 1:
                 raise KeyError("own_cosine")
+            if not all(-1 <= each.cosine <= 1 + 1e-6 for each in _read_engines(entry)):
+                raise KeyError("engines")
             _ = _format_of("", entry).strip()
             if entry["precision"] not in GATES or not entry["files"] or not isinstance(entry["passes"], bool):
                 raise KeyError("variants")

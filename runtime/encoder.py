@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -12,19 +13,19 @@ from weakref import WeakSet
 import numpy as np
 
 from .backend import Backend
-from .bundle import Bundle, Variant
+from .bundle import Bundle
+from .choosing import choose, choose_engines
 from .cpus import available_cpus
 from .errors import BundleError, EngineError, ImageError, UsageError, brief
 from .fidelity import UNIT_LENGTH, Vectors
 from .model_file import ModelFile, is_model_file, read_alone
-from .onnxruntime_backend import OnnxRuntimeBackend
-from .openvino_backend import OpenVinoBackend
 from .preprocessing import Pixels, Source, prepare
 from .reading import BATCH_SIZE
 from .self_test import SelfTest, run_self_test
 from .stream import Chunk, stream_chunks
 
-BACKENDS: tuple[type[Backend], ...] = (OnnxRuntimeBackend, OpenVinoBackend)
+log = logging.getLogger(__name__)
+
 MOST_THREADS = 512
 
 _OPEN: WeakSet[Encoder] = WeakSet()
@@ -44,11 +45,12 @@ class Encoder:
     """Turns images into embeddings of unit length.
 
     `path`: a bundle, or an .onnx file of one. `variant`: "auto" (the bundle's default, the same on every device),
-    "fp32", "int8", or a variant's name ("int8.onnx"). `backend`: "onnxruntime", "openvino" or "auto".
-    `threads`: CPU threads of the engine; by default all that this process may use. `device`: "cpu", or another one that
-    the engine finds here ("cuda", "gpu", "npu"). `low_power`: threads sleep between calls, which costs some latency and
-    saves most of the power of an idle device. `public_key`: a PEM file; only bundles that were signed with its private
-    key are opened (docs/security.md). Safe to share between threads, but not across a fork.
+    "fp32", "int8", or a variant's name ("int8.onnx"). `backend`: "onnxruntime", "openvino" or "auto", the fastest that
+    is installed here and that was within the variant's gates at export. `threads`: CPU threads of the engine; by
+    default all that this process may use. `device`: "cpu", or another one that the engine finds here ("cuda", "gpu",
+    "npu"). `low_power`: threads sleep between calls, which costs some latency and saves most of the power of an idle
+    device. `public_key`: a PEM file; only bundles that were signed with its private key are opened (docs/security.md).
+    Safe to share between threads, but not across a fork.
 
     Raises BundleError (missing, changed), UsageError (no such variant) and EngineError (engine not installed).
 
@@ -79,27 +81,27 @@ class Encoder:
                 )
             self.bundle = None
             model = read_alone(Path(path))
-            engine = _choose_engine(model, backend)
+            candidates = ((model, engine) for engine in choose_engines(model, backend))
             if variant not in ("auto", model.name, model.precision):
                 raise UsageError(f"{{variant}}: {path} is {model.name}", variant=variant)
         else:
             self.bundle = Bundle.open(path, public_key)
-            chosen, engine = choose(self.bundle, variant, backend)
-            model = self.bundle.model(chosen)
-        try:
-            self._backend: Backend | None = engine.load(model.bytes, threads, device.lower(), low_power)
-        except EngineError as error:
-            raise EngineError(f"{path}: {model.name}: {error.message}", **error.arguments) from error
+            bundle = self.bundle
+            pairs = choose(bundle, variant, backend)
+            candidates = ((bundle.model(chosen), engine) for chosen, engine in pairs)
+        device = device.lower()
+        model, loaded = _load_first(path, candidates, threads, device, low_power)
+        self._backend: Backend | None = loaded
         self.variant = model.name
         """The variant's name: "int8.onnx"."""
-        self.engine = engine.name
-        """ "onnxruntime" or "openvino"."""
+        self.engine = loaded.name if device == "cpu" else f"{loaded.name}:{device}"
+        """ "onnxruntime", or "openvino:gpu" where it does not run on the CPU."""
         self.embedding_size = model.embedding_size
         """D, the length of an embedding."""
         self.preprocessing = model.preprocessing
         """What `embed` does to an image before the network sees it."""
-        self.id = model.identify(engine.name, device.lower())
-        """What made these vectors: "3f9a1c0d2b4e:int8.onnx:onnxruntime". Vectors of different ids do not mix."""
+        self.id = model.id
+        """Names the model: "3f9a1c0d2b4e:int8.onnx". Vectors of different ids do not mix."""
         self._process = os.getpid()
         _OPEN.add(self)
 
@@ -173,12 +175,17 @@ class Encoder:
             raise EngineError(f"{self.variant} on {self.engine} gives {problem}; run its self-test")
         return vectors
 
+    def agrees_with(self, engine: str) -> bool:
+        """Whether this model's vectors by `engine` mix with those made here, as the export measured it."""
+        known = engine == self.engine
+        return known or (self.bundle is not None and self.bundle.variants[self.variant].agree(engine, self.engine))
+
     def close(self) -> None:
         """Gives the engine's memory back; embedding is over then."""
         self._backend = None
 
     def __repr__(self) -> str:
-        return f"Encoder({self.id})"
+        return f"Encoder({self.id} on {self.engine})"
 
     def __enter__(self) -> Encoder:
         return self
@@ -193,6 +200,24 @@ class Encoder:
         return run_self_test(self.bundle, self.bundle.variants[self.variant], self.engine, self.run)
 
 
+def _load_first(
+    path: str | Path, candidates: Iterable[tuple[ModelFile, type[Backend]]], threads: int, device: str, low_power: bool
+) -> tuple[ModelFile, Backend]:
+    """The first model that its engine takes. Raises EngineError, with each engine's reason, where none does."""
+    failed: list[EngineError] = []
+    for model, engine in candidates:
+        try:
+            return model, engine.load(model.bytes, threads, device, low_power)
+        except EngineError as error:
+            log.debug("%s: %s does not run on %s: %s", path, model.name, engine.name, error)
+            failed.append(EngineError(f"{path}: {model.name}: {error.message}", **error.arguments))
+            failed[-1].__cause__ = error
+    if len(failed) == 1:
+        raise failed[0]
+    arguments = {name: value for each in failed for name, value in each.arguments.items()}
+    raise EngineError("; ".join(each.message for each in failed), **arguments) from failed[0].__cause__
+
+
 def find_problem(vectors: Vectors) -> str:
     """What is wrong with a model's vectors `[N, D]`; empty if nothing is."""
     if vectors.dtype != np.float32:
@@ -202,61 +227,3 @@ def find_problem(vectors: Vectors) -> str:
     lengths = np.linalg.norm(vectors, axis=1)
     wrong = lengths[np.abs(lengths - 1) > UNIT_LENGTH.limit]
     return f"vectors of length {wrong[0]:.4g}, not 1" if len(wrong) else ""
-
-
-def choose(bundle: Bundle, variant: str, backend: str) -> tuple[Variant, type[Backend]]:
-    """The variant and the engine that `variant` and `backend` mean for a bundle, by the files that are in it.
-
-    The engines are tried in the order of BACKENDS, and the formats in the order that suits the engine.
-    """
-    engines = _find_engines(backend)
-    wanted = bundle.find(variant)
-    pairs = [
-        (each, engine)
-        for engine in engines
-        for kind in engine.formats
-        for each in wanted
-        if each.format == kind and bundle.holds(each)
-    ]
-    if pairs:
-        return pairs[0]
-    names = " or ".join(each.name for each in wanted)
-    if not any(bundle.holds(each) for each in wanted):
-        here = ", ".join(each.name for each in bundle.variants.values() if bundle.holds(each)) or "none"
-        raise BundleError(
-            f"{bundle.path}: the files of {names} are not here; name another as the variant (here: {here})"
-        )
-    raise _unable(backend, names)
-
-
-def find_pairs(bundle: Bundle, variant: str | None = None) -> list[tuple[str, str]]:
-    """Variants that are here, or those meant by `variant`, with each engine that takes their format, by name.
-
-    Raises BundleError if none is here.
-    """
-    wanted = bundle.choose(variant)
-    if not wanted:
-        raise BundleError(f"{bundle.path}: holds the files of none of its variants; copy them from the original bundle")
-    return [(each.name, engine.name) for each in wanted for engine in BACKENDS if each.format in engine.formats]
-
-
-def _choose_engine(model: ModelFile, backend: str) -> type[Backend]:
-    """The engine that `backend` means for a model file without its bundle."""
-    engines = [engine for engine in _find_engines(backend) if model.bytes.format in engine.formats]
-    if not engines:
-        raise _unable(backend, model.name)
-    return engines[0]
-
-
-def _unable(backend: str, names: str) -> UsageError:
-    hint = "" if backend == "auto" else "; auto takes an engine that does"
-    return UsageError(f"{{backend}} does not run {names}{hint}", backend=backend)
-
-
-def _find_engines(backend: str) -> list[type[Backend]]:
-    """The engines that "auto" or a name means. Raises UsageError if there is none."""
-    engines = [engine for engine in BACKENDS if backend in ("auto", engine.name)]
-    if not engines:
-        names = ", ".join(engine.name for engine in BACKENDS)
-        raise UsageError(f"{{backend}}: no such engine; there are {names}", backend=backend)
-    return engines

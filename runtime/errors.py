@@ -83,6 +83,11 @@ class BundleError(ByolEdgeError):
     """A bundle or model file that is missing, changed or of another format."""
 
 
+class VectorError(ByolEdgeError):
+    """Vectors that do not mix with an encoder's: of another model, of an engine that rounds otherwise, or of neither
+    known."""
+
+
 class EngineError(ByolEdgeError):
     """An engine that is not installed, or that failed."""
 

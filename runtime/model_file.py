@@ -42,10 +42,10 @@ class ModelFile:
     preprocessing: Preprocessing
     embedding_size: int
 
-    def identify(self, engine: str, device: str) -> str:
-        """What made a vector: "3f9a1c0d2b4e:int8.onnx:onnxruntime", and the device where it is not the CPU."""
-        place = "" if device == "cpu" else f":{device}"
-        return f"{digest(self.sha256s)}:{self.name}:{engine}{place}"
+    @property
+    def id(self) -> str:
+        """Names the model: "3f9a1c0d2b4e:int8.onnx"."""
+        return f"{digest(self.sha256s)}:{self.name}"
 
 
 def digest(sha256s: tuple[str, ...]) -> str:
@@ -54,9 +54,9 @@ def digest(sha256s: tuple[str, ...]) -> str:
 
 
 def precision_of(model_id: str) -> str | None:
-    """The precision of the model that an id names (see ModelFile.identify), None where the text is no such id."""
+    """The precision of the model that an id names (see ModelFile.id), None where the text is no such id."""
     _, _, variant = model_id.partition(":")
-    precision = variant.replace(":", ".").split(".")[0]  # PyTorch's has no file: "3f9a1c0d2b4e:fp32:pytorch"
+    precision = variant.split(".")[0]  # PyTorch's has no file: "3f9a1c0d2b4e:fp32"
     return precision if precision in GATES else None
 
 

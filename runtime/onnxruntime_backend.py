@@ -31,7 +31,9 @@ class OnnxRuntimeBackend:
     """
 
     name: ClassVar[str] = "onnxruntime"
+    module: ClassVar[str] = "onnxruntime"
     formats: ClassVar[tuple[str, ...]] = (ONNX.name,)
+    fast_on: ClassVar[tuple[str, ...]] = ()
 
     def __init__(self, start: Callable[[int], Any], threads: int, provider: str) -> None:
         """`start`: makes a session with that many threads."""

@@ -9,14 +9,15 @@ import logging
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
 
-from .errors import ByolEdgeError, ImageError, OutputExistsError
+from .errors import ByolEdgeError, ImageError, OutputExistsError, VectorError
 from .fidelity import Vectors
 from .files import FolderKind, check_output, locked, to_json, whole_file
+from .identity import Maker, check_maker
 from .progress import Progress, report_progress
 from .stream import Chunk, Streamer
 from .text import to_text
@@ -76,11 +77,20 @@ def is_finished(out: Path) -> bool:
     return out.is_file() and not (shard_folder(out) / MARKER).exists()
 
 
-def count_missing(out: Path, model: str, paths: list[Path]) -> int:
-    """How many images a finished file does not hold. Raises ByolEdgeError if its vectors are of another model."""
-    sources, made_by = load_names(out)
-    _check_model(out, made_by, model)
-    return len({to_text(str(path)) for path in paths} - {to_text(source) for source in sources})
+def count_missing(out: Path, encoder: Streamer, paths: list[Path]) -> int:
+    """How many images a finished file does not hold. Raises VectorError if its vectors are not the encoder's."""
+    names = load_names(out)
+    check_maker(out, names, encoder)
+    return len({to_text(str(path)) for path in paths} - {to_text(source) for source in names.sources})
+
+
+def find_maker(out: Path) -> Maker | None:
+    """What made the vectors that `out`, or else its shards, hold already; None where there are none."""
+    if is_finished(out):
+        names = load_names(out)
+        return Maker(names.model, names.engine)
+    marker = shard_folder(out) / MARKER
+    return _read_marker(marker) if marker.is_file() else None
 
 
 def discard_shards(out: Path) -> None:
@@ -120,7 +130,7 @@ def embed_files(encoder: Streamer, paths: list[Path], out: Path, batch_size: int
     """
     folder = shard_folder(out)
     with hold_shards(out) as marker:
-        _claim(marker, encoder.id)
+        _claim(marker, encoder)
         stamps = {str(path): _stamp(path) for path in paths}
         errors = _embed_rest(encoder, paths, stamps, folder, batch_size)
         count = sum(len(rows) for _, rows in _find_rows(folder, stamps))
@@ -130,7 +140,7 @@ def embed_files(encoder: Streamer, paths: list[Path], out: Path, batch_size: int
             hint = "; {resume}, without {strict}, writes the others" if count else ""
             text = f"{len(errors)} of {len(paths)} images cannot be read; {out} was not written{hint}"
             raise ImageError(text, resume=True, strict=True)
-        _join(folder, stamps, out, (count, encoder.embedding_size), encoder.id)
+        _join(folder, stamps, out, (count, encoder.embedding_size), Maker.of(encoder))
         _delete(folder)
     return Embedded(count, errors)
 
@@ -178,13 +188,13 @@ def _find_rows(folder: Path, stamps: dict[str, str]) -> Iterator[tuple[Shard, li
         yield shard, [row for row, (source, stamp) in known if stamps.get(source) == stamp]
 
 
-def _join(folder: Path, stamps: dict[str, str], out: Path, shape: tuple[int, int], model: str) -> None:
+def _join(folder: Path, stamps: dict[str, str], out: Path, shape: tuple[int, int], made_by: Maker) -> None:
     files = (
-        VectorFile(shard.vectors[rows], [shard.sources[row] for row in rows], model)
+        VectorFile(shard.vectors[rows], [shard.sources[row] for row in rows], made_by.model, made_by.engine)
         for shard, rows in _find_rows(folder, stamps)
         if rows
     )
-    write_vectors(out, files, shape, model)
+    write_vectors(out, files, shape, made_by)
 
 
 def _stamp(path: Path) -> str:
@@ -196,26 +206,29 @@ def _stamp(path: Path) -> str:
     return f"{status.st_mtime_ns}:{status.st_size}"
 
 
-def _claim(marker: Path, model: str) -> None:
-    """Writes down which model the shards are of, or checks that those already here are of this one."""
-    text = read_bytes(marker, MOST_JSON)
-    if not text:
-        marker.write_text(to_json({"model": model}), encoding="utf-8")
-        return
-    try:
-        made_by = parse_json(text)["model"]
-    except (ValueError, KeyError, TypeError) as error:
-        raise ByolEdgeError(f"{marker}: damaged ({error}); begin again: {{overwrite}}", overwrite=True) from error
-    _check_model(marker.parent, made_by, model)
+def _claim(marker: Path, encoder: Streamer) -> None:
+    """Writes down what the shards are made by, or checks that those already here are the encoder's, on its engine.
 
-
-def _check_model(path: Path, made_by: str, model: str) -> None:
-    if made_by != model:
-        raise ByolEdgeError(
-            f"{path} holds vectors of {made_by}, and these would be of {model}: they do not mix; write to another "
-            "place, or begin again: {overwrite}",
+    Another engine that agrees would do for a search, but the file would not be the same as without a stop.
+    """
+    made_by = _read_marker(marker)
+    if made_by is None:
+        marker.write_text(to_json(asdict(Maker.of(encoder))), encoding="utf-8")
+    elif made_by != Maker.of(encoder):
+        raise VectorError(
+            f"{marker.parent} holds vectors by {made_by.model} on {made_by.engine}, and these would be by {encoder.id} "
+            f"on {encoder.engine}: they do not mix; write to another place, or begin again: {{overwrite}}",
             overwrite=True,
         )
+
+
+def _read_marker(marker: Path) -> Maker | None:
+    """None where nothing has been written yet."""
+    text = read_bytes(marker, MOST_JSON)
+    try:
+        return Maker(**parse_json(text)) if text else None
+    except (ValueError, TypeError) as error:
+        raise ByolEdgeError(f"{marker}: damaged ({error}); begin again: {{overwrite}}", overwrite=True) from error
 
 
 def _delete(folder: Path) -> None:

@@ -33,7 +33,10 @@ class Streamer(Protocol):
     """What embeds a stream of images: an Encoder, or a network that was not exported."""
 
     id: str
+    engine: str
     embedding_size: int
+
+    def agrees_with(self, engine: str) -> bool: ...
 
     def stream(self, sources: Iterable[Any], batch_size: int) -> Iterator[Chunk]: ...
 

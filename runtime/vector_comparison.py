@@ -19,6 +19,7 @@ class VectorComparison:
     """Two files of vectors, matched by source. `worst`: the source with the lowest cosine. `failures`: gates missed."""
 
     models: tuple[str, str]
+    engines: tuple[str, str]
     common: int
     only_first: int
     only_second: int
@@ -52,7 +53,7 @@ def compare_vector_files(first: Path, second: Path, min_cosine: float | None = N
     a, b = (file.vectors[[where[source] for source in common]] for file, where in zip(files, places, strict=True))
     fidelity = compare(a, b)
     worst = common[int(np.nan_to_num(cosines(a, b), nan=-2).argmin())]
-    models = files[0].model, files[1].model
+    models, engines = (files[0].model, files[1].model), (files[0].engine, files[1].engine)
     failures = []
     if models[0] != models[1]:
         failures.append(f"the vectors are of two models, {models[0]} and {models[1]}, and do not mix")
@@ -60,7 +61,7 @@ def compare_vector_files(first: Path, second: Path, min_cosine: float | None = N
     if not fidelity.cosine_min >= limit:
         failures.append(f"lowest cosine {fidelity.cosine_min:.6g} ({worst}), needs ≥ {limit:g}")
     missing = [len(file.sources) - len(common) for file in files]
-    return VectorComparison(models, len(common), missing[0], missing[1], fidelity, worst, tuple(failures))
+    return VectorComparison(models, engines, len(common), missing[0], missing[1], fidelity, worst, tuple(failures))
 
 
 def _below_common_folder(sources: list[str]) -> list[str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zipfile
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,14 +12,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .errors import ByolEdgeError, UsageError, brief
+from .errors import ByolEdgeError, UsageError, VectorError, brief
 from .fidelity import Vectors
 from .files import whole_file
+from .identity import Made, Maker
 from .text import to_text
 from .untrusted import MOST_UNPACKED, load_arrays
 
-# The key, in a Parquet file's metadata, of the `Encoder.id` that made the vectors.
-MODEL_KEY = "byol_edge.model"
+# The keys, in a Parquet file's metadata, of what made the vectors: an `Encoder.id` and its engine.
+MODEL_KEY, ENGINE_KEY = "byol_edge.model", "byol_edge.engine"
+UNNAMED = "does not say which encoder made its vectors; embed the images again"
 # Rows of a Parquet file that are written, and can be read, together.
 ROW_GROUP = 8192
 # What the vectors of a Parquet file may unpack to: this many times the file, and MOST_UNPACKED bytes beyond. A hostile
@@ -29,16 +31,26 @@ MOST_RATIO = 8
 
 @dataclass(frozen=True)
 class VectorFile:
-    """`vectors`: float32 `[N, D]`. `sources`: N names. `model`: the `Encoder.id` that made them."""
+    """`vectors`: float32 `[N, D]`. `sources`: N names. `model` and `engine`: the `Encoder.id` and `Encoder.engine` that
+    made them."""
 
     vectors: Vectors
     sources: list[str]
     model: str
+    engine: str
 
 
-# Writes shards to a path; the shape `[N, D]` of all of them together, and the model.
-Write = Callable[[Path, Iterable[VectorFile], tuple[int, ...], str], None]
-Names = tuple[list[str], str]
+@dataclass(frozen=True)
+class Names:
+    """A file of vectors without its vectors; see VectorFile."""
+
+    sources: list[str]
+    model: str
+    engine: str
+
+
+# Writes shards to a path; the shape `[N, D]` of all of them together.
+Write = Callable[[Path, Iterable[VectorFile], tuple[int, ...], Made], None]
 
 
 @dataclass(frozen=True)
@@ -62,14 +74,14 @@ def save_vectors(path: str | Path, content: VectorFile) -> None:
     """
     if content.vectors.ndim != 2 or len(content.vectors) != len(content.sources):
         raise UsageError(f"{path}: vectors {list(content.vectors.shape)} of {len(content.sources)} sources")
-    write_vectors(Path(path), [content], content.vectors.shape, content.model)
+    write_vectors(Path(path), [content], content.vectors.shape, content)
 
 
-def write_vectors(path: Path, shards: Iterable[VectorFile], shape: tuple[int, ...], model: str) -> None:
+def write_vectors(path: Path, shards: Iterable[VectorFile], shape: tuple[int, ...], made_by: Made) -> None:
     """The same from shards, of which one at a time is in memory. `shape`: `[N, D]` of all of them together."""
     sink = check_format(path)
     with whole_file(path) as part:
-        sink.write(part, shards, shape, model)
+        sink.write(part, shards, shape, made_by)
 
 
 def check_format(path: Path) -> Sink:
@@ -88,7 +100,7 @@ def load_vectors(path: str | Path) -> VectorFile:
 
 
 def load_names(path: str | Path) -> Names:
-    """The sources and the model of a file of vectors; the vectors stay on the disk. Raises ByolEdgeError."""
+    """What a file of vectors says of them; the vectors stay on the disk. Raises ByolEdgeError."""
     with _reading(path):
         return _find_sink(Path(path)).read_names(Path(path))
 
@@ -104,6 +116,8 @@ def _reading(path: str | Path) -> Iterator[None]:
         raise ByolEdgeError(f"{path}: {what}")
     try:
         yield
+    except VectorError as error:
+        raise VectorError(f"{path}: {error.message}") from None
     except ByolEdgeError:
         raise
     except KeyError as error:
@@ -112,7 +126,7 @@ def _reading(path: str | Path) -> Iterator[None]:
         raise ByolEdgeError(f"{path}: not a file of vectors written by `byol-edge embed` ({brief(error)})") from error
 
 
-def _write_npz(part: Path, shards: Iterable[VectorFile], shape: tuple[int, ...], model: str) -> None:
+def _write_npz(part: Path, shards: Iterable[VectorFile], shape: tuple[int, ...], made_by: Made) -> None:
     """As np.savez does, which however takes the whole array at once."""
     sources: list[str] = []
     with zipfile.ZipFile(part, "w") as archive:
@@ -122,7 +136,8 @@ def _write_npz(part: Path, shards: Iterable[VectorFile], shape: tuple[int, ...],
             for shard in shards:
                 file.write(np.ascontiguousarray(shard.vectors, "<f4").tobytes())
                 sources += shard.sources
-        for name, array in (("sources", np.asarray(sources, np.str_)), ("model", np.asarray(model))):
+        texts = {"sources": sources, "model": made_by.model, "engine": made_by.engine}
+        for name, array in ((name, np.asarray(text, np.str_)) for name, text in texts.items()):
             entry = zipfile.ZipInfo(f"{name}.npy")
             # Numpy pads every name to the length of the longest. What unpacks to too much would not be read again.
             entry.compress_type = zipfile.ZIP_DEFLATED if 2 * array.nbytes < MOST_UNPACKED else zipfile.ZIP_STORED
@@ -131,64 +146,79 @@ def _write_npz(part: Path, shards: Iterable[VectorFile], shape: tuple[int, ...],
 
 
 def _read_npz_names(path: Path) -> Names:
-    return _names_of(load_arrays(path, ("sources", "model")))
+    return _names_of(load_arrays(path, ("sources", "model", "engine")))
 
 
 def _read_npz(path: Path) -> VectorFile:
     arrays = load_arrays(path)
-    vectors, (sources, model) = arrays["vectors"], _names_of(arrays)
-    _check_vectors(vectors, sources)
-    return VectorFile(vectors, sources, model)
+    vectors, names = arrays["vectors"], _names_of(arrays)
+    return _join(vectors, names)
 
 
 def _names_of(arrays: Mapping[str, NDArray[Any]]) -> Names:
-    sources, model = arrays["sources"], arrays["model"]
-    for name, array, dimensions in (("sources", sources, 1), ("model", model, 0)):
+    for name, dimensions in (("sources", 1), ("model", 0), ("engine", 0)):
+        if name not in arrays and name != "sources":
+            raise VectorError(UNNAMED)
+        array = arrays[name]
         if array.dtype.kind != "U" or array.ndim != dimensions:
             raise ValueError(f"its {name} are {array.dtype} {list(array.shape)}, not text")
-    return [str(name) for name in sources], str(model)
+    return Names([str(name) for name in arrays["sources"]], str(arrays["model"]), str(arrays["engine"]))
 
 
-def _check_vectors(vectors: NDArray[Any], sources: list[str]) -> None:
+def _join(vectors: NDArray[Any], names: Names) -> VectorFile:
     wrong = vectors.dtype != np.float32 or vectors.ndim != 2
-    if wrong or len(vectors) != len(sources) or vectors.shape[1] < 1:
-        raise ValueError(f"{vectors.dtype} {list(vectors.shape)} vectors of {len(sources)} sources")
+    if wrong or len(vectors) != len(names.sources) or vectors.shape[1] < 1:
+        raise ValueError(f"{vectors.dtype} {list(vectors.shape)} vectors of {len(names.sources)} sources")
+    return VectorFile(vectors, names.sources, names.model, names.engine)
 
 
-def _write_parquet(part: Path, shards: Iterable[VectorFile], shape: tuple[int, ...], model: str) -> None:
-    """Columns `source` and `vector`, a list of fixed size; the model's id in the metadata."""
-    arrow, parquet = _import_parquet(part)
-    kinds = [("source", arrow.string()), ("vector", arrow.list_(arrow.float32(), shape[1]))]
-    schema = arrow.schema(kinds, metadata={MODEL_KEY: model})
+def _write_parquet(part: Path, shards: Iterable[VectorFile], shape: tuple[int, ...], made_by: Made) -> None:
+    """Columns `source` and `vector`, a list of fixed size; what made the vectors in the metadata."""
+    _, parquet = _import_parquet(part)
+    schema = to_table([], np.zeros((0, shape[1]), np.float32), made_by).schema
     # An open file, because Arrow takes some names for addresses, and refuses others.
     with part.open("wb") as file, parquet.ParquetWriter(file, schema) as writer:
-        for shard in _regroup(shards):
-            values = arrow.array(shard.vectors.ravel(), arrow.float32())
-            vectors = arrow.FixedSizeListArray.from_arrays(values, shape[1])
-            names = [to_text(source) for source in shard.sources]
-            writer.write_table(arrow.table([arrow.array(names, arrow.string()), vectors], schema=schema))
+        for rows, sources in _regroup(shards):
+            writer.write_table(to_table(sources, rows, made_by))
 
 
-def _regroup(shards: Iterable[VectorFile]) -> Iterator[VectorFile]:
+def to_table(sources: Sequence[str], vectors: Vectors, made_by: Made) -> Any:
+    """An Arrow table of the columns `source` and `vector`, a list of fixed size; its metadata says what made these."""
+    import pyarrow
+
+    size = vectors.shape[1]
+    kinds = [("source", pyarrow.string()), ("vector", pyarrow.list_(pyarrow.float32(), size))]
+    schema = pyarrow.schema(kinds, metadata={MODEL_KEY: made_by.model, ENGINE_KEY: made_by.engine})
+    values = pyarrow.array(vectors.ravel(), pyarrow.float32())
+    names = pyarrow.array([to_text(source) for source in sources], pyarrow.string())
+    return pyarrow.table([names, pyarrow.FixedSizeListArray.from_arrays(values, size)], schema=schema)
+
+
+def read_maker(metadata: Mapping[bytes, bytes] | None) -> Maker:
+    """What made the vectors of an Arrow table, by its schema's metadata. Raises VectorError if that does not say."""
+    model, engine = ((metadata or {}).get(key.encode()) for key in (MODEL_KEY, ENGINE_KEY))
+    if model is None or engine is None:
+        raise VectorError(UNNAMED)
+    return Maker(model.decode(), engine.decode())
+
+
+def _regroup(shards: Iterable[VectorFile]) -> Iterator[tuple[Vectors, list[str]]]:
     """The same rows in groups of one size, so that a file does not depend on where its shards ended."""
     vectors: list[Vectors] = []
     sources: list[str] = []
-    model = ""
     for shard in shards:
         vectors.append(shard.vectors)
         sources += shard.sources
-        model = shard.model
         while len(sources) >= ROW_GROUP:
             joined = np.concatenate(vectors)
-            yield VectorFile(joined[:ROW_GROUP], sources[:ROW_GROUP], model)
+            yield joined[:ROW_GROUP], sources[:ROW_GROUP]
             vectors, sources = [joined[ROW_GROUP:]], sources[ROW_GROUP:]
     if sources:
-        yield VectorFile(np.concatenate(vectors), sources, model)
+        yield np.concatenate(vectors), sources
 
 
 def _read_parquet_names(path: Path) -> Names:
-    table = _read_table(path, ["source"])
-    return _read_sources(table), _model_of(table)
+    return _names_of_table(_read_table(path, ["source"]))
 
 
 def _read_parquet(path: Path) -> VectorFile:
@@ -197,9 +227,7 @@ def _read_parquet(path: Path) -> VectorFile:
     values = column.flatten()
     if column.null_count or values.null_count:  # a missing one would move all that follow it up
         raise ValueError("some of its vectors, or of their numbers, are missing")
-    vectors, sources = values.to_numpy().reshape(len(table), column.type.list_size), _read_sources(table)
-    _check_vectors(vectors, sources)
-    return VectorFile(vectors, sources, _model_of(table))
+    return _join(values.to_numpy().reshape(len(table), column.type.list_size), _names_of_table(table))
 
 
 def _read_sources(table: Any) -> list[str]:
@@ -230,8 +258,9 @@ def _read_table(path: Path, columns: list[str] | None) -> Any:
         return opened.read(columns, use_threads=False)
 
 
-def _model_of(table: Any) -> str:
-    return (table.schema.metadata or {})[MODEL_KEY.encode()].decode()
+def _names_of_table(table: Any) -> Names:
+    made_by = read_maker(table.schema.metadata)
+    return Names(_read_sources(table), made_by.model, made_by.engine)
 
 
 def _import_parquet(path: Path) -> tuple[Any, Any]:

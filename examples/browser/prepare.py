@@ -92,12 +92,13 @@ def read_indexes(bundle: Bundle, files: list[str]) -> dict[Variant, VectorFile]:
     indexes: dict[Variant, VectorFile] = {}
     for file in files:
         index = load_vectors(file)
-        digest, name, engine, *_ = (*index.model.split(":"), "", "")
+        digest, _, name = index.model.partition(":")
         variant = bundle.variants.get(name)
         if variant is None or bundle.digest(variant) != digest:
             sys.exit(f"{file}: its vectors are by {index.model}, which is not of {bundle.path}")
-        if variant.format != "onnx" or engine != NATIVE:
-            sys.exit(f"{file}: its vectors are by {index.model}; embed with an .onnx variant on {NATIVE}")
+        if variant.format != "onnx" or not variant.agree(index.engine, NATIVE):
+            made_by = f"{index.model} on {index.engine}"
+            sys.exit(f"{file}: its vectors are by {made_by}; embed with an .onnx variant and --backend {NATIVE}")
         if len(index.sources) > MOST_IMAGES:
             sys.exit(f"{file}: {len(index.sources)} images are too many for one page; {MOST_IMAGES} are the most")
         if variant in indexes:

@@ -199,7 +199,11 @@ def test_vectors_of_another_bundle_or_engine_are_refused(
 ):
     content = load_vectors(site.parent / "int8.onnx.npz")
     np.savez(
-        tmp_path / "other.npz", vectors=content.vectors, sources=content.sources, model="0123:int8.onnx:onnxruntime"
+        tmp_path / "other.npz",
+        vectors=content.vectors,
+        sources=content.sources,
+        model="0123:int8.onnx",
+        engine="onnxruntime",
     )
     refused = run(EXAMPLE / "prepare.py", finished_bundle, tmp_path / "site", tmp_path / "other.npz", fails=True)
     assert "which is not of" in refused

@@ -148,8 +148,8 @@ def test_bench_says_when_another_variant_would_be_faster_and_when_times_say_litt
 def test_bench_times_every_variant_on_every_engine(finished_bundle: Path):
     result = json.loads(call("bench", finished_bundle, "--seconds", 0.1, "--json").stdout)
     assert {name.split(":", 1)[1] for name in result} == {
-        *(f"{name}.onnx:{engine}" for name in ("fp32", "int8") for engine in ("onnxruntime", "openvino")),
-        *(f"{name}.xml:openvino" for name in ("fp32", "int8")),
+        *(f"{name}.onnx on {engine}" for name in ("fp32", "int8") for engine in ("onnxruntime", "openvino")),
+        *(f"{name}.xml on openvino" for name in ("fp32", "int8")),
     }
 
 
@@ -324,7 +324,7 @@ def test_inspect_shows_what_a_bundle_does_not_say_as_a_dash(bundle: Path):
 
 
 @pytest.mark.parametrize(
-    "measured", ["[]", '{"ms_per_image": [1]}', '{"ms_per_image": {"fp32.onnx": {"median": "x"}}}']
+    "measured", ["[]", '{"ms_per_image": [1]}', '{"ms_per_image": {"fp32.onnx": {"onnxruntime": {"median": "x"}}}}']
 )
 def test_inspect_needs_no_speeds(bundle: Path, measured: str):
     (bundle / "measured.json").write_text(measured)
@@ -333,11 +333,11 @@ def test_inspect_needs_no_speeds(bundle: Path, measured: str):
 
 @pytest.mark.parametrize("name", ["v.npz", "v.parquet"])
 def test_inspect_of_vectors_says_who_made_them(tmp_path: Path, name: str):
-    content = VectorFile(np.ones((3, 4), np.float32), ["a", "b", "c"], "3f9a:int8.onnx:onnxruntime")
+    content = VectorFile(np.ones((3, 4), np.float32), ["a", "b", "c"], "3f9a:int8.onnx", "onnxruntime")
     save_vectors(tmp_path / name, content)
     shown = call("inspect", tmp_path / name).stdout
     assert "3, of 4 numbers each" in shown
-    assert content.model in shown
+    assert content.model in shown and content.engine in shown
 
 
 def test_inspect_of_damaged_vectors_is_one_line(tmp_path: Path):

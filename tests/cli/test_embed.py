@@ -19,8 +19,8 @@ def test_a_run_is_embedded_with_as_its_bundle_is(run: Path, finished_bundle: Pat
     done = call("embed", run, photos, "-o", tmp_path / "v.npz")
     assert done.exit_code == 0, done.output
     content = load_vectors(tmp_path / "v.npz")
-    assert content.model.endswith(":fp32:pytorch")
-    assert f"120 vectors, of 256 numbers each, by {content.model}" in done.stdout
+    assert content.model.endswith(":fp32") and content.engine == "pytorch"
+    assert f"120 vectors, of 256 numbers each, by {content.model} on pytorch" in done.stdout
     exported = Encoder(finished_bundle, "fp32").embed(content.sources)
     np.testing.assert_allclose(content.vectors, exported, atol=1e-5)
 
@@ -32,7 +32,7 @@ def test_a_checkpoint_is_told_what_it_is(photos: Path, tmp_path: Path):
     assert call(*command, "--image-size", 32, "--mean", 0.5, "--std", 0.5).exit_code == 0
     # Another preprocessing makes other vectors.
     others = ("--image-size", 32, "--mean", 0.4, "--std", 0.5, "--resume")
-    assert "they do not mix" in fails(1, *command, *others)
+    assert "do not mix" in fails(1, *command, *others)
     same = call(*command, "--image-size", 32, "--mean", 0.5, "--std", 0.5, "--resume")
     assert "is finished already" in same.stdout
 
@@ -55,6 +55,31 @@ def test_it_goes_on_where_it_was_stopped(run: Path, photos: Path, tmp_path: Path
     sorted(shard_folder(tmp_path / "v.npz").glob("*.npz"))[-1].unlink()
     assert call(*command, tmp_path / "v.npz", "--resume").exit_code == 0
     assert (tmp_path / "v.npz").read_bytes() == (tmp_path / "whole.npz").read_bytes()
+
+
+@pytest.mark.parametrize("finished", [False, True])
+def test_resuming_takes_the_variant_and_the_engine_that_began(
+    finished_bundle: Path, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, finished: bool
+):
+    default, out = Encoder(finished_bundle), tmp_path / "v.npz"
+    variant = "int8.onnx" if default.variant == "fp32.onnx" else "fp32.onnx"
+    engine = "onnxruntime" if default.engine == "openvino" else "openvino"
+    command = ("embed", finished_bundle, photos, "-o", out)
+    chosen = ("--variant", variant, "--backend", engine)
+    assert call(*command, *chosen).exit_code == 0
+    if not finished:
+        whole = out.read_bytes()
+        with monkeypatch.context() as patch:
+            patch.setattr("byol_edge.runtime.shards._join", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+            assert call(*command, *chosen, "--overwrite").exit_code == 130
+        out.unlink()
+        default_again = fails(1, *command, "--resume", "--variant", "auto", "--backend", "auto")
+        assert f" on {engine}, and these would be by {default.id} on {default.engine}" in default_again
+    resumed = call(*command, "--resume")
+    assert resumed.exit_code == 0, resumed.output
+    content = load_vectors(out)
+    assert content.model.endswith(f":{variant}") and content.engine == engine
+    assert finished or out.read_bytes() == whole
 
 
 @pytest.mark.parametrize(

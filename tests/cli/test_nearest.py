@@ -88,8 +88,9 @@ def test_bad_input_is_one_line(vectors: Path, finished_bundle: Path, finished_ru
         (2, (vectors, mine, "-n", 0), "0 is not in the range"),
     ):
         assert reason in fails(code, "nearest", *arguments)
-    line = fails(2, "nearest", vectors, mine, "--encoder", finished_run)
-    assert f":fp32:pytorch; {vectors} is by {made_by}, and vectors of two do not mix" in line
+    line = fails(1, "nearest", vectors, mine, "--encoder", finished_run)
+    assert f"{vectors}: its vectors are by {made_by}, this encoder is " in line
+    assert ":fp32, and vectors of two models do not mix" in line
     lonely = replace(load_vectors(vectors), vectors=load_vectors(vectors).vectors[:1], sources=["one.png"])
     save_vectors(tmp_path / "one.npz", lonely)
     assert "no other image" in fails(1, "nearest", tmp_path / "one.npz", "one.png")

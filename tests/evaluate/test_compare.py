@@ -12,7 +12,7 @@ from byol_edge.evaluate.compare import compare_candidates, compare_encoders
 from byol_edge.evaluate.few_labels import average_precision
 from byol_edge.evaluate.raw import embed_raw
 from byol_edge.evaluate.scorer import FIGURES
-from byol_edge.runtime import Bundle, BundleError, EngineError, ImageError, UsageError, find_images
+from byol_edge.runtime import Bundle, BundleError, Encoder, EngineError, ImageError, UsageError, find_images
 from byol_edge.runtime.fidelity import Vectors, unit_rows
 from byol_edge.runtime.images import folder_labels
 from byol_edge.runtime.preprocessing import Pixels, Preprocessing, prepare
@@ -41,13 +41,13 @@ def test_a_run_and_its_bundle_are_compared_with_raw_pixels(finished_run: Path, f
     fp32, int8 = (by_name[f"{finished_bundle} {precision}"] for precision in ("fp32", "int8"))
     assert len(by_name) == 4
     assert (raw.image_size, raw.embedding_size, raw.size, raw.timing) == (RAW_INPUT, 768, None, None)
-    assert (run.engine, fp32.engine, run.embedding_size) == ("pytorch", "onnxruntime", 256)
+    assert (run.engine, fp32.engine, run.embedding_size) == ("pytorch", Encoder(finished_bundle).engine, 256)
     assert run.accuracy == fp32.accuracy
     assert (run.fidelity, fp32.fidelity) == (None, None)
     assert int8.fidelity is not None
     assert 0.9 < int8.fidelity < 1
     bundle = Bundle.open(finished_bundle)
-    assert int8.size == bundle.size(bundle.variants["int8.onnx"])
+    assert int8.size == bundle.size(bundle.variants[Encoder(finished_bundle, "int8").variant])
     assert int8.size is not None and fp32.size is not None and int8.size < fp32.size
     for each in result.encoders:
         assert each.consistency.lower <= each.consistency.mean <= each.consistency.upper
@@ -180,7 +180,8 @@ def test_of_a_bundle_what_is_here_is_compared(finished_bundle: Path, tmp_path: P
     for name in ("fp32.onnx", "fp32.xml", "int8.xml"):
         (part / name).unlink()
     (int8,) = open_candidates([str(part)])
-    assert (int8.name, int8.original, int8.engine) == (f"{part} int8", None, "onnxruntime")
+    assert (int8.name, int8.original) == (f"{part} int8", None)
+    assert int8.engine == Encoder(part, "int8").engine
     (part / "int8.onnx").unlink()
     with pytest.raises(BundleError, match=r"the files of .* are not here"):
         open_candidates([str(part)])

@@ -21,6 +21,7 @@ from byol_edge.models.backbones import build_backbone
 from byol_edge.models.byol import BYOL
 from byol_edge.models.network import InferenceNetwork
 from byol_edge.runtime import (
+    Bundle,
     Encoder,
     EngineError,
     FidelityError,
@@ -32,6 +33,7 @@ from byol_edge.runtime import (
 )
 from byol_edge.runtime.fidelity import Fidelity, neighbor_overlap
 from byol_edge.runtime.files import sha256
+from byol_edge.runtime.openvino_backend import OpenVinoBackend
 from byol_edge.runtime.preprocessing import prepare_all
 from byol_edge.runtime.timing import Timing, time_in_turn
 from onnx import numpy_helper
@@ -124,7 +126,7 @@ def exported(name: str, ms: float, cosine: float = 1.0, failures: tuple[str, ...
     """A variant of this precision and format: "int8 onnx"."""
     precision, its_format = name.split()
     fidelity = dataclasses.replace(FAITHFUL, cosine_mean=cosine)
-    return ExportedVariant(name, precision, its_format, "an engine", 1, fidelity, failures, Timing(ms, ms, ms, ms))
+    return ExportedVariant(name, precision, its_format, "an engine", 1, fidelity, failures, Timing(ms, ms, ms, ms), 1.0)
 
 
 def test_the_fastest_within_its_gates_is_the_default():
@@ -141,6 +143,16 @@ def test_a_small_lead_counts_as_none_and_the_more_faithful_wins():
 
 def test_the_default_runs_on_every_device():
     assert choose_default((exported("fp32 onnx", 3.0), exported("int8 xml", 0.5, 0.999))) == "fp32 onnx"
+
+
+def test_the_default_is_the_fastest_on_any_engine_but_runs_on_its_own():
+    fp32, int8 = exported("fp32 onnx", 1.0), exported("int8 onnx", 1.5, 0.995)
+    by_another = dataclasses.replace(int8, engine="another", timing=Timing(0.5, 0.5, 0.5, 0.5), agreement=0.999)
+    assert choose_default((fp32, int8, by_another)) == "int8 onnx"
+    missed = dataclasses.replace(int8, failures=("cosine",))
+    assert choose_default((fp32, missed, by_another)) == "fp32 onnx"
+    wrong = dataclasses.replace(by_another, failures=("cosine",))
+    assert choose_default((fp32, int8, wrong)) == "fp32 onnx"
 
 
 def test_the_manifest_lists_every_file_with_its_hash(finished_bundle: Path):
@@ -187,10 +199,34 @@ def test_a_variant_says_what_it_is(halved: Made):
     kinds = [(each.name, each.precision, each.format, each.engine) for each in halved.export.variants]
     assert kinds == [
         ("fp32.onnx", "fp32", "onnx", "onnxruntime"),
+        ("fp32.onnx", "fp32", "onnx", "openvino"),
         ("fp16.onnx", "fp16", "onnx", "onnxruntime"),
+        ("fp16.onnx", "fp16", "onnx", "openvino"),
         ("fp32.xml", "fp32", "xml", "openvino"),
         ("fp16.xml", "fp16", "xml", "openvino"),
     ]
+
+
+def test_the_manifest_says_how_closely_engines_agree(halved: Made, openvino_alone: Made, photos: Path):
+    fp16 = Bundle.open(halved.path).variants["fp16.onnx"]
+    own, other = sorted(fp16.engines, key=lambda each: each.engine)
+    assert (own.engine, own.passes, own.cosine) == ("onnxruntime", True, 1)
+    assert (other.engine, other.passes) == ("openvino", True)
+    assert other.cosine == pytest.approx(halved.export.variants[3].agreement, abs=1e-6)
+    assert 0.999 < other.cosine <= 1 + 1e-6
+    assert [each.engine for each in Bundle.open(openvino_alone.path).variants["fp32.xml"].engines] == ["openvino"]
+
+
+def test_an_engine_that_fails_on_a_network_is_left_out(
+    finished_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    def fail(self: OpenVinoBackend, images: np.ndarray) -> None:
+        raise RuntimeError("no kernel")
+
+    monkeypatch.setattr(OpenVinoBackend, "run", fail)
+    made = export_bundle(finished_run, tmp_path / "b", ExportConfig(formats=("onnx",)))
+    assert [each.engine for each in made.variants] == ["onnxruntime"]
+    assert Encoder(tmp_path / "b").engine == "onnxruntime"
 
 
 def test_int8_that_misses_its_gates_is_written_and_marked(judged_harshly: Made):
@@ -305,7 +341,8 @@ def test_the_manifest_tells_what_was_tried(finished_bundle: Path):
 def test_speeds_lie_beside_the_manifest(finished_bundle: Path):
     measured = json.loads((finished_bundle / "measured.json").read_text())
     assert measured["ms_per_image"].keys() == {"fp32.onnx", "int8.onnx", "fp32.xml", "int8.xml"}
-    assert measured["ms_per_image"]["int8.xml"].keys() == {"engine", "median", "lower", "upper", "least"}
+    assert measured["ms_per_image"]["int8.xml"]["openvino"].keys() == {"median", "lower", "upper", "least"}
+    assert measured["ms_per_image"]["int8.onnx"].keys() == {"onnxruntime", "openvino"}
     assert measured["seconds_to_quantize"]["int8.onnx"]["min-max ranges"] > 0
 
 

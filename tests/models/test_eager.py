@@ -36,7 +36,7 @@ def test_it_gives_what_the_bundle_gives(finished_run: Path, finished_bundle: Pat
 def test_its_id_is_of_the_weights_and_the_preprocessing():
     assert make().id == make().id
     assert len({make().id, make(seed=1).id, make(mean=0.4).id}) == 3
-    assert make().id.endswith(":fp32:pytorch")
+    assert make().id.endswith(":fp32")
     assert precision_of(make().id) == "fp32"
 
 

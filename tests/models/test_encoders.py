@@ -17,7 +17,8 @@ def test_a_run_and_its_bundle_give_the_same_vectors(finished_run: Path, finished
     run, bundle = open_encoder(str(finished_run)), open_encoder(str(finished_bundle))
     fp32 = open_encoder(str(finished_bundle / "fp32.onnx"))
     assert isinstance(bundle, Encoder) and isinstance(fp32, Encoder)
-    assert run.id.endswith(":fp32:pytorch") and fp32.id.endswith(":fp32.onnx:onnxruntime")
+    assert run.id.endswith(":fp32") and run.engine == "pytorch"
+    assert fp32.id.endswith(":fp32.onnx") and fp32.engine == "onnxruntime"
     np.testing.assert_allclose(run.run(PIXELS), fp32.run(PIXELS), atol=1e-5)
     assert run.embedding_size == bundle.embedding_size == run.run(PIXELS).shape[1]
 

@@ -5,7 +5,7 @@ import pytest
 from byol_edge.runtime import Bundle, BundleError, Encoder, UsageError
 from sabotage import change_manifest
 
-ENTRY = {"files": ["fp32.onnx"], "precision": "fp32", "passes": True, "own_cosine": 1}
+ENTRY = {"files": ["fp32.onnx"], "precision": "fp32", "passes": True, "own_cosine": 1, "engines": {}}
 
 
 def test_a_bundle_says_what_it_holds(finished_bundle: Path):

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 import numpy as np
 import onnx
 import pytest
-from byol_edge.runtime import BundleError, Encoder, Preprocessing, UsageError, encoder, model_file
+from byol_edge.runtime import BundleError, Encoder, Preprocessing, UsageError, choosing, model_file
 from byol_edge.runtime.backend import ModelBytes
 from byol_edge.runtime.fidelity import Vectors
 from byol_edge.runtime.model_file import METADATA_KEY, find_format, precision_of, read_alone, read_essentials
@@ -100,16 +100,18 @@ def test_an_id_tells_the_precision(finished_bundle: Path):
     for name in NAMES:
         assert precision_of(Encoder(finished_bundle, name).id) == name.split(".")[0]
     assert read_alone(finished_bundle / "int8.onnx").precision == "int8"
-    for foreign in ("", "m", "abc:", "abc:clip.onnx:onnxruntime", "int8.onnx"):
+    for foreign in ("", "m", "abc:", "abc:clip.onnx", "int8.onnx"):
         assert precision_of(foreign) is None
-    assert precision_of("3f9a1c0d2b4e:fp32:pytorch") == "fp32"
+    assert precision_of("3f9a1c0d2b4e:fp32") == "fp32"
 
 
 class SumBackend:
     """An engine whose whole computation is a sum."""
 
     name: ClassVar[str] = "sum"
+    module: ClassVar[str] = "numpy"
     formats: ClassVar[tuple[str, ...]] = ("sum",)
+    fast_on: ClassVar[tuple[str, ...]] = ()
 
     @staticmethod
     def load(model: ModelBytes, threads: int, device: str = "cpu", low_power: bool = False) -> SumBackend:
@@ -122,11 +124,11 @@ class SumBackend:
 def test_an_engine_and_a_format_take_a_line_each(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     kind = ModelFormat("sum", (".sum",), check=lambda content: None, read_metadata=lambda content, _: content.decode())
     monkeypatch.setattr(model_file, "FORMATS", (*model_file.FORMATS, kind))
-    monkeypatch.setattr(encoder, "BACKENDS", (*encoder.BACKENDS, SumBackend))
+    monkeypatch.setattr(choosing, "BACKENDS", (*choosing.BACKENDS, SumBackend))
     told = {"format_version": 1, "variant": "fp32.sum", "precision": "fp32", "embedding_size": 1}
     (tmp_path / "a.sum").write_text(json.dumps({**told, "preprocessing": Preprocessing(2).to_json()}))
     opened = Encoder(tmp_path / "a.sum")
-    assert opened.id.endswith(":fp32.sum:sum")
+    assert opened.id.endswith(":fp32.sum") and opened.engine == "sum"
     assert opened.run(np.stack([np.ones((2, 2, 3), np.uint8), np.zeros((2, 2, 3), np.uint8)])).tolist() == [[12], [0]]
     with pytest.raises(UsageError, match=r"backend=onnxruntime does not run fp32\.sum"):
         Encoder(tmp_path / "a.sum", backend="onnxruntime")

@@ -9,7 +9,7 @@ from byol_edge.runtime.vectors import VectorFile
 
 
 def content(*vectors: tuple[float, float]) -> VectorFile:
-    return VectorFile(np.array(vectors, np.float32), [f"{row}.jpg" for row in range(len(vectors))], "model")
+    return VectorFile(np.array(vectors, np.float32), [f"{row}.jpg" for row in range(len(vectors))], "model", "engine")
 
 
 def query(x: float, y: float) -> np.ndarray:

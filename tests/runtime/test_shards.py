@@ -13,12 +13,14 @@ from byol_edge.runtime import (
     ImageError,
     OutputExistsError,
     UsageError,
+    VectorError,
     find_images,
     load_vectors,
     prepare,
     shards,
 )
 from byol_edge.runtime.fidelity import Vectors
+from byol_edge.runtime.identity import Maker
 from byol_edge.runtime.progress import PROGRESS, Progress
 from byol_edge.runtime.shards import (
     Embedded,
@@ -26,6 +28,7 @@ from byol_edge.runtime.shards import (
     count_missing,
     discard_shards,
     embed_files,
+    find_maker,
     hold_shards,
     is_finished,
     shard_folder,
@@ -286,11 +289,15 @@ def test_a_kill_while_the_shards_are_deleted_loses_nothing(
 
 
 @pytest.mark.parametrize("name", ["v.npz", "v.parquet"])
-def test_a_finished_file_says_what_it_lacks_and_who_made_it(encoder: Encoder, images: Path, tmp_path: Path, name: str):
+def test_a_finished_file_says_what_it_lacks_and_who_made_it(
+    encoder: Encoder, images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+):
     embed(encoder, images, tmp_path / name)
-    assert count_missing(tmp_path / name, encoder.id, find_images(images)) == 1
-    with pytest.raises(ByolEdgeError, match=rf"{name} holds vectors of .*do not mix"):
-        count_missing(tmp_path / name, "another", [])
+    assert find_maker(tmp_path / name) == Maker(encoder.id, encoder.engine)
+    assert count_missing(tmp_path / name, encoder, find_images(images)) == 1
+    monkeypatch.setattr(encoder, "id", "another")
+    with pytest.raises(VectorError, match=rf"{name}: its vectors are by .*, this encoder is another, .* do not mix"):
+        count_missing(tmp_path / name, encoder, [])
 
 
 @pytest.mark.parametrize("name", ["n" * 245 + ".npz", "run:1/v.parquet", "x\udcff.parquet", "source=cam/v.parquet"])

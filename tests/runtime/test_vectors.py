@@ -10,10 +10,11 @@ import pyarrow
 import pyarrow.parquet
 import pytest
 from byol_edge.runtime import ByolEdgeError, UsageError, VectorFile, load_vectors, save_vectors, untrusted, vectors
+from byol_edge.runtime.identity import Made
 from byol_edge.runtime.text import to_text
-from byol_edge.runtime.vectors import Sink, load_names, write_vectors
+from byol_edge.runtime.vectors import Names, Sink, load_names, write_vectors
 
-CONTENT = VectorFile(np.eye(3, dtype=np.float32), ["a.jpg", "mit Ümlaut.jpg", "c.jpg"], "abc:int8.onnx:onnxruntime")
+CONTENT = VectorFile(np.eye(3, dtype=np.float32), ["a.jpg", "mit Ümlaut.jpg", "c.jpg"], "abc:int8.onnx", "openvino")
 
 
 @pytest.mark.parametrize("name", ["v.npz", "v.parquet"])
@@ -22,7 +23,7 @@ def test_vectors_come_back_as_they_were(tmp_path: Path, name: str):
     loaded = load_vectors(tmp_path / name)
     assert loaded.vectors.dtype == np.float32
     assert np.array_equal(loaded.vectors, CONTENT.vectors)
-    assert (loaded.sources, loaded.model) == (CONTENT.sources, CONTENT.model)
+    assert (loaded.sources, loaded.model, loaded.engine) == (CONTENT.sources, CONTENT.model, CONTENT.engine)
 
 
 def test_the_file_needs_no_pickle_and_is_the_same_each_time(tmp_path: Path):
@@ -30,7 +31,7 @@ def test_the_file_needs_no_pickle_and_is_the_same_each_time(tmp_path: Path):
     save_vectors(tmp_path / "b.npz", CONTENT)
     assert (tmp_path / "a.npz").read_bytes() == (tmp_path / "b.npz").read_bytes()
     with np.load(tmp_path / "a.npz", allow_pickle=False) as file:
-        assert sorted(file.files) == ["model", "sources", "vectors"]
+        assert sorted(file.files) == ["engine", "model", "sources", "vectors"]
         assert file["vectors"].dtype == np.float32
 
 
@@ -39,6 +40,7 @@ def test_parquet_is_a_column_of_lists_of_one_size(tmp_path: Path):
     schema = pyarrow.parquet.read_schema(tmp_path / "v.parquet")
     assert schema.field("vector").type == pyarrow.list_(pyarrow.float32(), 3)
     assert schema.metadata[b"byol_edge.model"].decode() == CONTENT.model
+    assert schema.metadata[b"byol_edge.engine"].decode() == CONTENT.engine
 
 
 def test_without_pyarrow_parquet_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
@@ -51,7 +53,7 @@ def test_without_pyarrow_parquet_says_what_to_install(tmp_path: Path, monkeypatc
 
 def test_one_long_name_does_not_give_all_of_them_its_room(tmp_path: Path):
     names = [f"{number:06}.jpg" for number in range(20_000)] + ["x" * 400]
-    save_vectors(tmp_path / "v.npz", VectorFile(np.zeros((20_001, 1), np.float32), names, "m"))
+    save_vectors(tmp_path / "v.npz", VectorFile(np.zeros((20_001, 1), np.float32), names, "m", "e"))
     assert (tmp_path / "v.npz").stat().st_size < 1_000_000
     assert load_vectors(tmp_path / "v.npz").sources == names
 
@@ -59,31 +61,31 @@ def test_one_long_name_does_not_give_all_of_them_its_room(tmp_path: Path):
 @pytest.mark.parametrize("shape", [(3,), (2, 4)])
 def test_vectors_that_are_not_one_a_source_are_refused(tmp_path: Path, shape: tuple[int, ...]):
     with pytest.raises(UsageError, match="of 3 sources"):
-        save_vectors(tmp_path / "v.npz", VectorFile(np.zeros(shape, np.float32), ["a", "b", "c"], "m"))
+        save_vectors(tmp_path / "v.npz", VectorFile(np.zeros(shape, np.float32), ["a", "b", "c"], "m", "e"))
     assert not list(tmp_path.iterdir())
 
 
 def test_shards_make_the_same_file_as_the_whole(tmp_path: Path):
     save_vectors(tmp_path / "whole.npz", CONTENT)
-    shards = [VectorFile(CONTENT.vectors[row : row + 1], CONTENT.sources[row : row + 1], "") for row in range(3)]
-    write_vectors(tmp_path / "shards.npz", shards, (3, 3), CONTENT.model)
+    shards = [VectorFile(CONTENT.vectors[row : row + 1], CONTENT.sources[row : row + 1], "", "") for row in range(3)]
+    write_vectors(tmp_path / "shards.npz", shards, (3, 3), CONTENT)
     assert (tmp_path / "shards.npz").read_bytes() == (tmp_path / "whole.npz").read_bytes()
 
 
 def test_a_sink_is_a_function_and_a_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    def write_lines(part: Path, shards: Iterable[VectorFile], shape: tuple[int, ...], model: str) -> None:
+    def write_lines(part: Path, shards: Iterable[VectorFile], shape: tuple[int, ...], made_by: Made) -> None:
         part.write_text("".join(f"{source}\n" for shard in shards for source in shard.sources))
 
-    def read_names(path: Path) -> tuple[list[str], str]:
-        return path.read_text().splitlines(), "m"
+    def read_names(path: Path) -> Names:
+        return Names(path.read_text().splitlines(), "m", "e")
 
     def read(path: Path) -> VectorFile:
-        sources, model = read_names(path)
-        return VectorFile(np.zeros((len(sources), 2), np.float32), sources, model)
+        names = read_names(path)
+        return VectorFile(np.zeros((len(names.sources), 2), np.float32), names.sources, names.model, names.engine)
 
     monkeypatch.setitem(vectors.SINKS, ".txt", Sink(write_lines, read, read_names))
     save_vectors(tmp_path / "v.txt", CONTENT)
-    assert load_names(tmp_path / "v.txt") == (CONTENT.sources, "m")
+    assert load_names(tmp_path / "v.txt") == Names(CONTENT.sources, "m", "e")
     assert load_vectors(tmp_path / "v.txt").sources == CONTENT.sources
     with pytest.raises(UsageError, match=r"written as \.npz or \.parquet or \.txt"):
         save_vectors(tmp_path / "v.csv", CONTENT)
@@ -91,12 +93,13 @@ def test_a_sink_is_a_function_and_a_line(tmp_path: Path, monkeypatch: pytest.Mon
 
 def test_a_parquet_file_does_not_depend_on_its_shards(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(vectors, "ROW_GROUP", 4)
-    content = VectorFile(np.arange(22, dtype=np.float32).reshape(11, 2), [str(row) for row in range(11)], "m")
+    content = VectorFile(np.arange(22, dtype=np.float32).reshape(11, 2), [str(row) for row in range(11)], "m", "e")
     for name, cuts in (("whole", (0, 11)), ("shards", (0, 1, 2, 9, 11)), ("one", tuple(range(12)))):
         shards = [
-            VectorFile(content.vectors[start:end], content.sources[start:end], "m") for start, end in pairwise(cuts)
+            VectorFile(content.vectors[start:end], content.sources[start:end], "m", "e")
+            for start, end in pairwise(cuts)
         ]
-        write_vectors(tmp_path / f"{name}.parquet", shards, (11, 2), "m")
+        write_vectors(tmp_path / f"{name}.parquet", shards, (11, 2), content)
         assert load_vectors(tmp_path / f"{name}.parquet").sources == content.sources
         assert (tmp_path / f"{name}.parquet").read_bytes() == (tmp_path / "whole.parquet").read_bytes()
     assert pyarrow.parquet.ParquetFile(tmp_path / "one.parquet").num_row_groups == 3
@@ -133,7 +136,7 @@ def test_a_parquet_file_with_something_missing_is_refused(tmp_path: Path, missin
 
 def test_names_that_are_no_text_stay_apart(tmp_path: Path):
     sources = [os.fsdecode(name) for name in (b"\xff.png", b"\xfe.png", "ü.png".encode())]
-    content = VectorFile(np.eye(3, dtype=np.float32), sources, "m")
+    content = VectorFile(np.eye(3, dtype=np.float32), sources, "m", "e")
     save_vectors(tmp_path / "v.parquet", content)
     read = load_vectors(tmp_path / "v.parquet").sources
     assert len(set(read)) == 3
@@ -155,11 +158,13 @@ def test_names_that_are_no_text_stay_apart(tmp_path: Path):
         {"sources": np.array([["a"], ["b"], ["c"]])},
         {"model": np.zeros(3)},
         {"model": np.array(["m"] * 3)},
+        {"engine": np.zeros(3)},
     ],
 )
 def test_arrays_that_are_no_vectors_or_no_names_are_refused(tmp_path: Path, changed: dict[str, np.ndarray]):
-    good = {"vectors": np.eye(3, dtype=np.float32), "sources": np.array(["a", "b", "c"]), "model": np.array("m")}
-    np.savez(tmp_path / "v.npz", **{**good, **changed})
+    good = {"vectors": np.eye(3, dtype=np.float32), "sources": np.array(["a", "b", "c"])}
+    made_by = {"model": np.array("m"), "engine": np.array("e")}
+    np.savez(tmp_path / "v.npz", **{**good, **made_by, **changed})
     with pytest.raises(ByolEdgeError, match=r"v\.npz: not a file of vectors") as error:
         load_vectors(tmp_path / "v.npz")
     assert "\n" not in str(error.value)
@@ -178,7 +183,9 @@ def test_arrays_that_are_no_vectors_or_no_names_are_refused(tmp_path: Path, chan
     ],
 )
 def test_columns_of_other_types_are_refused(tmp_path: Path, vector: pyarrow.DataType, source: pyarrow.DataType):
-    schema = pyarrow.schema([("source", source), ("vector", vector)], metadata={vectors.MODEL_KEY: "m"})
+    schema = pyarrow.schema(
+        [("source", source), ("vector", vector)], metadata={vectors.MODEL_KEY: "m", vectors.ENGINE_KEY: "e"}
+    )
     pyarrow.parquet.write_table(schema.empty_table(), tmp_path / "v.parquet")
     with pytest.raises(ByolEdgeError, match=r"v\.parquet: not a file of vectors") as error:
         load_vectors(tmp_path / "v.parquet")
@@ -204,7 +211,7 @@ def test_what_is_no_regular_file_is_not_replaced(tmp_path: Path):
 
 
 def test_a_parquet_file_that_unpacks_to_many_times_its_size_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    zeros = VectorFile(np.zeros((10_000, 100), np.float32), [str(number) for number in range(10_000)], "m")
+    zeros = VectorFile(np.zeros((10_000, 100), np.float32), [str(number) for number in range(10_000)], "m", "e")
     save_vectors(tmp_path / "v.parquet", zeros)
     assert len(load_vectors(tmp_path / "v.parquet").sources) == 10_000
     monkeypatch.setattr(vectors, "MOST_UNPACKED", 10**6)
@@ -241,15 +248,15 @@ def test_names_that_take_much_room_are_read_again(tmp_path: Path, monkeypatch: p
     """Two million of 130 letters: packed, they would be refused as what unpacks to far more than the file."""
     for module in (untrusted, vectors):
         monkeypatch.setattr(module, "MOST_UNPACKED", 10_000)
-    content = VectorFile(np.ones((100, 2), np.float32), [f"{number:0>130}" for number in range(100)], "m")
+    content = VectorFile(np.ones((100, 2), np.float32), [f"{number:0>130}" for number in range(100)], "m", "e")
     save_vectors(tmp_path / "v.npz", content)
     assert load_vectors(tmp_path / "v.npz").sources == content.sources
-    assert load_names(tmp_path / "v.npz") == (content.sources, "m")
+    assert load_names(tmp_path / "v.npz") == Names(content.sources, "m", "e")
 
 
 def test_a_long_name_that_a_parquet_file_holds_once_is_in_memory_once(tmp_path: Path):
     """34 kB named one of a megabyte 8000 times."""
-    same = VectorFile(np.ones((100, 2), np.float32), ["a" * 10_000] * 100, "m")
+    same = VectorFile(np.ones((100, 2), np.float32), ["a" * 10_000] * 100, "m", "e")
     save_vectors(tmp_path / "v.parquet", same)
     sources = load_vectors(tmp_path / "v.parquet").sources
     assert sources == same.sources

@@ -39,7 +39,7 @@ def test_a_run_a_bundle_and_its_file_of_vectors_teach_the_same(
     with Encoder(finished_bundle / "fp32.onnx") as encoder:
         vectors = encoder.embed([str(path) for path in paths[::-1]])
         # Other names for the same files, in another order.
-        content = VectorFile(2 * vectors, [str(path.parent / "." / path.name) for path in paths[::-1]], encoder.id)
+        content = VectorFile(2 * vectors, [str(path.parent / "." / path.name) for path in paths[::-1]], encoder.id, "e")
     save_vectors(tmp_path / "v.npz", content)
     of_file = find_targets(str(tmp_path / "v.npz"), paths, Choice(), CPU)
     assert of_file.model == of_bundle.model
@@ -61,12 +61,12 @@ def test_a_teacher_of_more_images_is_traced_and_gives_the_same(
 def test_a_file_of_vectors_has_to_hold_the_images(photos: Path, tmp_path: Path):
     paths = find_images(photos)
     vectors = np.eye(len(paths), 8, dtype=np.float32) + 1
-    save_vectors(tmp_path / "few.npz", VectorFile(vectors[3:], [str(path) for path in paths[3:]], "model"))
+    save_vectors(tmp_path / "few.npz", VectorFile(vectors[3:], [str(path) for path in paths[3:]], "m", "e"))
     with pytest.raises(RunError, match=r"few\.npz: holds no vector of .*00\.png, nor of 2 more of 120 images"):
         find_targets(str(tmp_path / "few.npz"), paths, Choice(), CPU)
     for value in (np.nan, 0.0):
         vectors[5] = value
-        save_vectors(tmp_path / "bad.npz", VectorFile(vectors, [str(path) for path in paths], "model"))
+        save_vectors(tmp_path / "bad.npz", VectorFile(vectors, [str(path) for path in paths], "m", "e"))
         with pytest.raises(UsageError, match=r"bad\.npz holds vectors that are zero, or no finite numbers"):
             find_targets(str(tmp_path / "bad.npz"), paths, Choice(), CPU)
 
@@ -77,7 +77,10 @@ def test_an_image_that_none_can_read_has_no_vector(photos: Path, finished_run: P
     paths = [*find_images(photos)[:3], broken]
     found = find_targets(str(finished_run), paths, Choice(), CPU).vectors
     assert np.isnan(found[3]).all() and np.isfinite(found[:3]).all()
-    save_vectors(tmp_path / "v.npz", VectorFile(found[:3].astype(np.float32), [str(path) for path in paths[:3]], "m"))
+    save_vectors(
+        tmp_path / "v.npz",
+        VectorFile(found[:3].astype(np.float32), [str(path) for path in paths[:3]], "m", "e"),
+    )
     assert np.isnan(find_targets(str(tmp_path / "v.npz"), paths, Choice(), CPU).vectors[3]).all()
 
 
