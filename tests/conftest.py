@@ -11,6 +11,7 @@ from collections.abc import Generator, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import byol_edge  # noqa: F401  # before a test imports ONNX Runtime, whose telemetry this switches off
 import numpy as np
 import pytest
 from shapes import draw_shapes
