@@ -1,7 +1,8 @@
 """What the tests share: a folder of drawn images, and a run and a bundle made from it once a session.
 
-`pytest --bundle PATH` tests an install without the extras, such as a device's, with a bundle that tests/small_run.py made
-elsewhere. What fails for want of an extra is then skipped. Tests that start a process notice if the device itself needs one.
+`pytest --bundle=PATH` tests an install without the extras, such as a device's, with a bundle that tests/small_run.py
+made elsewhere. What fails for want of an extra is then skipped. Tests that start a process would fail, and so notice if
+the device itself needs one.
 """
 
 from __future__ import annotations
