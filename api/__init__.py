@@ -13,7 +13,11 @@ What is named here is imported when it is first used, so that a device needs no 
 
 from __future__ import annotations
 
+import os
 from importlib import import_module
+
+# Where this is not set before its import, ONNX Runtime (1.29 or newer) reports to its maker how it is used.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 # As typing's, which takes longest to import: until then, Ctrl-C gives a traceback (__main__ puts an end to that).
 TYPE_CHECKING = False

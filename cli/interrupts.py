@@ -5,10 +5,9 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from _thread import interrupt_main
 from collections.abc import Iterator
 from contextlib import contextmanager
-from threading import Timer
+from threading import Timer, main_thread
 from typing import Any
 
 RAISE_AGAIN_AFTER = 0.05  # seconds
@@ -66,6 +65,7 @@ def ending_at_once() -> Iterator[None]:
 def _raise_again(lost: Any) -> None:
     """Of a KeyboardInterrupt that came in a destructor, Python would print the traceback, and go on."""
     if issubclass(lost.exc_type, KeyboardInterrupt):
-        Timer(RAISE_AGAIN_AFTER, interrupt_main).start()
+        # A signal, as it also ends what the main thread waits for.
+        Timer(RAISE_AGAIN_AFTER, signal.pthread_kill, (main_thread().ident, signal.SIGINT)).start()
     else:
         sys.__unraisablehook__(lost)

@@ -1,9 +1,10 @@
-"""Drawn images and a small training: what tests need beside fixtures."""
+"""Drawn images: what tests need beside fixtures."""
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
-from byol_edge.train.config import TrainConfig
 from PIL import Image
 
 SHAPES = ("disc", "stripes", "square")
@@ -24,4 +25,10 @@ def draw_shape(shape: str, random: np.random.Generator, width: int = 48, height:
     return Image.fromarray(pixels.clip(0, 255).astype(np.uint8))
 
 
-CONFIG = TrainConfig("conv4", image_size=32, epochs=2, batch_size=16, workers=0)
+def draw_shapes(folder: Path) -> None:
+    """120 images in three class folders."""
+    random = np.random.default_rng(0)
+    for shape in SHAPES:
+        (folder / shape).mkdir(parents=True)
+        for number in range(40):
+            draw_shape(shape, random).save(folder / shape / f"{number:02}.png")

@@ -111,6 +111,7 @@ def test_mutations_are_the_same_each_time_and_change_something():
 
 
 def test_the_command_tells_a_failure_by_its_exit_code(tmp_path: Path):
+    pytest.importorskip("onnx")
     failed = {"kind": "images", "trial": 0, "what": "PNG cut", "ended": "died", "failure": "ended with -11"}
     (tmp_path / "results.jsonl").write_text(json.dumps(failed) + "\n")
     command = [*COMMAND, str(tmp_path), "--only", "images", "--count", "3"]

@@ -45,6 +45,7 @@ def test_the_neighbors_of_another_image(vectors: Path, finished_bundle: Path, ph
 
 
 def test_a_bundle_is_opened_as_what_made_the_vectors(finished_bundle: Path, photos: Path, tmp_path: Path):
+    pytest.importorskip("openvino")
     other = "fp32" if Encoder(finished_bundle).variant.startswith("int8") else "int8"
     options = ("--variant", f"{other}.onnx", "--backend", "openvino")
     assert call("embed", finished_bundle, photos / "disc", "-o", tmp_path / "v.npz", *options).exit_code == 0

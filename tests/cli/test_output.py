@@ -112,4 +112,5 @@ def test_what_moves_the_cursor_is_spelled_out(capsys: pytest.CaptureFixture[str]
 
 
 def test_an_error_about_an_odd_name_is_a_line_that_hides_nothing(tmp_path: Path):
+    pytest.importorskip("torch")
     assert "\\x1b[2Jx: no such folder" in fails(1, "train", tmp_path / "\x1b[2Jx", "--out", tmp_path / "run")

@@ -4,6 +4,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 from byol_edge.runtime import find_images
 from PIL import Image
 
@@ -35,6 +36,7 @@ def test_nearest_finds_the_image_itself_first(finished_bundle: Path, photos: Pat
 
 
 def test_an_index_finds_what_numpy_finds_the_second_time_too(finished_bundle: Path, photos: Path, tmp_path: Path):
+    pytest.importorskip("faiss")
     query, file = find_images(photos)[7], tmp_path / "v.npz"
     embed = [sys.executable, "-m", "byol_edge.cli.main", "embed", finished_bundle, photos, "-o", file]
     subprocess.run([str(part) for part in embed], check=True, capture_output=True)
@@ -57,6 +59,7 @@ def test_duplicates_finds_a_copy_at_another_size(finished_bundle: Path, tmp_path
 
 
 def test_classify_is_better_than_naming_one_class(finished_bundle: Path, photos: Path):
+    pytest.importorskip("sklearn")
     (line,) = run("classify", finished_bundle, photos)
     assert line.endswith("would be right for 0.333")
     assert float(line.split()[0]) > 0.4

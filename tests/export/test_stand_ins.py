@@ -8,6 +8,7 @@ from byol_edge.export.stand_ins import make_stand_ins
 
 @pytest.mark.parametrize("side", [32, 224])
 def test_crops_are_of_one_size_no_two_alike_and_the_same_each_time(side: int):
+    pytest.importorskip("sklearn")
     images, what = make_stand_ins(12, side)
     assert what == "crops of two photographs"
     assert images.shape == (12, side, side, 3)

@@ -175,6 +175,7 @@ AFTER_A_FORK = {
 
 @pytest.mark.parametrize("backend", AFTER_A_FORK)
 def test_after_a_fork_it_refuses_and_a_new_one_works_or_says_why_not(finished_bundle: Path, photos: Path, backend: str):
+    pytest.importorskip(backend)
     code = f"""
 import os, sys
 from byol_edge.runtime import EngineError, Encoder, find_images

@@ -95,6 +95,7 @@ def test_a_damaged_model_is_refused():
 
 
 def test_a_process_takes_signals_after_its_last_encoder_is_gone(finished_bundle: Path):
+    pytest.importorskip("openvino")
     command = [sys.executable, "-c", SIGNAL_AFTERWARDS, str(finished_bundle)]
     result = subprocess.run(command, capture_output=True, text=True)
     assert (result.returncode, result.stdout) == (0, "caught\n")

@@ -25,7 +25,7 @@ from byol_edge.train import data, loop
 from byol_edge.train.devices import choose_device
 from byol_edge.train.plan import Plan
 from byol_edge.train.pretrain import pretrain
-from shapes import CONFIG
+from small_run import CONFIG
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch.utils.data import get_worker_info
 
