@@ -13,9 +13,10 @@ from .errors import (
     UsageError,
 )
 from .fidelity import Fidelity, compare
-from .images import find_images
+from .images import find_images, iterate_images
 from .preprocessing import Preprocessing, prepare
 from .self_test import SelfTest
+from .share import join_vectors
 from .stream import Chunk
 from .vectors import VectorFile, load_vectors, save_vectors
 
@@ -37,6 +38,8 @@ __all__ = [
     "VectorFile",
     "compare",
     "find_images",
+    "iterate_images",
+    "join_vectors",
     "load_vectors",
     "prepare",
     "save_vectors",
