@@ -37,7 +37,7 @@ class Shard:
 
 @dataclass(frozen=True)
 class Held:
-    """What the shards hold: source and stamp of each vector; sources that could not be read; the next shard's number."""
+    """What the shards hold: source and stamp of each vector, sources that could not be read; the next one's number."""
 
     images: set[tuple[str, str]]
     failed: set[str]
