@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,14 +12,15 @@ import click
 from click.core import ParameterSource
 
 from ..runtime.bundle import MANIFEST
+from ..runtime.embed_files import embed_files
 from ..runtime.encoder import BATCH_SIZE, MOST_THREADS, Encoder
 from ..runtime.errors import UsageError
 from ..runtime.identity import Made
-from ..runtime.images import find_images
 from ..runtime.index import open_as
 from ..runtime.model_file import FORMATS
 from ..runtime.run import Run
-from ..runtime.shards import check_free, count_missing, discard_shards, embed_files, find_maker, is_finished
+from ..runtime.shards import check_free, count_missing, discard_shards, find_maker, is_finished
+from ..runtime.share import WHOLE, Share, read_share
 from ..runtime.stream import Streamer
 from ..runtime.text import count
 from .channels import read_channels
@@ -62,6 +64,12 @@ def engine_options(command: Callable[..., Any]) -> Callable[..., Any]:
 @click.option("--image-size", type=int, help="Its input's side in pixels.  [default: as the weights were trained]")
 @click.option("--mean", callback=read_channels, help="Mean of its pixels: 0.5, or R,G,B.  [default: the weights']")
 @click.option("--std", callback=read_channels, help="Their deviation, likewise.  [default: the weights']")
+@click.option(
+    "--shards",
+    metavar="I/N",
+    callback=lambda context, option, text: None if text is None else read_share(text),
+    help="Embed one of N shares of the images, I from 0 to N-1, into a file of its own.",
+)
 @click.option("--resume", is_flag=True, help="Go on where the same command was stopped.")
 @click.option("--strict", is_flag=True, help="Exit 1, and write nothing, if an image cannot be read.")
 @click.option("--overwrite", is_flag=True, help="Replace the file at --out.")
@@ -72,6 +80,7 @@ def embed(
     images: Path,
     out: Path,
     batch_size: int,
+    shards: Share | None,
     resume: bool,
     strict: bool,
     overwrite: bool,
@@ -86,19 +95,22 @@ def embed(
     """
     if resume and overwrite:
         raise UsageError("--resume goes on with what is there, --overwrite begins again: give one of them")
+    out = shards.name_file(out) if shards else out
+    find_images = partial((shards or WHOLE).find_images, images)
     check_free(out, resume, overwrite)
     given = {name: options[name] for name in options if context.get_parameter_source(name) != ParameterSource.DEFAULT}
     with open_source(source, given, find_maker(out) if resume else None) as encoder:
-        paths = find_images(images)
-        note_unread(images)
+        total = sum(1 for _ in find_images())  # and listed again as they are embedded, since their paths may be many
+        if shards is None or shards.number == 0:
+            note_unread(images)
         if resume and is_finished(out):
-            missing = count_missing(out, encoder, paths)
-            hint = f"; {missing} of {len(paths)} images are not in it: --overwrite embeds all again" if missing else ""
+            missing = count_missing(out, encoder, find_images())
+            hint = f"; {missing} of {total} images are not in it: --overwrite embeds all again" if missing else ""
             say(f"{out} is finished already{hint}")
             return
         if not resume:
             discard_shards(out)
-        result = embed_files(encoder, paths, out, batch_size, strict)
+        result = embed_files(encoder, find_images(), total, out, batch_size, strict)
     made_by = f"{encoder.id} on {encoder.engine}"
     left_out = f"; left out: {count(len(result.errors), 'unreadable image')}" if result.errors else ""
     say(f"{out}: {count(result.count, 'vector')}, of {encoder.embedding_size} numbers each, by {made_by}{left_out}")

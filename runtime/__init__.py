@@ -14,10 +14,11 @@ from .errors import (
     VectorError,
 )
 from .fidelity import Fidelity, compare
-from .images import find_images
+from .images import find_images, iterate_images
 from .index import Index, add, check, open_like, search
 from .preprocessing import Preprocessing, prepare
 from .self_test import SelfTest
+from .share import join_vectors
 from .stream import Chunk
 from .vectors import VectorFile, load_vectors, save_vectors
 
@@ -43,6 +44,8 @@ __all__ = [
     "check",
     "compare",
     "find_images",
+    "iterate_images",
+    "join_vectors",
     "load_vectors",
     "open_like",
     "prepare",

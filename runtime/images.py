@@ -4,6 +4,7 @@ import csv
 import io
 import os
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 
 from .errors import ImageError
@@ -23,30 +24,66 @@ def find_images(folder: str | Path) -> list[Path]:
     Hidden files and folders are passed over, since thumbnails and editors' copies are kept there. Links are followed,
     each folder once. A path to a file gives that file. Raises ImageError if there are no images, or no permission.
     """
-    root = Path(folder)
+    return list(iterate_images(folder))
+
+
+def iterate_images(folder: str | Path) -> Iterator[Path]:
+    """The same one by one, listed folder by folder: what is in memory is the names of the folders above an image."""
+    root, endings = Path(folder), tuple(SUFFIXES)
+    if _is_file(root):
+        yield root
+        return
+    seen: set[str] = set()
+    open_folders, found = [_list_folder(root, seen)], False
+    while open_folders:
+        entry = next(open_folders[-1], None)
+        if entry is None:
+            open_folders.pop()
+        elif _is_folder(entry):
+            open_folders.append(_list_folder(entry.path, seen))
+        elif entry.name.lower().endswith(endings):
+            found = True
+            yield Path(entry.path)
+    if not found:
+        kinds = " ".join(sorted(suffix[1:] for suffix in SUFFIXES))
+        raise ImageError(f"{root}: no images in it or below it (looked for {kinds})")
+
+
+def _is_file(root: Path) -> bool:
+    """Whether this is a file and not a folder. Raises ImageError if it is neither."""
     try:
         if root.is_file():
-            return [root]
+            return True
         if not root.is_dir():
             raise ImageError(f"{root}: {'not a folder of images' if root.exists() else 'no such folder'}")
     except OSError as error:  # of a folder above
         raise ImageError(f"{root}: cannot be read ({error.strerror})") from error
-    found, endings = [], tuple(SUFFIXES)
-    seen = set()
-    for parent, folders, names in os.walk(root, followlinks=True, onerror=_refuse):
-        if (real := os.path.realpath(parent)) in seen:  # a link to a folder above
-            folders.clear()
-            continue
-        seen.add(real)
-        # In order, since which of two links to a folder comes first decides on its images' names.
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        place = Path(parent).relative_to(root).parts
-        visible = (name for name in names if not name.startswith("."))
-        found += [(*place, name) for name in visible if name.lower().endswith(endings)]
-    if not found:
-        kinds = " ".join(sorted(suffix[1:] for suffix in SUFFIXES))
-        raise ImageError(f"{root}: no images in it or below it (looked for {kinds})")
-    return [Path(root, *parts) for parts in sorted(found)]
+    return False
+
+
+def _list_folder(folder: str | Path, seen: set[str]) -> Iterator[os.DirEntry[str]]:
+    """What is not hidden in a folder, by name; nothing where it was `seen` before. Raises ImageError.
+
+    Sorted like this, with what is in a folder in its place, paths are in the order of their parts. It also decides on
+    the names of images to which two links lead.
+    """
+    real = os.path.realpath(folder)
+    if real in seen:  # a link to a folder above
+        return iter(())
+    seen.add(real)
+    try:
+        with os.scandir(folder) as entries:
+            visible = [entry for entry in entries if not entry.name.startswith(".")]
+    except OSError as error:  # its images would be missing without notice
+        raise ImageError(f"{error.filename}: cannot be listed ({error.strerror})") from error
+    return iter(sorted(visible, key=lambda entry: entry.name))
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link that leads to itself
+        return False
 
 
 def count_unread(folder: str | Path) -> dict[str, int]:
@@ -54,11 +91,6 @@ def count_unread(folder: str | Path) -> dict[str, int]:
     names = (name for _, _, names in os.walk(folder, followlinks=False) for name in names)
     suffixes = (name[name.rfind(".", 1) :].lower() for name in names)
     return dict(sorted(Counter(suffix for suffix in suffixes if suffix in UNREAD).items()))
-
-
-def _refuse(error: OSError) -> None:
-    """A folder that cannot be listed is an error: its images would be missing without notice."""
-    raise ImageError(f"{error.filename}: cannot be listed ({error.strerror})") from error
 
 
 def folder_labels(paths: list[Path], folder: str | Path) -> list[str] | None:

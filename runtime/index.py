@@ -15,13 +15,13 @@ import numpy as np
 
 from .bundle import MANIFEST, Bundle
 from .choosing import AUTO, BACKENDS
+from .embed_files import Embedded
 from .encoder import Encoder
 from .errors import EngineError
 from .fidelity import Vectors
 from .identity import Made, Maker, check_maker
 from .nearest import Neighbor
 from .reading import BATCH_SIZE, batched
-from .shards import Embedded
 from .stream import Streamer
 from .text import to_text
 from .vectors import VectorFile, load_names

@@ -1,34 +1,28 @@
-"""A long embedding, kept in shards as it goes, so that a kill or a full disk costs seconds and not the night.
+"""The shards of a long embedding: what lies on the disk while it is at work, and what is left when it was stopped.
 
 The shards of the file F lie in the folder F.parts, each renamed into place when it is whole, and are joined at the end.
 """
 
 from __future__ import annotations
 
-import logging
-import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from .errors import ByolEdgeError, ImageError, OutputExistsError, VectorError
+from .errors import ByolEdgeError, OutputExistsError, VectorError
 from .fidelity import Vectors
 from .files import FolderKind, check_output, locked, to_json, whole_file
 from .identity import Maker, check_maker
-from .progress import Progress, report_progress
-from .stream import Chunk, Streamer
+from .stream import Streamer
 from .text import to_text
 from .untrusted import MOST_JSON, load_arrays, parse_json, read_bytes
 from .vectors import VectorFile, check_format, load_names, write_vectors
 
-log = logging.getLogger(__name__)
-
-# A shard is whole batches: of about this many images, or of this many seconds on a slow device.
-SHARD_IMAGES = 1024
-SHARD_SECONDS = 10.0
 MARKER = "parts.json"
 SHARDS = FolderKind("half-done embedding", MARKER, (MARKER, "*.npz"))
 
@@ -44,11 +38,12 @@ class Shard:
 
 
 @dataclass(frozen=True)
-class Embedded:
-    """What was written: the number of vectors, and a reason for each one that is missing, as `path: why`."""
+class Held:
+    """What the shards hold: source and stamp of each vector, sources that could not be read; the next one's number."""
 
-    count: int
-    errors: list[str]
+    images: set[tuple[str, str]]
+    failed: set[str]
+    next_number: int
 
 
 def check_free(out: Path, resume: bool, overwrite: bool) -> None:
@@ -77,11 +72,12 @@ def is_finished(out: Path) -> bool:
     return out.is_file() and not (shard_folder(out) / MARKER).exists()
 
 
-def count_missing(out: Path, encoder: Streamer, paths: list[Path]) -> int:
-    """How many images a finished file does not hold. Raises VectorError if its vectors are not the encoder's."""
+def count_missing(out: Path, encoder: Streamer, paths: Iterable[Path]) -> int:
+    """How many images a finished file does not hold. Raises VectorError if the encoder's vectors do not mix with it."""
     names = load_names(out)
     check_maker(out, names, encoder)
-    return len({to_text(str(path)) for path in paths} - {to_text(source) for source in names.sources})
+    held = {to_text(source) for source in names.sources}
+    return sum(to_text(str(path)) not in held for path in paths)
 
 
 def find_maker(out: Path) -> Maker | None:
@@ -98,7 +94,7 @@ def discard_shards(out: Path) -> None:
     folder = shard_folder(out)
     if (folder / MARKER).exists():
         with hold_shards(out):
-            _delete(folder)
+            delete_shards(folder)
 
 
 def shard_folder(out: Path) -> Path:
@@ -120,84 +116,7 @@ def hold_shards(out: Path) -> Iterator[Path]:
         yield folder / MARKER
 
 
-def embed_files(encoder: Streamer, paths: list[Path], out: Path, batch_size: int, strict: bool = False) -> Embedded:
-    """Embeds the images that no shard of `out` holds yet, and joins the shards into `out`.
-
-    The file is the same, byte for byte, however often it was interrupted. An image that was replaced meanwhile is
-    embedded again, and one that could not be read is tried again, last. Images that cannot be read are left out, with a
-    warning each; with `strict`, nothing is written then. Raises ByolEdgeError, also if the shards are of another model
-    or another process is at work on them.
-    """
-    folder = shard_folder(out)
-    with hold_shards(out) as marker:
-        _claim(marker, encoder)
-        stamps = {str(path): _stamp(path) for path in paths}
-        errors = _embed_rest(encoder, paths, stamps, folder, batch_size)
-        count = sum(len(rows) for _, rows in _find_rows(folder, stamps))
-        if not count or (errors and strict):
-            if not count:
-                _delete(folder)
-            hint = "; {resume}, without {strict}, writes the others" if count else ""
-            text = f"{len(errors)} of {len(paths)} images cannot be read; {out} was not written{hint}"
-            raise ImageError(text, resume=True, strict=True)
-        _join(folder, stamps, out, (count, encoder.embedding_size), Maker.of(encoder))
-        _delete(folder)
-    return Embedded(count, errors)
-
-
-def _embed_rest(
-    encoder: Streamer, paths: list[Path], stamps: dict[str, str], folder: Path, batch_size: int
-) -> list[str]:
-    """Adds shards until every image is in one or could not be read, and returns the reasons for the latter."""
-    done: set[str] = set()
-    failed: set[str] = set()
-    for shard, rows in _find_rows(folder, stamps):
-        done.update(shard.sources[row] for row in rows)
-        failed.update(shard.failed)
-    # Those that failed come last, so that the others are in the same batches as in a run without a stop.
-    rest = [path for path in paths if str(path) not in done and str(path) not in failed]
-    rest += [path for path in paths if str(path) not in done and str(path) in failed]
-    number = max((int(file.stem) for file in _list_shards(folder)), default=-1) + 1
-    finished, errors = len(paths) - len(rest), []
-    report_progress(Progress("embedding", finished, len(paths)))
-    chunks: list[Chunk] = []
-    saved = time.monotonic()
-    try:
-        for chunk in encoder.stream(rest, batch_size):
-            chunks.append(chunk)
-            finished += len(chunk.sources) + len(chunk.errors)
-            for _, error in chunk.errors:
-                errors.append(str(error))
-                log.warning("left out: %s", error)
-            report_progress(Progress("embedding", finished, len(paths)))
-            is_enough = len(chunks) * batch_size >= SHARD_IMAGES or time.monotonic() - saved >= SHARD_SECONDS
-            if is_enough or finished == len(paths):
-                _save_shard(folder / f"{number:06}.npz", _to_shard(chunks, stamps))
-                number, chunks, saved = number + 1, [], time.monotonic()
-    except KeyboardInterrupt:
-        if chunks:
-            _save_shard(folder / f"{number:06}.npz", _to_shard(chunks, stamps))
-        raise
-    return errors
-
-
-def _find_rows(folder: Path, stamps: dict[str, str]) -> Iterator[tuple[Shard, list[int]]]:
-    """Each shard, with its rows of images that are still there and have not changed."""
-    for shard in _read_shards(folder):
-        known = enumerate(zip(shard.sources, shard.stamps, strict=True))
-        yield shard, [row for row, (source, stamp) in known if stamps.get(source) == stamp]
-
-
-def _join(folder: Path, stamps: dict[str, str], out: Path, shape: tuple[int, int], made_by: Maker) -> None:
-    files = (
-        VectorFile(shard.vectors[rows], [shard.sources[row] for row in rows], made_by.model, made_by.engine)
-        for shard, rows in _find_rows(folder, stamps)
-        if rows
-    )
-    write_vectors(out, files, shape, made_by)
-
-
-def _stamp(path: Path) -> str:
+def stamp_file(path: Path) -> str:
     """What tells a file from one that takes its place: the time of writing, and the size."""
     try:
         status = path.stat()
@@ -206,7 +125,7 @@ def _stamp(path: Path) -> str:
     return f"{status.st_mtime_ns}:{status.st_size}"
 
 
-def _claim(marker: Path, encoder: Streamer) -> None:
+def claim_shards(marker: Path, encoder: Streamer) -> None:
     """Writes down what the shards are made by, or checks that those already here are the encoder's, on its engine.
 
     Another engine that agrees would do for a search, but the file would not be the same as without a stop.
@@ -231,7 +150,52 @@ def _read_marker(marker: Path) -> Maker | None:
         raise ByolEdgeError(f"{marker}: damaged ({error}); begin again: {{overwrite}}", overwrite=True) from error
 
 
-def _delete(folder: Path) -> None:
+def read_held(folder: Path) -> Held:
+    """What earlier runs left; their vectors stay on the disk. Raises ByolEdgeError."""
+    files = _list_shards(folder)
+    images: set[tuple[str, str]] = set()
+    failed: set[str] = set()
+    for file in files:
+        with _reading(file):
+            arrays = load_arrays(file, ("sources", "stamps", "failed"))
+            pairs = _pairs_of(arrays)
+            if len(set(pairs)) != len(pairs) or not images.isdisjoint(pairs):
+                raise ValueError("it holds an image twice, or one of another shard")
+        images.update(pairs)
+        failed.update(map(str, arrays["failed"]))
+    return Held(images, failed, int(files[-1].stem) + 1 if files else 0)
+
+
+def save_shard(folder: Path, number: int, shard: Shard) -> None:
+    sources, stamps, failed = (np.asarray(each, np.str_) for each in (shard.sources, shard.stamps, shard.failed))
+    with whole_file(folder / f"{number:06}.npz") as part, part.open("wb") as open_file:
+        np.savez(open_file, vectors=shard.vectors, sources=sources, stamps=stamps, failed=failed)
+
+
+def join_shards(
+    folder: Path, stale: Collection[tuple[str, str]], out: Path, shape: tuple[int, int], made_by: Maker
+) -> None:
+    """Writes the vectors of all shards, in the order in which they were made, except for images that are stale now.
+
+    `shape`: `[N, D]` of all that are written. Raises ByolEdgeError.
+    """
+    write_vectors(out, _read_fresh(folder, stale, made_by), shape, made_by)
+
+
+def _read_fresh(folder: Path, stale: Collection[tuple[str, str]], made_by: Maker) -> Iterator[VectorFile]:
+    for file in _list_shards(folder):
+        with _reading(file):
+            arrays = load_arrays(file)
+            pairs = _pairs_of(arrays)
+            if len(arrays["vectors"]) != len(pairs):
+                raise ValueError(f"{len(arrays['vectors'])} vectors of {len(pairs)} images")
+        fresh = [row for row, pair in enumerate(pairs) if pair not in stale]
+        if fresh:
+            sources = [pairs[row][0] for row in fresh]
+            yield VectorFile(arrays["vectors"][fresh], sources, made_by.model, made_by.engine)
+
+
+def delete_shards(folder: Path) -> None:
     """Deletes the shards, the last one first and the marker last: whatever a kill leaves can be gone on with."""
     for file in sorted(folder.glob("*.npz"), reverse=True):
         file.unlink()
@@ -240,36 +204,21 @@ def _delete(folder: Path) -> None:
         folder.rmdir()
 
 
-def _to_shard(chunks: list[Chunk], stamps: dict[str, str]) -> Shard:
-    sources = [str(source) for chunk in chunks for source in chunk.sources]
-    return Shard(
-        np.concatenate([chunk.vectors for chunk in chunks]),
-        sources,
-        [stamps[source] for source in sources],
-        [str(source) for chunk in chunks for source, _ in chunk.errors],
-    )
-
-
-def _save_shard(file: Path, shard: Shard) -> None:
-    sources, stamps, failed = (np.asarray(each, np.str_) for each in (shard.sources, shard.stamps, shard.failed))
-    with whole_file(file) as part, part.open("wb") as open_file:
-        np.savez(open_file, vectors=shard.vectors, sources=sources, stamps=stamps, failed=failed)
-
-
 def _list_shards(folder: Path) -> list[Path]:
     """Only whole ones: a kill leaves a file with a dot before its name."""
     return sorted(file for file in folder.glob("*.npz") if file.stem.isdigit())
 
 
-def _read_shards(folder: Path) -> Iterator[Shard]:
-    """One at a time, in the order in which they were made. Raises ByolEdgeError."""
-    for file in _list_shards(folder):
-        try:
-            arrays = load_arrays(file)
-            sources, stamps, failed = ([str(each) for each in arrays[key]] for key in ("sources", "stamps", "failed"))
-            if not len(arrays["vectors"]) == len(sources) == len(stamps):
-                raise ValueError(f"{len(arrays['vectors'])} vectors of {len(sources)} images")
-        except (KeyError, ValueError) as error:
-            text = f"{file}: damaged ({error}); delete it, and {{resume}} makes it again"
-            raise ByolEdgeError(text, resume=True) from error
-        yield Shard(arrays["vectors"], sources, stamps, failed)
+def _pairs_of(arrays: dict[str, NDArray[Any]]) -> list[tuple[str, str]]:
+    """The source and the stamp of each vector. Raises KeyError or ValueError."""
+    return [(str(source), str(stamp)) for source, stamp in zip(arrays["sources"], arrays["stamps"], strict=True)]
+
+
+@contextmanager
+def _reading(file: Path) -> Iterator[None]:
+    try:
+        yield
+    except (KeyError, ValueError) as error:
+        raise ByolEdgeError(
+            f"{file}: damaged ({error}); delete it, and {{resume}} makes it again", resume=True
+        ) from error

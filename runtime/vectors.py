@@ -255,7 +255,11 @@ def _read_table(path: Path, columns: list[str] | None) -> Any:
         unpacked = 4 * kind.list_size * opened.metadata.num_rows
         if unpacked > MOST_RATIO * path.stat().st_size + MOST_UNPACKED:
             raise ValueError(f"its vectors unpack to {unpacked} bytes, many times the file")
-        return opened.read(columns, use_threads=False)
+        if "error" not in opened.schema_arrow.names:
+            return opened.read(columns, use_threads=False)
+        # A partition's file (runtime/partitions.py) has a row without a vector for each image that could not be read.
+        table = opened.read(columns and [*columns, "error"], use_threads=False)
+        return table.filter(table.column("error").is_null())
 
 
 def _names_of_table(table: Any) -> Names:

@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 import torch
 from byol_edge.models.backbones import conv4
-from byol_edge.runtime import Encoder, load_vectors
+from byol_edge.runtime import Encoder, join_vectors, load_vectors
 from byol_edge.runtime.shards import shard_folder
+from byol_edge.runtime.share import Share
 from commands import call, fails
 
 
@@ -38,7 +39,7 @@ def test_a_checkpoint_is_told_what_it_is(photos: Path, tmp_path: Path):
 
 
 def test_it_goes_on_where_it_was_stopped(run: Path, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("byol_edge.runtime.shards.SHARD_IMAGES", 32)
+    monkeypatch.setattr("byol_edge.runtime.embed_files.SHARD_IMAGES", 32)
     command = ("embed", run, photos, "--batch-size", 16, "-o")
     assert call(*command, tmp_path / "whole.npz").exit_code == 0
     kept: list[Path] = []
@@ -48,7 +49,7 @@ def test_it_goes_on_where_it_was_stopped(run: Path, photos: Path, tmp_path: Path
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr("byol_edge.runtime.shards._join", stop)
+        patch.setattr("byol_edge.runtime.embed_files.join_shards", stop)
         stopped = call(*command, tmp_path / "v.npz")
     assert stopped.exit_code == 130
     assert "--resume goes on" in stopped.stderr
@@ -142,3 +143,57 @@ def test_a_path_that_is_named_as_weights_is_asked_for_otherwise(
     shutil.copytree(finished_bundle, "imagenet")
     assert "write ./imagenet for the path" in fails(2, "embed", "imagenet", photos, "-o", "v.npz")
     assert call("embed", "./imagenet", photos, "-o", "v.npz").exit_code == 0
+
+
+def test_shares_hold_together_what_one_process_makes(finished_bundle: Path, photos: Path, tmp_path: Path):
+    command = ("embed", finished_bundle, photos, "-o")
+    assert call(*command, tmp_path / "whole.parquet").exit_code == 0
+    for number in range(5):
+        assert call(*command, tmp_path / "v.parquet", "--shards", f"{number}/5").exit_code == 0
+    parts = sorted(tmp_path.glob("v-*.parquet"))
+    assert [path.name for path in parts] == [f"v-{number:05}-of-00005.parquet" for number in range(5)]
+    join_vectors(parts, tmp_path / "joined.parquet")
+    whole, joined = (load_vectors(tmp_path / f"{name}.parquet") for name in ("whole", "joined"))
+    rows = [joined.sources.index(source) for source in whole.sources]
+    assert len(joined.sources) == len(rows) == 120
+    assert joined.vectors[rows].tobytes() == whole.vectors.tobytes()
+
+
+def test_a_share_is_resumed_replaced_and_strict_by_itself(
+    finished_bundle: Path, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    images = Path(shutil.copytree(photos, tmp_path / "images"))
+    (broken,) = (images / "disc" / "00.jpg",)
+    broken.write_bytes(b"x")
+    command = ("embed", finished_bundle, images, "-o", tmp_path / "v.npz", "--shards")
+    share = next(number for number in range(3) if broken in Share(number, 3).find_images(images))
+    other = (share + 1) % 3
+    assert "1 of " in fails(1, *command, f"{share}/3", "--strict")
+    assert call(*command, f"{other}/3", "--strict").exit_code == 0
+    assert "exists already" in fails(2, *command, f"{other}/3")
+    assert "is finished already" in call(*command, f"{other}/3", "--resume").stdout
+    assert "left out: 1 unreadable image" in call(*command, f"{share}/3", "--resume").stdout
+    assert call(*command, f"{share}/3", "--overwrite").exit_code == 0
+    assert sorted(path.name for path in tmp_path.glob("v*")) == [
+        f"v-{number:05}-of-00003.npz" for number in sorted((share, other))
+    ]
+
+
+def test_an_empty_share_is_an_empty_file(finished_bundle: Path, photos: Path, tmp_path: Path):
+    (tmp_path / "images").mkdir()
+    shutil.copy(photos / "disc" / "00.png", tmp_path / "images")
+    shown = [
+        call("embed", finished_bundle, tmp_path / "images", "-o", tmp_path / "v.parquet", "--shards", f"{number}/3")
+        for number in range(3)
+    ]
+    assert [each.exit_code for each in shown] == [0, 0, 0]
+    assert sorted(each.stdout.split(": ")[1].split(",")[0] for each in shown) == ["0 vectors", "0 vectors", "1 vector"]
+    assert join_vectors(sorted(tmp_path.glob("v-*")), tmp_path / "joined.npz") == 1
+
+
+def test_what_is_no_share_is_refused_before_the_work(photos: Path, tmp_path: Path):
+    command = ("embed", "no-bundle", photos, "-o", tmp_path / "v.npz", "--shards")
+    assert "--shards 16/16: the shares of 16 are 0/16 to 15/16, counted from 0" in fails(2, *command, "16/16")
+    assert "--shards three: has to be I/N" in fails(2, *command, "three")
+    assert "--shards : has to be I/N" in fails(2, *command, "")
+    assert list(tmp_path.iterdir()) == []

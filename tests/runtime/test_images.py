@@ -1,9 +1,10 @@
 import os
+import subprocess
 from pathlib import Path
 
 import pytest
-from byol_edge.runtime import ByolEdgeError, ImageError, find_images
-from byol_edge.runtime.images import folder_labels, read_labels
+from byol_edge.runtime import ByolEdgeError, ImageError, find_images, iterate_images
+from byol_edge.runtime.images import SUFFIXES, folder_labels, read_labels
 
 
 @pytest.fixture
@@ -78,3 +79,67 @@ def test_a_pipe_is_no_folder_of_images(tmp_path: Path):
     os.mkfifo(tmp_path / "pipe")
     with pytest.raises(ImageError, match="pipe: not a folder of images"):
         find_images(tmp_path / "pipe")
+
+
+def list_and_sort(root: Path) -> list[Path]:
+    """Everything at once, then in the order of the paths' parts."""
+    found, seen = [], set()
+    for parent, folders, names in os.walk(root, followlinks=True):
+        if (real := os.path.realpath(parent)) in seen:
+            folders.clear()
+            continue
+        seen.add(real)
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        parts = Path(parent).relative_to(root).parts
+        found += [(*parts, name) for name in names if name[0] != "." and name.lower().endswith(tuple(SUFFIXES))]
+    return [Path(root, *parts) for parts in sorted(found)]
+
+
+def test_listed_folder_by_folder_paths_are_in_the_order_of_their_parts(tmp_path: Path):
+    # Names that sort otherwise as text than as parts of a path, a folder named as an image, bytes that are no text.
+    for name in (
+        "a/1.png", "a.png", "a-b/1.png", "a b/1.png", "A/1.png", "é/1.png", "a/b.png/c.png", "a/b/c.png", "a/b.gif",
+        ".hidden/1.png", "a/.hidden.png", "b\udcff/1.png", "b/x/y/z/1.jpg", "b/x.jpg", "empty/x/notes.txt",
+    ):  # fmt: skip
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    for name, target in (("0", "b"), ("a/up", ".."), ("c.png", "a/1.png"), ("gone.png", "nothing"), ("x.png", "x.png")):
+        (tmp_path / name).symlink_to(tmp_path / target)
+    for root in (tmp_path, tmp_path / "a", Path(os.path.relpath(tmp_path)), tmp_path / "0"):
+        expected = list_and_sort(root)
+        assert find_images(root) == expected
+        assert len(expected) > 1
+
+
+def test_listing_takes_no_more_than_is_asked_for(folder: Path, monkeypatch: pytest.MonkeyPatch):
+    listed, scandir = [], os.scandir
+    monkeypatch.setattr(os, "scandir", lambda path: listed.append(str(path)) or scandir(path))
+    images = iterate_images(folder)
+    assert listed == []
+    assert next(images).name == "deep.webp"
+    assert str(folder / "b") not in listed
+    assert [path.name for path in images] == ["1.png", "2.JPG", "3.tiff"]
+    assert len(listed) == len(set(listed)) == 4
+
+
+def test_a_folder_that_cannot_be_listed_is_an_error(folder: Path, monkeypatch: pytest.MonkeyPatch):
+    scandir = os.scandir
+
+    def refuse(path: str) -> object:
+        if Path(path) == folder / "b":
+            raise PermissionError(13, "Permission denied", str(path))
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    with pytest.raises(ImageError, match="b: cannot be listed"):
+        find_images(folder)
+
+
+def test_a_folder_may_be_deeper_than_python_recurses(tmp_path: Path):
+    deep = tmp_path / "d"
+    for _ in range(1200):
+        deep.mkdir()
+        deep = deep / "d"
+    deep.with_name("1.png").touch()
+    assert find_images(tmp_path) == [deep.with_name("1.png")]
+    subprocess.run(["rm", "-r", tmp_path / "d"], check=True)  # pytest itself would recurse

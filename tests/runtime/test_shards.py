@@ -19,15 +19,15 @@ from byol_edge.runtime import (
     prepare,
     shards,
 )
+from byol_edge.runtime import embed_files as embedding
+from byol_edge.runtime.embed_files import Embedded, embed_files
 from byol_edge.runtime.fidelity import Vectors
 from byol_edge.runtime.identity import Maker
 from byol_edge.runtime.progress import PROGRESS, Progress
 from byol_edge.runtime.shards import (
-    Embedded,
     check_free,
     count_missing,
     discard_shards,
-    embed_files,
     find_maker,
     hold_shards,
     is_finished,
@@ -41,7 +41,7 @@ class Stopped(Exception):
 
 @pytest.fixture(autouse=True)
 def small_shards(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(shards, "SHARD_IMAGES", 16)
+    monkeypatch.setattr(embedding, "SHARD_IMAGES", 16)
 
 
 @pytest.fixture
@@ -81,13 +81,18 @@ def watching(watch: Callable[[Progress], None]) -> Iterator[None]:
         logger.setLevel(level)
 
 
-def embed(encoder: Encoder, folder: Path, out: Path, stop_at: int = 10_000, strict: bool = False) -> Embedded:
+def stop_at(done: int) -> Callable[[Progress], None]:
     def watch(progress: Progress) -> None:
-        if progress.done >= stop_at:
+        if progress.done >= done:
             raise Stopped
 
-    with watching(watch):
-        return embed_files(encoder, find_images(folder), out, 8, strict)
+    return watch
+
+
+def embed(encoder: Encoder, folder: Path, out: Path, stop: int = 10_000, strict: bool = False) -> Embedded:
+    paths = find_images(folder)
+    with watching(stop_at(stop)):
+        return embed_files(encoder, iter(paths), len(paths), out, 8, strict)
 
 
 def one_by_one(encoder: Encoder, sources: list[str]) -> Vectors:
@@ -108,9 +113,9 @@ def test_the_file_holds_every_images_vector_and_the_shards_are_gone(encoder: Enc
 @pytest.mark.parametrize("name", ["v.npz", "v.parquet"])
 def test_stopped_anywhere_it_ends_in_the_same_bytes(encoder: Encoder, images: Path, tmp_path: Path, name: str):
     embed(encoder, images, tmp_path / f"whole.{name}")
-    for stop_at in (8, 40, 41, 100, 121):
+    for stop in (8, 40, 41, 100, 121):
         with pytest.raises(Stopped):
-            embed(encoder, images, tmp_path / name, stop_at)
+            embed(encoder, images, tmp_path / name, stop)
         assert not is_finished(tmp_path / name)
     assert embed(encoder, images, tmp_path / name).errors
     assert (tmp_path / name).read_bytes() == (tmp_path / f"whole.{name}").read_bytes()
@@ -128,7 +133,7 @@ def test_what_was_done_by_ctrl_c_is_kept(encoder: Encoder, images: Path, tmp_pat
                 raise KeyboardInterrupt
 
         with pytest.raises(KeyboardInterrupt), watching(watch):
-            embed_files(encoder, find_images(images), tmp_path / name, 8)
+            embed_files(encoder, find_images(images), 121, tmp_path / name, 8)
     assert done[::2] == [0, 8, 16, 23]  # one of them cannot be read, and is tried again at the end
     embed(encoder, images, tmp_path / name)
     assert (tmp_path / name).read_bytes() == (tmp_path / f"whole.{name}").read_bytes()
@@ -139,7 +144,7 @@ def test_progress_and_what_is_left_out_are_reported(
 ):
     seen: list[Progress] = []
     with caplog.at_level(logging.WARNING, "byol_edge"), watching(seen.append):
-        (error,) = embed_files(encoder, find_images(images), tmp_path / "v.npz", 8).errors
+        (error,) = embed_files(encoder, find_images(images), 121, tmp_path / "v.npz", 8).errors
     assert [each.done for each in seen] == [*range(0, 121, 8), 121]
     assert {(each.label, each.total, each.unit) for each in seen} == {("embedding", 121, "images")}
     assert [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING] == [
@@ -151,8 +156,8 @@ def test_progress_and_what_is_left_out_are_reported(
 def test_a_slow_device_saves_by_the_clock(
     encoder: Encoder, images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(shards, "SHARD_IMAGES", 10_000)
-    monkeypatch.setattr(shards, "SHARD_SECONDS", 0.0)
+    monkeypatch.setattr(embedding, "SHARD_IMAGES", 10_000)
+    monkeypatch.setattr(embedding, "SHARD_SECONDS", 0.0)
     with pytest.raises(Stopped):
         embed(encoder, images, tmp_path / "v.npz", 32)
     assert len(list(shard_folder(tmp_path / "v.npz").glob("0*.npz"))) == 3
@@ -304,3 +309,80 @@ def test_a_finished_file_says_what_it_lacks_and_who_made_it(
 def test_odd_names(encoder: Encoder, images: Path, tmp_path: Path, name: str):
     embed(encoder, images, tmp_path / name)
     assert len(load_vectors(tmp_path / name).sources) == 120
+
+
+def test_a_file_is_looked_at_once_as_it_is_handed_out(
+    encoder: Encoder, images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    looked, handed, stamp = [], [], embedding.stamp_file
+    monkeypatch.setattr(embedding, "stamp_file", lambda path: looked.append(path) or stamp(path))
+
+    def paths() -> Iterator[Path]:
+        for path in find_images(images):
+            handed.append(path)
+            assert len(handed) - len(looked) in (1, 2)  # the one that could not be read waits until the end
+            yield path
+
+    with pytest.raises(Stopped), watching(stop_at(64)):
+        embed_files(encoder, paths(), 121, tmp_path / "v.npz", 8)
+    assert len(handed) <= 64 + 2 * 8
+    for _ in range(2):
+        handed.clear()
+        looked.clear()
+        embed_files(encoder, paths(), 121, tmp_path / "v.npz", 8)
+        assert sorted(looked) == find_images(images)
+
+
+def test_a_shard_is_read_once_to_go_on_and_once_to_be_joined(
+    encoder: Encoder, images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    with pytest.raises(Stopped):
+        embed(encoder, images, tmp_path / "v.npz", 64)
+    begun = sorted(path.name for path in shard_folder(tmp_path / "v.npz").glob("0*.npz"))
+    read, load = [], shards.load_arrays
+    monkeypatch.setattr(
+        shards,
+        "load_arrays",
+        lambda file, names=(): read.append((file.name, "vectors" in names or not names)) or load(file, names),
+    )
+    embed(encoder, images, tmp_path / "v.npz")
+    assert [name for name, whole in read if not whole] == begun
+    joined = [name for name, whole in read if whole]
+    assert joined == sorted(set(joined))
+    assert set(begun) < set(joined)
+
+
+def test_an_image_that_is_replaced_while_it_is_read_is_embedded_again(encoder: Encoder, images: Path, tmp_path: Path):
+    out, replaced = tmp_path / "v.npz", images / "disc" / "00.png"
+
+    def replace_and_stop(progress: Progress) -> None:
+        if progress.done == 16:
+            shutil.copyfile(images / "stripes" / "00.png", replaced)
+            os.utime(replaced, ns=(1, 1))
+        if progress.done >= 64:
+            raise Stopped
+
+    with pytest.raises(Stopped), watching(replace_and_stop):
+        embed_files(encoder, find_images(images), 121, out, 8)
+    embed(encoder, images, out)
+    content = load_vectors(out)
+    assert len(content.sources) == 120
+    np.testing.assert_allclose(content.vectors, one_by_one(encoder, content.sources), atol=1e-5)
+
+
+def test_a_shard_that_was_copied_is_refused(encoder: Encoder, images: Path, tmp_path: Path):
+    with pytest.raises(Stopped):
+        embed(encoder, images, tmp_path / "v.npz", 64)
+    folder = shard_folder(tmp_path / "v.npz")
+    shutil.copy(folder / "000001.npz", folder / "000007.npz")
+    with pytest.raises(ByolEdgeError, match=r"000007\.npz: damaged \(it holds an image twice"):
+        embed(encoder, images, tmp_path / "v.npz")
+
+
+@pytest.mark.parametrize("name", ["v.npz", "v.parquet"])
+def test_of_no_images_the_file_holds_no_vectors(encoder: Encoder, tmp_path: Path, name: str):
+    assert embed_files(encoder, [], 0, tmp_path / name, 8) == Embedded(0, [])
+    content = load_vectors(tmp_path / name)
+    assert content.vectors.shape == (0, encoder.embedding_size)
+    assert (content.sources, content.model) == ([], encoder.id)
+    assert is_finished(tmp_path / name)
