@@ -58,6 +58,10 @@ def test_it_goes_on_where_it_was_stopped(run: Path, photos: Path, tmp_path: Path
     assert (tmp_path / "v.npz").read_bytes() == (tmp_path / "whole.npz").read_bytes()
 
 
+def stop_by_ctrl_c(*_: object) -> None:
+    raise KeyboardInterrupt
+
+
 @pytest.mark.parametrize("finished", [False, True])
 def test_resuming_takes_the_variant_and_the_engine_that_began(
     finished_bundle: Path, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, finished: bool
@@ -71,7 +75,7 @@ def test_resuming_takes_the_variant_and_the_engine_that_began(
     whole = out.read_bytes()
     if not finished:
         with monkeypatch.context() as patch:
-            patch.setattr("byol_edge.runtime.shards._join", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+            patch.setattr("byol_edge.runtime.embed_files.join_shards", stop_by_ctrl_c)
             assert call(*command, *chosen, "--overwrite").exit_code == 130
         out.unlink()
         default_again = fails(1, *command, "--resume", "--variant", "auto", "--backend", "auto")

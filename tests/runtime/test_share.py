@@ -4,8 +4,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from byol_edge.runtime import (
-    ByolEdgeError,
     UsageError,
+    VectorError,
     VectorFile,
     find_images,
     join_vectors,
