@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -12,11 +12,13 @@ import click
 from ..runtime.bundle import GOLDEN, MANIFEST, Bundle, Variant
 from ..runtime.encoder import Encoder
 from ..runtime.errors import ByolEdgeError, UsageError
+from ..runtime.feature_maps import FeatureMap, list_features
+from ..runtime.fidelity import MapFidelity
 from ..runtime.run import ENCODER, Provenance, Run
-from ..runtime.untrusted import read_json
+from ..runtime.untrusted import read_json, to_dataclass
 from ..runtime.vectors import SINKS, load_vectors
 from .inspect_checkpoint import inspect_checkpoint
-from .output import megabytes, needs, print_json, print_table, say, say_pairs, share
+from .output import megabytes, needs, print_json, print_maps, print_table, say, say_pairs, share
 
 MISSING = "–"
 
@@ -83,6 +85,7 @@ def _inspect_bundle(bundle: Bundle, as_json: bool) -> None:
         {
             "network": _tell_network(bundle),
             "embedding": f"{bundle.embedding_size} numbers, unit length",
+            **_tell_features(bundle.features),
             "input": f"uint8 [N, {bundle.preprocessing.image_size}, {bundle.preprocessing.image_size}, 3], RGB",
             "weights": _tell_origin(trained),
             **({"assumed": "; ".join(map(str, trained.assumptions))} if trained.assumptions else {}),
@@ -99,6 +102,16 @@ def _inspect_bundle(bundle: Bundle, as_json: bool) -> None:
     rows = [_describe_variant(bundle, each, measured.get(name)) for name, each in bundle.variants.items()]
     columns = ("variant", "size", "cosine", "overlap@10", "gates", "ms/image", "files here", "id")
     print_table("against PyTorch, and speed, as measured at export:", columns, rows)
+    print_maps({name: _read_maps(bundle, name) for name in bundle.variants})
+
+
+def _tell_features(features: Sequence[FeatureMap]) -> dict[str, str]:
+    return {"maps": ", ".join(map(str, features))} if features else {}
+
+
+def _read_maps(bundle: Bundle, variant: str) -> dict[str, MapFidelity]:
+    maps = _table(bundle.manifest["variants"][variant], "maps")
+    return {name: to_dataclass(MapFidelity, each) for name, each in maps.items()}
 
 
 def _tell_network(bundle: Bundle) -> str:
@@ -196,6 +209,7 @@ def _inspect_model(path: Path, as_json: bool) -> None:
     facts = {
         "model": encoder.id,
         "embedding_size": encoder.embedding_size,
+        **list_features(encoder.features),
         "preprocessing": encoder.preprocessing.to_json(),
     }
     if as_json:
@@ -207,6 +221,7 @@ def _inspect_model(path: Path, as_json: bool) -> None:
             {
                 "id": encoder.id,
                 "embedding": f"{encoder.embedding_size} numbers, unit length",
+                **_tell_features(encoder.features),
                 "input": f"uint8 [N, {side}, {side}, 3], RGB",
             },
         )

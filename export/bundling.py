@@ -12,13 +12,25 @@ from typing import Any
 
 from torch import nn
 
-from ..models.network import embed_pixels
+from ..models.network import embed_pixels, map_pixels
 from ..runtime.backend import Backend
 from ..runtime.bundle import BUNDLE, MANIFEST
 from ..runtime.cpus import available_cpus
 from ..runtime.encoder import BACKENDS
 from ..runtime.errors import EngineError, FidelityError, brief
-from ..runtime.fidelity import GATES, OWN_COSINE, Fidelity, Vectors, compare, failed_gates
+from ..runtime.feature_maps import Maps, list_features
+from ..runtime.fidelity import (
+    GATES,
+    MAP_IMAGES,
+    OWN_COSINE,
+    Fidelity,
+    MapFidelity,
+    Vectors,
+    compare,
+    compare_maps,
+    failed_gates,
+    failed_map_gates,
+)
 from ..runtime.files import check_output, sha256, to_json, whole_folder
 from ..runtime.golden import PYTORCH, name_of
 from ..runtime.model_file import FORMAT_READER, FORMAT_VERSION
@@ -37,13 +49,16 @@ log = logging.getLogger(__name__)
 
 MEASURED = "measured.json"
 
+# Golden images whose feature maps are kept: half a megabyte for two maps of a ResNet-18 at 64 px.
+GOLDEN_MAPS = 2
+
 
 @dataclass(frozen=True)
 class ExportedVariant:
     """A variant as exported: its figures on images that calibration has not seen, and its speed here.
 
     `precision`: "fp32", "fp16" or "int8". `format`: "onnx" or "xml", as in the runtime. `engine`: what it was
-    judged and timed on. `size`: bytes.
+    judged and timed on. `size`: bytes. `maps`: fidelity of each feature map. `own_agreement`: see runtime's Variant.
     """
 
     name: str
@@ -54,6 +69,8 @@ class ExportedVariant:
     fidelity: Fidelity
     failures: tuple[str, ...]
     timing: Timing
+    maps: dict[str, MapFidelity]
+    own_agreement: dict[str, float]
 
 
 @dataclass(frozen=True)
@@ -96,7 +113,7 @@ def export_bundle(
         variants, golden = _judge(run, written, reference)
         searches = {each.name: each.search for each in written if each.search}
         (folder / ENCODER).write_bytes(run.weights)
-        write_golden(folder, reference, golden, run.spec.preprocessing)
+        write_golden(folder, reference, golden, _map_golden(run, reference), run.spec.preprocessing)
         (folder / MEASURED).write_text(to_json(_describe_speed(variants, searches)))
         manifest = {
             **_describe_model(run, written, variants),
@@ -141,19 +158,47 @@ def _judge(
     engines = [each.format.backend.load(each.model, available_cpus()) for each in written]
     vectors = [_run(engine, each.name, run.judge) for engine, each in zip(engines, written, strict=True)]
     timings = time_in_turn([engine.run for engine in engines], run.spec.preprocessing.image_size)
+    judged = run.judge[:MAP_IMAGES]
+    of_judged, of_golden = map_pixels(run.network, judged, run.feature_names), _map_golden(run, golden)
     variants = []
     for each, engine, its, timing in zip(written, engines, vectors, timings, strict=True):
         fidelity = compare(run.reference, its)
-        failures = tuple(failed_gates(fidelity, GATES[each.precision]))
+        maps = _compare_maps(engine, judged, of_judged)
+        failures = (*failed_gates(fidelity, GATES[each.precision]), *failed_map_gates(maps, each.precision))
         if failures and each.precision == "fp32":
             raise FidelityError(f"{each.name} is not what PyTorch computes: {'; '.join(failures)}. Nothing was written")
-        size = sum(map(len, each.model.parts))
         variants.append(
-            ExportedVariant(each.name, each.precision, each.model.format, engine.name, size, fidelity, failures, timing)
+            ExportedVariant(
+                name=each.name,
+                precision=each.precision,
+                format=each.model.format,
+                engine=engine.name,
+                size=sum(map(len, each.model.parts)),
+                fidelity=fidelity,
+                failures=failures,
+                timing=timing,
+                maps=maps,
+                own_agreement={
+                    name: max(-1.0, round(found.agreement_min - 1 + OWN_COSINE[each.precision], 7))
+                    for name, found in _compare_maps(engine, golden[:GOLDEN_MAPS], of_golden).items()
+                },
+            )
         )
     embeddings = {each.name: engine.run(golden) for each, engine in zip(written, engines, strict=True)}
     embeddings |= _embed_by_others(written, golden)
     return tuple(variants), {PYTORCH: embed_pixels(run.network, golden), **embeddings}
+
+
+def _map_golden(run: Source, golden: Pixels) -> Maps:
+    return map_pixels(run.network, golden[:GOLDEN_MAPS], run.feature_names)
+
+
+def _compare_maps(engine: Backend, images: Pixels, reference: Maps) -> dict[str, MapFidelity]:
+    """How well an engine's feature maps of `images` agree with PyTorch's."""
+    if not reference:
+        return {}
+    _, *found = engine.run_all(images)
+    return {name: compare_maps(maps, its) for (name, maps), its in zip(reference.items(), found, strict=True)}
 
 
 def _run(engine: Backend, variant: str, images: Pixels) -> Vectors:
@@ -194,6 +239,7 @@ def _describe_model(
         "network": _describe_network(run),
         "embedding_size": run.spec.embedding_size,
         "preprocessing": run.spec.preprocessing.to_json(),
+        **list_features(run.features),
         "default": choose_default(variants),
         "variants": {
             each.name: {
@@ -203,10 +249,19 @@ def _describe_model(
                 "passes": not each.failures,
                 "own_cosine": OWN_COSINE[each.precision],
                 "fidelity": each.fidelity.to_json(),
+                **_describe_maps(each),
             }
             for each, its in zip(variants, written, strict=True)
         },
     }
+
+
+def _describe_maps(variant: ExportedVariant) -> dict[str, Any]:
+    """What the manifest says of a variant's feature maps; nothing where there are none."""
+    if not variant.maps:
+        return {}
+    fidelity = {name: each.to_json() for name, each in variant.maps.items()}
+    return {"maps": fidelity, "own_agreement": variant.own_agreement}
 
 
 def _describe_network(run: Source) -> dict[str, Any]:

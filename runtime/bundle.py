@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from .backend import ModelBytes
 from .errors import BundleError, UsageError
+from .feature_maps import FeatureMap, read_features
 from .fidelity import GATES
 from .files import FolderKind, sha256
 from .model_file import FORMATS, ModelFile, check_version, digest, find_format, is_safe_name, read_essentials, read_size
@@ -32,7 +33,8 @@ class Variant:
     """A precision in a file format: `int8.onnx`, `fp32.xml`, …
 
     `files`: its files in the bundle, the model first. `passes`: whether it was within its gates when it was exported.
-    `own_cosine`: the lowest cosine, on any device, to the golden embeddings that it gave then.
+    `own_cosine`: the lowest cosine, on any device, to the golden embeddings that it gave then. `own_agreement`: by
+    feature map, the lowest agreement, on any device, with PyTorch's of the golden images.
     """
 
     name: str
@@ -41,6 +43,7 @@ class Variant:
     files: tuple[str, ...]
     passes: bool
     own_cosine: float
+    own_agreement: dict[str, float]
 
 
 @dataclass(frozen=True)
@@ -82,6 +85,11 @@ class Bundle:
     @property
     def embedding_size(self) -> int:
         return int(self.manifest["embedding_size"])
+
+    @property
+    def features(self) -> tuple[FeatureMap, ...]:
+        """The maps that every variant gives beside its embeddings."""
+        return read_features(self.manifest)
 
     @property
     def is_signed(self) -> bool:
@@ -126,6 +134,7 @@ class Bundle:
                 files=tuple(entry["files"]),
                 passes=bool(entry["passes"]),
                 own_cosine=float(entry["own_cosine"]),
+                own_agreement=entry.get("own_agreement", {}),
             )
             for name, entry in self.manifest["variants"].items()
         }
@@ -198,6 +207,7 @@ class Bundle:
             sha256s=self._sha256s(variant),
             preprocessing=self.preprocessing,
             embedding_size=self.embedding_size,
+            features=self.features,
         )
 
 
@@ -214,6 +224,7 @@ def _check_claims(bundle: Bundle, variant: str, metadata: dict[str, Any]) -> Non
         "precision": manifest["variants"][variant]["precision"],
         "embedding_size": manifest["embedding_size"],
         "preprocessing": manifest["preprocessing"],
+        "features": manifest.get("features", []),
         "encoder_sha256": manifest["files"].get(WEIGHTS, {}).get("sha256"),
     }
     for name, claimed in claims.items():
@@ -233,6 +244,7 @@ def _check_manifest(manifest: Any, file: Path) -> None:
         check_version(file, manifest)
         Preprocessing.from_json(manifest["preprocessing"])
         read_size(manifest)
+        maps = [each.name for each in read_features(manifest)]
         network = manifest["network"]
         _ = [network[name].strip() for name in (("module",) if "module" in network else ("backbone", "stem"))]
         for entry in manifest["files"].values():
@@ -244,6 +256,9 @@ def _check_manifest(manifest: Any, file: Path) -> None:
             names.update(entry["files"])
             if not 0 < float(entry["own_cosine"]) <= 1:
                 raise KeyError("own_cosine")
+            agreement = entry.get("own_agreement", {})
+            if sorted(agreement) != sorted(maps) or not all(-1 <= each <= 1 for each in agreement.values()):
+                raise KeyError("own_agreement")
             _ = _format_of("", entry).strip()
             if entry["precision"] not in GATES or not entry["files"] or not isinstance(entry["passes"], bool):
                 raise KeyError("variants")
