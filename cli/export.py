@@ -17,7 +17,7 @@ from ..runtime.files import check_output
 from ..runtime.text import count
 from .channels import read_channels
 from .module import make_module, module_option
-from .output import megabytes, needs, print_json, print_table, say, share
+from .output import megabytes, needs, print_json, print_maps, print_table, say, share
 
 if TYPE_CHECKING:
     from ..export.bundling import Export, ExportedVariant
@@ -49,6 +49,7 @@ if TYPE_CHECKING:
 )
 @click.option("--with-projector", is_flag=True, help="Projections in place of embeddings: what BYOL compared.")
 @click.option("--dim", "dimensions", type=int, help="Shorter vectors: this many of the directions that keep most.")
+@click.option("--features", metavar="NAMES", help="Feature maps as outputs, too, by module: layer2,layer3.")
 @click.option(
     "--calibration",
     type=click.Path(path_type=Path),
@@ -77,6 +78,7 @@ def export(
     network: str,
     with_projector: bool,
     dimensions: int | None,
+    features: str | None,
     calibration: Path | None,
     no_finetune: bool,
     no_images: bool,
@@ -114,6 +116,7 @@ def export(
         no_images=no_images,
         with_projector=with_projector,
         dimensions=dimensions,
+        features=() if features is None else tuple(name.strip() for name in features.split(",")),
         backbone=backbone,
         image_size=image_size,
         mean=mean,
@@ -158,6 +161,7 @@ def print_export(result: Export, out: Path) -> None:
     columns = ("variant", "engine", "size", "ms/image", "cosine", "lowest", "overlap@10", "gates")
     images = result.variants[0].fidelity.images
     print_table(f"{out}: against PyTorch, on {images} images kept from calibration", columns, rows, left=2)
+    print_maps({each.name: each.maps for each in result.variants})
     say(f"The default, on every device, is {result.default}.")
     for each in result.variants:
         if each.failures:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -13,11 +13,13 @@ from ..runtime.bundle import GOLDEN, MANIFEST, Bundle, Variant
 from ..runtime.choosing import AUTO, choose
 from ..runtime.encoder import Encoder
 from ..runtime.errors import ByolEdgeError, UsageError
+from ..runtime.feature_maps import FeatureMap, list_features
+from ..runtime.fidelity import MapFidelity
 from ..runtime.run import ENCODER, Provenance, Run
-from ..runtime.untrusted import read_json
+from ..runtime.untrusted import read_json, to_dataclass
 from ..runtime.vectors import SINKS, load_vectors
 from .inspect_checkpoint import inspect_checkpoint
-from .output import megabytes, needs, print_json, print_table, say, say_pairs, share
+from .output import megabytes, needs, print_json, print_maps, print_table, say, say_pairs, share
 
 MISSING = "–"
 
@@ -84,6 +86,7 @@ def _inspect_bundle(bundle: Bundle, as_json: bool) -> None:
         {
             "network": _tell_network(bundle),
             "embedding": f"{bundle.embedding_size} numbers, unit length",
+            **_tell_features(bundle.features),
             "input": f"uint8 [N, {bundle.preprocessing.image_size}, {bundle.preprocessing.image_size}, 3], RGB",
             "weights": _tell_origin(trained),
             **({"assumed": "; ".join(map(str, trained.assumptions))} if trained.assumptions else {}),
@@ -115,6 +118,16 @@ def _inspect_bundle(bundle: Bundle, as_json: bool) -> None:
     columns = ("variant", "engine", "gates", "lowest cosine", "mixes", "ms/image")
     title = "by engine, as measured at export; the cosine is to the format's own engine, whose vectors mix or not:"
     print_table(title, columns, rows)
+    print_maps({name: _read_maps(bundle, name) for name in bundle.variants})
+
+
+def _tell_features(features: Sequence[FeatureMap]) -> dict[str, str]:
+    return {"maps": ", ".join(map(str, features))} if features else {}
+
+
+def _read_maps(bundle: Bundle, variant: str) -> dict[str, MapFidelity]:
+    maps = _table(bundle.manifest["variants"][variant], "maps")
+    return {name: to_dataclass(MapFidelity, each) for name, each in maps.items()}
 
 
 def _tell_network(bundle: Bundle) -> str:
@@ -228,6 +241,7 @@ def _inspect_model(path: Path, as_json: bool) -> None:
         "model": encoder.id,
         "engine": encoder.engine,
         "embedding_size": encoder.embedding_size,
+        **list_features(encoder.features),
         "preprocessing": encoder.preprocessing.to_json(),
     }
     if as_json:
@@ -240,6 +254,7 @@ def _inspect_model(path: Path, as_json: bool) -> None:
                 "id": encoder.id,
                 "engine": encoder.engine,
                 "embedding": f"{encoder.embedding_size} numbers, unit length",
+                **_tell_features(encoder.features),
                 "input": f"uint8 [N, {side}, {side}, 3], RGB",
             },
         )

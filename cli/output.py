@@ -6,7 +6,7 @@ import json
 import logging
 import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import cache
 from pathlib import Path
@@ -20,6 +20,7 @@ from rich.progress import Progress as ProgressBar
 from rich.table import Table
 
 from ..runtime.errors import ByolEdgeError
+from ..runtime.fidelity import MapFidelity
 from ..runtime.files import finite
 from ..runtime.images import count_unread
 from ..runtime.progress import PROGRESS, Progress
@@ -50,6 +51,17 @@ def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]
     if title:
         say(title)
     standard_output().print(table)
+
+
+def print_maps(variants: Mapping[str, Mapping[str, MapFidelity]]) -> None:
+    """How well each variant's feature maps agree with PyTorch's, a column per map; nothing where there are none."""
+    names = list(dict.fromkeys(name for maps in variants.values() for name in maps))
+    if names:
+        rows = [
+            (variant, *(f"{each.agreement_mean:.5f} / {each.agreement_min:.5f}" for each in maps.values()))
+            for variant, maps in variants.items()
+        ]
+        print_table("Feature maps: agreement with PyTorch's, mean / lowest; 1 if equal:", ("variant", *names), rows)
 
 
 def note_unread(folder: Path) -> None:

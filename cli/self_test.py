@@ -41,6 +41,8 @@ def self_test(
         fidelity = result.to_pytorch
         say(f"  to PyTorch:       mean cosine {fidelity.cosine_mean:.6f}, lowest {fidelity.cosine_min:.6f}")
         say(f"  to the export:    lowest cosine {result.to_export:.6f}")
+        for name, agreement in result.maps.items():
+            say(f"  map of {name + ':':<11}lowest agreement with PyTorch {agreement:.6f}")
         say(f"  decoded pixels:   largest mean difference {result.pixel_error:.2f} of 255")
         say("passed" if result.passed else "FAILED")
     if not result.passed:

@@ -17,7 +17,7 @@ from ..runtime.files import write_text
 from ..runtime.text import count
 from ..runtime.vector_comparison import VectorComparison, compare_vector_files
 from .module import make_module, module_option
-from .output import needs, note, print_json, print_table, say, share
+from .output import needs, note, print_json, print_maps, print_table, say, share
 
 if TYPE_CHECKING:
     from ..evaluate.layers import Layer
@@ -152,6 +152,7 @@ def print_validation(result: Validation, bundle: Path) -> None:
         "cosine: to PyTorch's vectors, mean, 1st percentile and lowest; angle: mean. overlap: share of the ten\n"
         "nearest images that both agree on. order: rank correlation of the cosines of all pairs."
     )
+    print_maps({f"{each.name} ({each.engine})": each.maps for each in result.variants})
     for unmeasured in dict.fromkeys(text for each in result.variants for text in each.unmeasured):
         say(f"Not measured, and so not judged: {unmeasured}.")
     if result.accuracy:

@@ -40,7 +40,8 @@ def _tap_onnx(source: ModelBytes, layers: Collection[str]) -> Tap:
     restored = {node.input[0]: node.output[0] for node in model.graph.node if node.op_type == "DequantizeLinear"}
     outputs = {node.name: node.output[0] for node in model.graph.node if node.name in layers}
     tapped = [restored.get(rounded.get(output, ""), output) for output in outputs.values()]
-    model.graph.output.extend(onnx.ValueInfoProto(name=output) for output in tapped)
+    given = {output.name for output in model.graph.output}  # a feature map may be one of them
+    model.graph.output.extend(onnx.ValueInfoProto(name=output) for output in tapped if output not in given)
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
     session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
@@ -56,10 +57,16 @@ def _tap_openvino(source: ModelBytes, layers: Collection[str]) -> Tap:
     for output in outputs.values():
         followers = [each.get_node() for each in output.get_target_inputs()]
         tapped += [next((each.output(0) for each in followers if each.get_type_name() == "FakeQuantize"), output)]
-    model.add_outputs(tapped)
+    added = model.add_outputs(tapped)  # what is an output already, as a feature map is, stays the only one
+    places = [0, *(model.outputs.index(each) for each in added)]
     model.reshape([1, *list(model.input(0).partial_shape)[1:]])
     compiled = shared_core().compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
-    return Tap([END, *outputs], lambda pixels: list(compiled([pixels]).values()))
+
+    def read(pixels: Pixels) -> list[Any]:
+        values = list(compiled([pixels]).values())
+        return [values[place] for place in places]
+
+    return Tap([END, *outputs], read)
 
 
 # By the format of ModelBytes; a new one is one entry.

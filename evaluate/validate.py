@@ -10,24 +10,28 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import nn
 
-from ..models.network import InferenceNetwork, embed_pixels
+from ..models.network import InferenceNetwork, embed_pixels, map_pixels
 from ..runtime.bundle import Bundle
 from ..runtime.encoder import Encoder
 from ..runtime.errors import UsageError
 from ..runtime.fidelity import (
     GATES,
     LEAST_FOR_OVERLAP,
+    MAP_IMAGES,
     Fidelity,
+    MapFidelity,
     Vectors,
     choose_gates,
     compare,
+    compare_maps,
     cosines,
     failed_gates,
+    failed_map_gates,
     unmeasured_gates,
 )
 from ..runtime.golden import PYTORCH, read_golden
 from ..runtime.preprocessing import Pixels
-from ..runtime.reading import BATCH_SIZE, read_images
+from ..runtime.reading import BATCH_SIZE, draw_from, read_images
 from ..runtime.self_test import SelfTest
 from ..runtime.text import count
 from .diagnosis import find_cause
@@ -48,7 +52,8 @@ class Limits:
 class ValidatedVariant:
     """A variant on an engine. `failures`: gates missed, on the images or the golden files; `cause`: the likeliest.
 
-    `unmeasured`: gates that nothing was measured for, and that it therefore passes.
+    `unmeasured`: gates that nothing was measured for, and that it therefore passes. `maps`: fidelity of each feature
+    map, on some of the images.
     """
 
     name: str
@@ -57,7 +62,8 @@ class ValidatedVariant:
     accuracy: Accuracy | None
     failures: tuple[str, ...]
     cause: str | None
-    unmeasured: tuple[str, ...] = ()
+    unmeasured: tuple[str, ...]
+    maps: dict[str, MapFidelity]
 
 
 @dataclass(frozen=True)
@@ -168,6 +174,7 @@ def judge(embedded: Embedded, limits: Limits) -> Validation:
     scorer = make_scorer(embedded.of_pytorch, embedded.classes)
     _check_measurable(limits, embedded, scorer)
     tests = [encoder.self_test() for encoder in embedded.encoders]
+    maps = _compare_maps(embedded)
     golden = [] if embedded.reference.against else _check_golden(embedded.bundle, embedded.reference.network)
     return Validation(
         images=len(embedded.paths),
@@ -176,8 +183,8 @@ def judge(embedded: Embedded, limits: Limits) -> Validation:
         accuracy=scorer.accuracy if scorer else None,
         floors={name: scorer.score(vectors) for name, vectors in embedded.of_floors.items()} if scorer else {},
         variants=tuple(
-            _judge_variant(embedded, encoder, test, vectors, scorer, limits)
-            for encoder, test, vectors in zip(embedded.encoders, tests, embedded.of_variants, strict=True)
+            _judge_variant(embedded, encoder, test, vectors, its, scorer, limits)
+            for encoder, test, vectors, its in zip(embedded.encoders, tests, embedded.of_variants, maps, strict=True)
         ),
         difference=embedded.reference.difference,
         around=(*golden, *tests[0].decoding),
@@ -185,8 +192,25 @@ def judge(embedded: Embedded, limits: Limits) -> Validation:
     )
 
 
+def _compare_maps(embedded: Embedded) -> list[dict[str, MapFidelity]]:
+    """For each encoder, how well its feature maps agree with PyTorch's on some of the images."""
+    names = [each.name for each in embedded.bundle.features]
+    if not names:
+        return [{} for _ in embedded.encoders]
+    pixels = draw_from(embedded.paths, embedded.bundle.preprocessing, MAP_IMAGES).pixels
+    reference = map_pixels(embedded.reference.network, pixels, names)
+    found = (each.run_maps(pixels) for each in embedded.encoders)
+    return [{name: compare_maps(reference[name], its[name]) for name in names} for its in found]
+
+
 def _judge_variant(
-    embedded: Embedded, encoder: Encoder, test: SelfTest, vectors: Vectors, scorer: Scorer | None, limits: Limits
+    embedded: Embedded,
+    encoder: Encoder,
+    test: SelfTest,
+    vectors: Vectors,
+    maps: dict[str, MapFidelity],
+    scorer: Scorer | None,
+    limits: Limits,
 ) -> ValidatedVariant:
     bundle, reference = embedded.bundle, embedded.reference
     variant = bundle.variants[encoder.variant]
@@ -200,9 +224,9 @@ def _judge_variant(
         pixels = _prepare_worst(embedded, cosines(embedded.of_pytorch, vectors))
         cause = find_cause(reference.network, bundle, variant, encoder.run, pixels, bool(test.moved))
     accuracy = scorer.score(vectors) if scorer else None
-    failures += _missed_accuracy(accuracy, limits)
+    failures += [*failed_map_gates(maps, variant.precision), *_missed_accuracy(accuracy, limits)]
     if not failures:
-        failures += [f"on the golden images, {failure}" for failure in test.missed_gates]
+        failures += [f"on the golden images, {failure}" for failure in (*test.missed_gates, *test.missed_maps)]
     return ValidatedVariant(
         name=encoder.variant,
         engine=encoder.engine,
@@ -211,6 +235,7 @@ def _judge_variant(
         failures=(*failures, *test.moved),
         cause=cause,
         unmeasured=tuple(unmeasured_gates(fidelity, gates)),
+        maps=maps,
     )
 
 

@@ -13,13 +13,26 @@ from typing import Any
 import numpy as np
 from torch import nn
 
-from ..models.network import embed_pixels
+from ..models.network import embed_pixels, map_pixels
 from ..runtime.backend import Backend
 from ..runtime.bundle import BUNDLE, MANIFEST
 from ..runtime.choosing import BACKENDS
 from ..runtime.cpus import available_cpus
 from ..runtime.errors import EngineError, FidelityError, brief
-from ..runtime.fidelity import GATES, OWN_COSINE, Fidelity, Vectors, compare, cosines, failed_gates
+from ..runtime.feature_maps import Maps, list_features
+from ..runtime.fidelity import (
+    GATES,
+    MAP_IMAGES,
+    OWN_COSINE,
+    Fidelity,
+    MapFidelity,
+    Vectors,
+    compare,
+    compare_maps,
+    cosines,
+    failed_gates,
+    failed_map_gates,
+)
 from ..runtime.files import check_output, sha256, to_json, whole_folder
 from ..runtime.golden import PYTORCH, name_of
 from ..runtime.model_file import FORMAT_READER, FORMAT_VERSION
@@ -38,13 +51,17 @@ log = logging.getLogger(__name__)
 
 MEASURED = "measured.json"
 
+# Golden images whose feature maps are kept: half a megabyte for two maps of a ResNet-18 at 64 px.
+GOLDEN_MAPS = 2
+
 
 @dataclass(frozen=True)
 class ExportedVariant:
     """A variant on one engine, as exported: its figures on images that calibration has not seen, and its speed here.
 
     `precision`: "fp32", "fp16" or "int8". `format`: "onnx" or "xml", as in the runtime. `size`: bytes. `agreement`: the
-    lowest cosine to what the variant gives on its format's own engine; 1 on that one.
+    lowest cosine to what the variant gives on its format's own engine; 1 on that one. `maps`: fidelity of each feature
+    map. `own_agreement`: see runtime's Variant.
     """
 
     name: str
@@ -56,6 +73,8 @@ class ExportedVariant:
     failures: tuple[str, ...]
     timing: Timing
     agreement: float
+    maps: dict[str, MapFidelity]
+    own_agreement: dict[str, float]
 
 
 @dataclass(frozen=True)
@@ -99,7 +118,7 @@ def export_bundle(
         variants, golden = _judge(run, written, reference)
         searches = {each.name: each.search for each in written if each.search}
         (folder / ENCODER).write_bytes(run.weights)
-        write_golden(folder, reference, golden, run.spec.preprocessing)
+        write_golden(folder, reference, golden, _map_golden(run, reference), run.spec.preprocessing)
         (folder / MEASURED).write_text(to_json(_describe_speed(variants, searches)))
         manifest = {
             **_describe_model(run, written, variants),
@@ -145,13 +164,15 @@ def _judge(
     """Runs each variant on each engine; returns its figures, and embeddings of the `golden` images by who made them."""
     engines = [(each, engine) for each in written for engine in _load(each, golden[:1])]
     timings = time_in_turn([engine.run for _, engine in engines], run.spec.preprocessing.image_size)
+    judged = run.judge[:MAP_IMAGES]
+    of_judged, of_golden = map_pixels(run.network, judged, run.feature_names), _map_golden(run, golden)
     variants: list[ExportedVariant] = []
     embeddings = {PYTORCH: embed_pixels(run.network, golden)}
     own: dict[str, Vectors] = {}
     for (each, engine), timing in zip(engines, timings, strict=True):
         vectors = _run(engine, each.name, run.judge)
-        fidelity = compare(run.reference, vectors)
-        failures = tuple(failed_gates(fidelity, GATES[each.precision]))
+        fidelity, maps = compare(run.reference, vectors), _compare_maps(engine, judged, of_judged)
+        failures = (*failed_gates(fidelity, GATES[each.precision]), *failed_map_gates(maps, each.precision))
         is_own = each.name not in own
         if failures and each.precision == "fp32" and is_own:
             raise FidelityError(f"{each.name} is not what PyTorch computes: {'; '.join(failures)}. Nothing was written")
@@ -167,6 +188,11 @@ def _judge(
                 failures=failures,
                 timing=timing,
                 agreement=1.0 if is_own else float(np.nan_to_num(lowest, nan=-1.0)),
+                maps=maps,
+                own_agreement={
+                    name: max(-1.0, round(found.agreement_min - 1 + OWN_COSINE[each.precision], 7))
+                    for name, found in _compare_maps(engine, golden[:GOLDEN_MAPS], of_golden).items()
+                },
             )
         )
         embeddings[each.name if is_own else name_of(each.name, engine.name)] = engine.run(golden)
@@ -183,6 +209,18 @@ def _load(variant: WrittenVariant, image: Pixels) -> list[Backend]:
                 _run(other, variant.name, image)
                 engines.append(other)
     return engines
+
+
+def _map_golden(run: Source, golden: Pixels) -> Maps:
+    return map_pixels(run.network, golden[:GOLDEN_MAPS], run.feature_names)
+
+
+def _compare_maps(engine: Backend, images: Pixels, reference: Maps) -> dict[str, MapFidelity]:
+    """How well an engine's feature maps of `images` agree with PyTorch's."""
+    if not reference:
+        return {}
+    _, *found = engine.run_all(images)
+    return {name: compare_maps(maps, its) for (name, maps), its in zip(reference.items(), found, strict=True)}
 
 
 def _run(engine: Backend, variant: str, images: Pixels) -> Vectors:
@@ -215,6 +253,7 @@ def _describe_model(
         "network": _describe_network(run),
         "embedding_size": run.spec.embedding_size,
         "preprocessing": run.spec.preprocessing.to_json(),
+        **list_features(run.features),
         "default": choose_default(variants),
         "variants": {
             each.name: _describe_variant(each, [one for one in variants if one.name == each.name]) for each in written
@@ -232,7 +271,16 @@ def _describe_variant(written: WrittenVariant, judged: Sequence[ExportedVariant]
         "own_cosine": OWN_COSINE[written.precision],
         "fidelity": judged[0].fidelity.to_json(),
         "engines": {each.engine: {"passes": not each.failures, "cosine": round(each.agreement, 7)} for each in judged},
+        **_describe_maps(judged),
     }
+
+
+def _describe_maps(judged: Sequence[ExportedVariant]) -> dict[str, Any]:
+    """What the manifest says of a variant's feature maps; nothing where there are none."""
+    if not judged[0].maps:
+        return {}
+    lowest = {name: min(each.own_agreement[name] for each in judged) for name in judged[0].own_agreement}
+    return {"maps": {name: each.to_json() for name, each in judged[0].maps.items()}, "own_agreement": lowest}
 
 
 def _describe_network(run: Source) -> dict[str, Any]:

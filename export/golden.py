@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
 from ..runtime.bundle import GOLDEN
+from ..runtime.feature_maps import Maps
 from ..runtime.golden import Golden
 from ..runtime.preprocessing import Pixels, Preprocessing, prepare
 
@@ -21,11 +22,12 @@ _EXIF_ORIENTATION = 0x0112
 
 
 def write_golden(
-    bundle: Path, images: Pixels, embeddings: dict[str, NDArray[np.float32]], preprocessing: Preprocessing
+    bundle: Path, images: Pixels, embeddings: dict[str, NDArray[np.float32]], maps: Maps, preprocessing: Preprocessing
 ) -> None:
     """Writes golden.npz and golden/.
 
     `images`: uint8 `[N, H, W, 3]`. `embeddings`: `[N, D]` by "pytorch" and by each variant's name, as made here.
+    `maps`: PyTorch's feature maps of the first images.
     """
     (bundle / FOLDER).mkdir()
     pixels = {}
@@ -33,7 +35,7 @@ def write_golden(
         (bundle / FOLDER / name).write_bytes(content)
         pixels[f"{FOLDER}/{name}"] = prepare(content, preprocessing)
     with (bundle / GOLDEN).open("wb") as file:
-        np.savez(file, **Golden(images, embeddings, pixels).to_arrays())
+        np.savez(file, **Golden(images, embeddings, pixels, maps).to_arrays())
 
 
 def synthetic_images(count: int, side: int) -> Pixels:

@@ -78,6 +78,13 @@ def convert(graph: Graph) -> IR:
         file.write_bytes(graph.model.SerializeToString())
         # Not Core().read_model: NNCF corrects no bias in what that gives.
         model = import_openvino().convert_model(file)
+    # It calls what makes an output by the output's name, where it is a layer of the backbone, too.
+    makers = {node.output[0]: node.name for node in graph.model.graph.node if node.name in graph.backbone_nodes}
+    for result in model.get_results():
+        source = result.input(0).get_source_output()
+        name = next((makers[name] for name in source.get_names() if name in makers), None)
+        if name is not None:
+            source.get_node().set_friendly_name(name)
     _name_by_place(model, graph.backbone_nodes)  # NNCF writes the names of what it leaves in float into the IR
     return IR(model, graph.backbone_nodes)
 

@@ -39,7 +39,8 @@ class Network:
     @cached_property
     def fine_tuned(self) -> Graph:
         log.info("fine-tuning the network for INT8: up to 15 minutes (finetune=False leaves it out)")
-        return trace(tuning.fine_tune(self.source.network, self.source.calibrate))
+        tuned = tuning.fine_tune(self.source.network, self.source.calibrate)
+        return trace(tuned, self.source.feature_names)
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from torch import nn
 from ..models.backbones import embedding_size
 from ..models.checkpoint import read_projector, read_target
 from ..models.encoders import Choice, load_start
+from ..models.feature_maps import choose_maps
 from ..models.module import name_module, prepare_module
 from ..models.network import InferenceNetwork, embed_pixels
 from ..models.normalization import choose_normalization
@@ -21,6 +22,7 @@ from ..models.starts import CHECKPOINT, Start, find_path, find_start
 from ..models.tail import Linear, build_tail, find_components, read_layers, shorten
 from ..models.weights import load_network, serialize_network, serialize_weights
 from ..runtime.errors import ImageError, RunError, UsageError
+from ..runtime.feature_maps import FeatureMap
 from ..runtime.fidelity import LEAST_FOR_OVERLAP, Vectors, neighbor_overlap
 from ..runtime.preprocessing import Pixels, Preprocessing
 from ..runtime.reading import draw_images
@@ -45,7 +47,8 @@ FEW = 100
 class Source:
     """An encoder as export sees it. `calibrate` and `judge` are disjoint, uint8 `[N, H, W, 3]`; `drawn`: by us.
 
-    `module`: the class of a user's own module, None for a backbone that `spec` can be built from.
+    `module`: the class of a user's own module, None for a backbone that `spec` can be built from. `features`: the maps
+    that are outputs, too.
     """
 
     spec: EncoderSpec
@@ -56,6 +59,11 @@ class Source:
     provenance: Provenance
     drawn: bool = False
     module: str | None = None
+    features: tuple[FeatureMap, ...] = ()
+
+    @property
+    def feature_names(self) -> list[str]:
+        return [each.name for each in self.features]
 
     @cached_property
     def reference(self) -> Vectors:
@@ -85,6 +93,7 @@ def load_source(name: str | Path | nn.Module, config: ExportConfig) -> Source:
     """
     weights = find_weights(name, config)
     spec, backbone, layers = weights.spec, weights.backbone, weights.layers
+    features = choose_maps(InferenceNetwork(backbone, spec.preprocessing), config.features)
     images = _find_images(weights, config)
     most = min(MOST_TO_CALIBRATE, len(images) * 3 // 4)
     calibrate, judge = images[:most], images[most:]
@@ -96,7 +105,7 @@ def load_source(name: str | Path | nn.Module, config: ExportConfig) -> Source:
         spec = replace(spec, embedding_size=len(layers[-1][0]))
     drawn = config.calibration is None and weights.run is None
     content = serialize_network(encoder) if weights.module else serialize_weights(backbone, encoder.tail)
-    return Source(spec, encoder, content, calibrate, judge, provenance, drawn, weights.module)
+    return Source(spec, encoder, content, calibrate, judge, provenance, drawn, weights.module, features)
 
 
 def find_weights(name: str | Path | nn.Module, config: ExportConfig) -> Weights:

@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 from ..models.tracing import trace
 from ..runtime.backend import ModelBytes
 from ..runtime.errors import BundleError, EngineError, RunError
+from ..runtime.feature_maps import list_features
 from ..runtime.files import sha256
 from ..runtime.model_file import FORMAT_READER, FORMAT_VERSION, read_essentials
 from .config import ExportConfig
@@ -44,7 +45,7 @@ def write_variants(source: Source, folder: Path, config: ExportConfig) -> list[W
     """
     formats = _find_formats(config)
     log.info("tracing the encoder")
-    network = Network(source, trace(source.network))
+    network = Network(source, trace(source.network, source.feature_names))
     if config.int8 and len(source.calibrate) < FEW:
         log.warning(
             f"only {len(source.calibrate)} images to calibrate with, better {FEW} or more: do not trust INT8 far"
@@ -104,4 +105,5 @@ def _essentials(source: Source, variant: str, precision: str) -> dict[str, Any]:
         "embedding_size": source.spec.embedding_size,
         "preprocessing": source.spec.preprocessing.to_json(),
         "encoder_sha256": sha256(source.weights),
+        **list_features(source.features),
     }

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import numpy as np
@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from ..runtime.feature_maps import Maps
 from ..runtime.preprocessing import Pixels, Preprocessing
 
 
@@ -67,3 +68,38 @@ def embed_pixels(network: nn.Module, pixels: Pixels, batch_size: int = 64) -> ND
     whole = np.ascontiguousarray(pixels)
     batches = [torch.from_numpy(whole[start : start + batch_size]) for start in range(0, len(whole), batch_size)]
     return np.concatenate([network(batch.to(device)).float().cpu().numpy() for batch in batches])
+
+
+@contextmanager
+def giving_maps(network: InferenceNetwork, names: Sequence[str]) -> Iterator[None]:
+    """Within the block, the network gives `(embeddings, map, map, …)`, a map for each of these modules of its backbone.
+
+    Without names, it gives its embeddings alone, as ever.
+    """
+    maps: dict[str, Tensor] = {}
+
+    def keep(name: str, output: Tensor) -> None:
+        maps[name] = output.clone()  # what comes next may work in place
+
+    hooks = [
+        network.backbone.get_submodule(name).register_forward_hook(lambda *call, name=name: keep(name, call[2]))
+        for name in names
+    ]
+    if names:
+        hooks.append(network.register_forward_hook(lambda *call: (call[2], *(maps[name] for name in names))))
+    try:
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+@torch.no_grad()
+def map_pixels(network: InferenceNetwork, pixels: Pixels, names: Sequence[str], batch_size: int = 8) -> Maps:
+    """Feature maps `[N, C, H, W]` of prepared images uint8 `[N, H, W, 3]`, by PyTorch, by module."""
+    if not names:
+        return {}
+    whole = torch.from_numpy(np.ascontiguousarray(pixels))
+    with giving_maps(network, names):
+        outputs = [network(batch)[1:] for batch in whole.split(batch_size)]
+    return {name: torch.cat(maps).float().numpy() for name, maps in zip(names, zip(*outputs, strict=True), strict=True)}

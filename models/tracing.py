@@ -11,7 +11,7 @@ import math
 import re
 import warnings
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import cast
 
@@ -21,7 +21,7 @@ from timm.utils import reparameterize_model  # pyright: ignore[reportPrivateImpo
 from torch import Tensor, nn
 
 from ..runtime.errors import RunError
-from .network import InferenceNetwork
+from .network import InferenceNetwork, giving_maps
 
 # Old enough for engines of 2023, new enough for torch's exporter.
 OPSET = 18
@@ -46,24 +46,25 @@ class Graph:
         return [node.name for node in self.model.graph.node if node.name not in self.backbone_nodes]
 
 
-def trace(network: InferenceNetwork) -> Graph:
+def trace(network: InferenceNetwork, features: Sequence[str] = ()) -> Graph:
     """The network as ONNX, any batch size, parallel branches merged (RepVGG, MobileOne) and batch norms folded.
 
-    Raises RunError if torch cannot trace it.
+    `features`: modules of the backbone whose maps are outputs, too, after the embeddings. Raises RunError if torch
+    cannot trace it.
     """
     merged = merge_branches(network)
     _replace_pools(merged)
     side = network.image_size
     example = torch.zeros(2, side, side, 3, dtype=torch.uint8)  # a batch of one would be taken for a constant
     try:
-        with quiet(), torch.no_grad():
+        with quiet(), torch.no_grad(), giving_maps(merged, features):
             program = torch.onnx.export(
                 merged,
                 (example,),
                 dynamo=True,
                 opset_version=OPSET,
                 input_names=["images"],
-                output_names=["embeddings"],
+                output_names=["embeddings", *features],
                 dynamic_shapes=({0: torch.export.Dim("batch")},),
                 external_data=False,
             )

@@ -5,6 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar, Protocol
 
+import numpy as np
+from numpy.typing import NDArray
+
 from .fidelity import Vectors
 from .preprocessing import Pixels
 
@@ -42,4 +45,8 @@ class Backend(Protocol):
 
     def run(self, images: Pixels) -> Vectors:
         """uint8 `[N, H, W, 3]`, N ≥ 1 → float32 `[N, D]`. Safe to call from several threads."""
+        ...
+
+    def run_all(self, images: Pixels) -> list[NDArray[np.float32]]:
+        """The same, and each feature map `[N, C, H, W]` after it, in the model's order."""
         ...

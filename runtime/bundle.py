@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import errno
 import math
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .backend import ModelBytes
 from .errors import BundleError, UsageError
+from .feature_maps import FeatureMap, read_features
 from .fidelity import GATES
 from .files import FolderKind, sha256
 from .model_file import FORMATS, ModelFile, check_version, digest, find_format, is_safe_name, read_essentials, read_size
@@ -47,7 +49,8 @@ class Variant:
 
     `files`: its files in the bundle, the model first. `passes`: whether it was within its gates when it was exported.
     `own_cosine`: how far two devices or engines may be apart: the lowest cosine between what they give for an image.
-    `engines`: those that ran it at export.
+    `engines`: those that ran it at export. `own_agreement`: by feature map, the lowest agreement, on any device, with
+    PyTorch's of the golden images.
     """
 
     name: str
@@ -57,6 +60,7 @@ class Variant:
     passes: bool
     own_cosine: float
     engines: tuple[Agreement, ...]
+    own_agreement: Mapping[str, float] = field(hash=False)
 
     def suits(self, engine: str) -> bool:
         """Whether it was within its gates on that engine; of a variant that was on none, whether it ran there."""
@@ -113,6 +117,11 @@ class Bundle:
         return int(self.manifest["embedding_size"])
 
     @property
+    def features(self) -> tuple[FeatureMap, ...]:
+        """The maps that every variant gives beside its embeddings."""
+        return read_features(self.manifest)
+
+    @property
     def is_signed(self) -> bool:
         """Whether it holds a signature, of whomever."""
         return (self.path / SIGNATURE).is_file()
@@ -156,6 +165,7 @@ class Bundle:
                 passes=bool(entry["passes"]),
                 own_cosine=float(entry["own_cosine"]),
                 engines=_read_engines(entry),
+                own_agreement=entry.get("own_agreement", {}),
             )
             for name, entry in self.manifest["variants"].items()
         }
@@ -228,6 +238,7 @@ class Bundle:
             sha256s=self._sha256s(variant),
             preprocessing=self.preprocessing,
             embedding_size=self.embedding_size,
+            features=self.features,
         )
 
 
@@ -248,6 +259,7 @@ def _check_claims(bundle: Bundle, variant: str, metadata: dict[str, Any]) -> Non
         "precision": manifest["variants"][variant]["precision"],
         "embedding_size": manifest["embedding_size"],
         "preprocessing": manifest["preprocessing"],
+        "features": manifest.get("features", []),
         "encoder_sha256": manifest["files"].get(WEIGHTS, {}).get("sha256"),
     }
     for name, claimed in claims.items():
@@ -267,6 +279,7 @@ def _check_manifest(manifest: Any, file: Path) -> None:
         check_version(file, manifest)
         Preprocessing.from_json(manifest["preprocessing"])
         read_size(manifest)
+        maps = [each.name for each in read_features(manifest)]
         network = manifest["network"]
         _ = [network[name].strip() for name in (("module",) if "module" in network else ("backbone", "stem"))]
         for entry in manifest["files"].values():
@@ -280,6 +293,9 @@ def _check_manifest(manifest: Any, file: Path) -> None:
                 raise KeyError("own_cosine")
             if not all(-1 <= each.cosine <= 1 + 1e-6 for each in _read_engines(entry)):
                 raise KeyError("engines")
+            agreement = entry.get("own_agreement", {})
+            if sorted(agreement) != sorted(maps) or not all(-1 <= each <= 1 for each in agreement.values()):
+                raise KeyError("own_agreement")
             _ = _format_of("", entry).strip()
             if entry["precision"] not in GATES or not entry["files"] or not isinstance(entry["passes"], bool):
                 raise KeyError("variants")

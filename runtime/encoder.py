@@ -17,10 +17,11 @@ from .bundle import Bundle
 from .choosing import choose, choose_engines
 from .cpus import available_cpus
 from .errors import BundleError, EngineError, ImageError, UsageError, brief
+from .feature_maps import Maps
 from .fidelity import UNIT_LENGTH, Vectors
 from .model_file import ModelFile, is_model_file, read_alone
 from .preprocessing import Pixels, Source, prepare
-from .reading import BATCH_SIZE
+from .reading import BATCH_SIZE, read_batches
 from .self_test import SelfTest, run_self_test
 from .stream import Chunk, stream_chunks
 
@@ -98,6 +99,8 @@ class Encoder:
         """ "onnxruntime", or "openvino:gpu" where it does not run on the CPU."""
         self.embedding_size = model.embedding_size
         """D, the length of an embedding."""
+        self.features = model.features
+        """The feature maps that `maps` gives, as exported (docs/export.md); often none."""
         self.preprocessing = model.preprocessing
         """What `embed` does to an image before the network sees it."""
         self.id = model.id
@@ -126,6 +129,64 @@ class Encoder:
 
         Unlike `embed` and `stream`, it hands on vectors that are not finite or not of unit length.
         """
+        backend = self._check(pixels)
+        if not len(pixels):
+            return np.zeros((0, self.embedding_size), np.float32)
+        try:
+            vectors = backend.run(np.ascontiguousarray(pixels))
+        except Exception as error:  # each engine raises types of its own
+            raise EngineError(f"{self.variant} failed on {self.engine}: {brief(error)}") from error
+        if vectors.shape != (len(pixels), self.embedding_size):
+            raise BundleError(
+                f"{self.variant} gives vectors {list(vectors.shape)}; the manifest says {self.embedding_size} "
+                "(a layer too many, such as the projector, or another network's file)"
+            )
+        return vectors
+
+    def maps(self, images: Any) -> Maps:
+        """Feature maps by name, float32: each `[C, H, W]` for one image, `[N, C, H, W]` for a list of N.
+
+        They are computed a batch at a time, but all of a list's are returned: give long lists in parts. Images are
+        as for `embed`. Raises UsageError if the bundle was exported without feature maps, and ImageError at the first
+        image that cannot be read.
+        """
+        if not isinstance(images, (list, tuple)):
+            return {name: each[0] for name, each in self._map(prepare(images, self.preprocessing)[None]).items()}
+        parts = [self.run_maps(np.zeros((0, *[self.preprocessing.image_size] * 2, 3), np.uint8))]
+        for batch in read_batches(images, self.preprocessing):
+            if batch.unreadable:
+                raise batch.unreadable[0].error
+            parts.append(self._map(batch.pixels))
+        return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+    def run_maps(self, pixels: Pixels) -> Maps:
+        """What `run` is to `embed`: feature maps of prepared images, also such that are not finite."""
+        if not self.features:
+            raise UsageError(f"{self.variant} gives no feature maps: export it again, with {{features}}", features="…")
+        backend = self._check(pixels)
+        if not len(pixels):
+            return {each.name: np.zeros((0, *each.shape), np.float32) for each in self.features}
+        try:
+            _, *found = backend.run_all(np.ascontiguousarray(pixels))
+        except Exception as error:  # each engine raises types of its own
+            raise EngineError(f"{self.variant} failed on {self.engine}: {brief(error)}") from error
+        if [each.shape for each in found] != [(len(pixels), *each.shape) for each in self.features]:
+            given, said = [list(each.shape[1:]) for each in found], ", ".join(map(str, self.features))
+            raise BundleError(f"{self.variant} gives feature maps {given}; the manifest says {said}")
+        return {each.name: maps for each, maps in zip(self.features, found, strict=True)}
+
+    def _map(self, pixels: Pixels) -> Maps:
+        maps = self.run_maps(pixels)
+        for name, each in maps.items():
+            if not np.isfinite(each).all():
+                raise EngineError(
+                    f"{self.variant} on {self.engine} gives a map {name} with numbers that are not finite; "
+                    "run its self-test"
+                )
+        return maps
+
+    def _check(self, pixels: Pixels) -> Backend:
+        """The engine, once it is known to take these."""
         side = self.preprocessing.image_size
         if pixels.dtype != np.uint8 or pixels.shape[1:] != (side, side, 3):
             raise ImageError(
@@ -137,18 +198,7 @@ class Encoder:
             raise EngineError(
                 "this Encoder was made before a fork, and its engine's threads stayed behind: make one in each process"
             )
-        if not len(pixels):
-            return np.zeros((0, self.embedding_size), np.float32)
-        try:
-            vectors = self._backend.run(np.ascontiguousarray(pixels))
-        except Exception as error:  # each engine raises types of its own
-            raise EngineError(f"{self.variant} failed on {self.engine}: {brief(error)}") from error
-        if vectors.shape != (len(pixels), self.embedding_size):
-            raise BundleError(
-                f"{self.variant} gives vectors {list(vectors.shape)}; the manifest says {self.embedding_size} "
-                "(a layer too many, such as the projector, or another network's file)"
-            )
-        return vectors
+        return self._backend
 
     def stream(
         self,
@@ -197,7 +247,7 @@ class Encoder:
         """Embeds the bundle's reference images, and compares with PyTorch and with the export."""
         if self.bundle is None:
             raise UsageError("a self-test needs the whole bundle: its reference images lie beside the model")
-        return run_self_test(self.bundle, self.bundle.variants[self.variant], self.engine, self.run)
+        return run_self_test(self.bundle, self.bundle.variants[self.variant], self.engine, self.run, self.run_maps)
 
 
 def _load_first(

@@ -5,7 +5,7 @@ Every comparison in this project (export, validate, self-test, demo) is made her
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -19,6 +19,8 @@ NEIGHBORS = 10
 MOST_FOR_CORRELATION = 1000
 # With fewer images, the ten nearest of a row are most of the set, and their overlap says nothing.
 LEAST_FOR_OVERLAP = 50
+# Feature maps are compared on so many images: each map holds a vector for every place.
+MAP_IMAGES = 32
 
 
 @dataclass(frozen=True)
@@ -64,6 +66,38 @@ def compare(reference: Vectors, vectors: Vectors) -> Fidelity:
         rank_correlation=pair_correlation(reference, vectors) if enough else None,
         norm_error=float(np.abs(np.linalg.norm(vectors.astype(np.float64), axis=1) - 1).max()),
     )
+
+
+@dataclass(frozen=True)
+class MapFidelity:
+    """How well a feature map of N images agrees with its reference: see agreement. Mean and minimum over the images."""
+
+    images: int
+    agreement_mean: float
+    agreement_min: float
+
+    def to_json(self) -> dict[str, Any]:
+        """For a manifest, rounded."""
+        return {name: round(value, 7) for name, value in asdict(self).items()}
+
+
+def compare_maps(reference: NDArray[np.float32], maps: NDArray[np.float32]) -> MapFidelity:
+    """Fidelity of `maps` `[N, C, H, W]` to `reference`, N ≥ 1. Raises ValueError if the shapes differ."""
+    if reference.shape != maps.shape:
+        raise ValueError(f"maps of shape {maps.shape} against a reference of shape {reference.shape}")
+    agreements = [agreement(x, y) for x, y in zip(reference, maps, strict=True)]
+    return MapFidelity(len(maps), float(np.mean(agreements)), float(np.min(agreements)))
+
+
+def agreement(x: NDArray[np.float32], y: NDArray[np.float32]) -> float:
+    """1 − ‖x − y‖² / (‖x‖² + ‖y‖²) of two maps `[C, H, W]`: 1 where they are equal, NaN where one holds a NaN.
+
+    It is the cosine of the two, each flattened, if they are of one length, and less if not: what is done with the
+    vectors at a map's places is to measure distances between them, which grow with their lengths.
+    """
+    a, b = x.astype(np.float64), y.astype(np.float64)
+    lengths = float(np.square(a).sum() + np.square(b).sum())
+    return 1 - float(np.square(a - b).sum()) / lengths if lengths else 1.0
 
 
 def cosines(a: Vectors, b: Vectors) -> NDArray[np.float64]:
@@ -120,13 +154,13 @@ def nearest(vectors: Vectors, neighbors: int, rows: NDArray[np.intp] | None = No
 
 @dataclass(frozen=True)
 class Gate:
-    """A bound on one figure of Fidelity."""
+    """A bound on one figure of Fidelity, or of MapFidelity."""
 
     figure: str
     limit: float
     at_least: bool
 
-    def holds(self, fidelity: Fidelity) -> bool:
+    def holds(self, fidelity: Fidelity | MapFidelity) -> bool:
         value = getattr(fidelity, self.figure)
         if value is None:  # not measured, on too few images
             return True
@@ -139,6 +173,13 @@ GATES: dict[str, tuple[Gate, ...]] = {
     "fp32": (Gate("cosine_min", 0.99999, True), Gate("max_error", 1e-4, False), UNIT_LENGTH),
     "fp16": (Gate("cosine_min", 0.999, True), UNIT_LENGTH),
     "int8": (Gate("cosine_mean", 0.99, True), Gate("overlap", 0.90, True), UNIT_LENGTH),
+}
+
+# Of each feature map.
+MAP_GATES: dict[str, tuple[Gate, ...]] = {
+    "fp32": (Gate("agreement_min", 0.99999, True),),
+    "fp16": (Gate("agreement_min", 0.999, True),),
+    "int8": (Gate("agreement_mean", 0.99, True),),
 }
 
 
@@ -162,10 +203,12 @@ _NAMES = {
     "max_error": "largest error",
     "overlap": f"overlap of the {NEIGHBORS} nearest",
     "norm_error": "deviation from unit length",
+    "agreement_mean": "mean agreement with PyTorch",
+    "agreement_min": "lowest agreement with PyTorch",
 }
 
 
-def failed_gates(fidelity: Fidelity, gates: Sequence[Gate]) -> list[str]:
+def failed_gates(fidelity: Fidelity | MapFidelity, gates: Sequence[Gate]) -> list[str]:
     """What a variant falls short of: one phrase per gate that it misses."""
     failed = [gate for gate in gates if not gate.holds(fidelity)]
     return [
@@ -173,6 +216,11 @@ def failed_gates(fidelity: Fidelity, gates: Sequence[Gate]) -> list[str]:
         f"needs {'≥' if gate.at_least else '≤'} {gate.limit:g}"
         for gate in failed
     ]
+
+
+def failed_map_gates(maps: Mapping[str, MapFidelity], precision: str) -> list[str]:
+    """The same of the feature maps of a variant, by their names."""
+    return [f"{name}: {failure}" for name, each in maps.items() for failure in failed_gates(each, MAP_GATES[precision])]
 
 
 def unmeasured_gates(fidelity: Fidelity, gates: Sequence[Gate]) -> list[str]:

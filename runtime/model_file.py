@@ -9,12 +9,14 @@ from typing import Any
 
 from .backend import ModelBytes
 from .errors import BundleError
+from .feature_maps import FeatureMap, read_features
 from .fidelity import GATES
 from .files import sha256
 from .model_format import ModelFormat
 from .onnx_file import ONNX
 from .openvino_file import OPENVINO_IR
 from .preprocessing import Preprocessing
+from .text import count
 from .untrusted import MOST_MODEL, parse_json, read_bytes
 
 FORMATS: tuple[ModelFormat, ...] = (ONNX, OPENVINO_IR)
@@ -32,7 +34,7 @@ MOST_DIMENSIONS = 2**16
 class ModelFile:
     """A variant's bytes, and what it takes to feed them.
 
-    `name`: the variant's. `sha256s`: of its files, the model first.
+    `name`: the variant's. `sha256s`: of its files, the model first. `features`: the maps that it gives, too.
     """
 
     name: str
@@ -41,6 +43,7 @@ class ModelFile:
     sha256s: tuple[str, ...]
     preprocessing: Preprocessing
     embedding_size: int
+    features: tuple[FeatureMap, ...] = ()
 
     @property
     def id(self) -> str:
@@ -90,13 +93,15 @@ def read_alone(path: Path) -> ModelFile:
         check_version(path, essentials)
         preprocessing = Preprocessing.from_json(essentials["preprocessing"])
         name, precision, size = essentials["variant"], essentials["precision"], read_size(essentials)
+        features = read_features(essentials)
         if precision not in GATES:
             raise ValueError(f"precision {precision!r}")
         if not isinstance(name, str) or not is_safe_name(name):
             raise ValueError(f"variant {str(name)[:40]!r}")
     except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise BundleError(f"{path}: its metadata is not byol-edge's ({error}); export it again") from error
-    return ModelFile(name, precision, ModelBytes(kind.name, (content,)), (sha256(content),), preprocessing, size)
+    model = ModelBytes(kind.name, (content,))
+    return ModelFile(name, precision, model, (sha256(content),), preprocessing, size, features)
 
 
 def read_essentials(file: Path, kind: ModelFormat, parts: Sequence[bytes]) -> dict[str, Any]:
@@ -105,7 +110,7 @@ def read_essentials(file: Path, kind: ModelFormat, parts: Sequence[bytes]) -> di
     Raises BundleError where it says nothing, is damaged, or is not safe to load.
     """
     try:
-        kind.check(parts)
+        maps = kind.check(parts)
     except ValueError as error:
         raise BundleError(f"{file}: {error}") from error
     try:
@@ -114,6 +119,9 @@ def read_essentials(file: Path, kind: ModelFormat, parts: Sequence[bytes]) -> di
         essentials = None
     if not isinstance(essentials, dict):
         raise BundleError(f"{file}: not exported by byol-edge: its metadata does not say how to feed it")
+    listed = essentials.setdefault("features", [])
+    if not isinstance(listed, list) or len(listed) != maps:
+        raise BundleError(f"{file}: gives {count(maps, 'feature map')}, other than its metadata says; export it again")
     return essentials
 
 

@@ -11,14 +11,14 @@ class ModelFormat:
     """A file format for models.
 
     `name`: "onnx", as in manifests and in `Backend.formats`. `suffixes`: those of a variant's files, the model's
-    first; the files share a stem. `check` takes the bytes of its files and raises ValueError, with a reason, where
-    they are damaged or unsafe to load. `read_metadata` gives the text stored under a key in a model file, or None;
-    ValueError if there is no reading it.
+    first; the files share a stem. `check` takes the bytes of its files and returns how many feature maps the model
+    gives beside its embeddings; it raises ValueError, with a reason, where they are damaged or unsafe to load.
+    `read_metadata` gives the text stored under a key in a model file, or None; ValueError if there is no reading it.
     """
 
     name: str
     suffixes: tuple[str, ...]
-    check: Callable[[Sequence[bytes]], None]
+    check: Callable[[Sequence[bytes]], int]
     read_metadata: Callable[[bytes, str], str | None]
 
     @property

@@ -1,8 +1,9 @@
 """ONNX files, read without the onnx package: what is safe to hand to an engine, and what a file says of itself.
 
 An engine parses a model in C++, and believes it. So a model has to be of the kind that this project exports: one graph
-of known operators in order, without loops, branches or functions, one image tensor in and one of floats out, and every
-tensor in the file itself, which is all that a hash vouches for, and as long as it says. What an operator computes is
+of known operators in order, without loops, branches or functions, one image tensor in, one of floats out, and after it
+those of feature maps, if any, and every tensor in the file itself, which is all that a hash vouches for, and as long as
+it says. What an operator computes is
 not checked: docs/security.md says what that leaves.
 """
 
@@ -12,6 +13,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from math import prod
 
+from .feature_maps import MOST_MAPS
 from .model_format import ModelFormat
 from .protobuf import Value, read_fields, read_numbers
 
@@ -57,8 +59,11 @@ MOST_GROWN = 2**27
 Message = dict[int, list[Value]]
 
 
-def check(parts: Sequence[bytes]) -> None:
-    """Raises ValueError, with a reason, for what is not an .onnx file, or not safe to hand to an engine."""
+def check(parts: Sequence[bytes]) -> int:
+    """How many feature maps a model gives beside its embeddings.
+
+    Raises ValueError, with a reason, for what is not an .onnx file, or not safe to hand to an engine.
+    """
     try:
         model = _read(memoryview(parts[0]))
         graph = _read(_only(model, GRAPH))
@@ -70,7 +75,7 @@ def check(parts: Sequence[bytes]) -> None:
         for opset in map(_message, model[OPSET]):
             if _text(opset, 1) not in DOMAINS or _number(opset, 2) not in OPSETS:
                 raise ValueError("an operator set that this byol-edge does not know")
-        _check_graph(graph)
+        return _check_graph(graph)
     except ValueError as error:
         raise ValueError(f"not a model of the kind that byol-edge exports: {error}; do not trust it") from error
 
@@ -83,7 +88,8 @@ def read_metadata(content: bytes, key: str) -> str | None:
     return found
 
 
-def _check_graph(graph: Message) -> None:
+def _check_graph(graph: Message) -> int:
+    """How many outputs follow the embeddings."""
     tensors = [_message(each) for each in graph[INITIALIZER]]
     if graph[SPARSE]:
         raise ValueError("sparse tensors")
@@ -99,8 +105,13 @@ def _check_graph(graph: Message) -> None:
     for node in map(_message, graph[NODE]):
         known |= _check_node(node, known, sizes)
     outputs = [_message(each) for each in graph[OUTPUT]]
-    if [_type_of(each) for each in outputs] != [(FLOAT, 2)] or _text(outputs[0], 1) not in known:
-        raise ValueError("gives something else than one vector per image")
+    maps = len(outputs) - 1
+    if [_type_of(each) for each in outputs] != [(FLOAT, 2), *[(FLOAT, 4)] * maps]:
+        raise ValueError("gives something else than one vector per image, and feature maps")
+    names = {_text(each, 1) for each in outputs}
+    if len(names) < len(outputs) or maps > MOST_MAPS or not names <= known:
+        raise ValueError("an output twice, too many, or one that nothing computes")
+    return maps
 
 
 def _check_node(node: Message, known: set[bytes], sizes: dict[bytes, int]) -> set[bytes]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -75,12 +75,20 @@ class OnnxRuntimeBackend:
 
     def run(self, images: Pixels) -> NDArray[np.float32]:
         """uint8 `[N, H, W, 3]` → float32 `[N, D]`. Safe to call from several threads."""
+        return self._run(["embeddings"], images)[0]
+
+    def run_all(self, images: Pixels) -> list[NDArray[np.float32]]:
+        """The same, and each feature map `[N, C, H, W]` after it, in the model's order."""
+        return self._run(None, images)
+
+    def _run(self, outputs: Sequence[str] | None, images: Pixels) -> list[NDArray[np.float32]]:
+        """The outputs of these names, or all of them."""
         if not self._shares or len(images) < self._threads:
-            return _run(self._session, images)
+            return _run(self._session, outputs, images)
         session, pool = self._sharing
         size = min(SLICE, -(-len(images) // self._threads))
         slices = (images[start : start + size] for start in range(0, len(images), size))
-        return np.concatenate(list(pool.map(partial(_run, session), slices)))
+        return [np.concatenate(each) for each in zip(*pool.map(partial(_run, session, outputs), slices), strict=True)]
 
     @cached_property
     def _sharing(self) -> tuple[Any, ThreadPoolExecutor]:
@@ -100,8 +108,8 @@ def try_out(model: ModelBytes) -> None:
         raise EngineError(f"ONNX Runtime fails on the model: {brief(error)}") from error
 
 
-def _run(session: Any, images: Pixels) -> NDArray[np.float32]:
-    return session.run(["embeddings"], {"images": images})[0]
+def _run(session: Any, outputs: Sequence[str] | None, images: Pixels) -> list[NDArray[np.float32]]:
+    return session.run(outputs, {"images": images})
 
 
 def _find_provider(device: str, available: list[str]) -> str:

@@ -52,20 +52,29 @@ class OpenVinoBackend:
 
     def run(self, images: Pixels) -> NDArray[np.float32]:
         """uint8 `[N, H, W, 3]` → float32 `[N, D]`. Safe to call from several threads."""
-        vectors = []
+        return self._run(images, 1)[0]
+
+    def run_all(self, images: Pixels) -> list[NDArray[np.float32]]:
+        """The same, and each feature map `[N, C, H, W]` after it, in the model's order."""
+        return self._run(images, None)
+
+    def _run(self, images: Pixels, outputs: int | None) -> list[NDArray[np.float32]]:
+        """The first so many outputs, or all. The engine computes all of them in any case."""
+        slices = []
         while len(images):
             size = _slice_size(len(images))
-            vectors.append(self._infer(images[:size], size))
+            slices.append(self._infer(images[:size], size, outputs))
             images = images[size:]
-        return np.concatenate(vectors)
+        return [np.concatenate(each) for each in zip(*slices, strict=True)]
 
-    def _infer(self, images: Pixels, size: int) -> NDArray[np.float32]:
+    def _infer(self, images: Pixels, size: int, outputs: int | None) -> list[NDArray[np.float32]]:
         padded = np.zeros((size, *images.shape[1:]), np.uint8)
         padded[: len(images)] = images
         with self._lock:  # one request per size, whose output tensor the next call overwrites
             if size not in self._compiled:
                 self._compile(size)
-            return self._compiled[size]([padded])[0][: len(images)].copy()
+            found = list(self._compiled[size]([padded]).values())[:outputs]
+            return [each[: len(images)].copy() for each in found]
 
     def _compile(self, size: int) -> None:
         self._compiled[size] = _compile(self._model, size, self._threads, self._device)

@@ -5,17 +5,19 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
+from .feature_maps import MOST_MAPS
 from .model_format import ModelFormat
 
 # Layers that hold graphs of their own, which may run without end. OpenVINO knows a layer in any case of its letters.
 NESTED = frozenset({"if", "loop", "tensoriterator"})
 
 
-def check(parts: Sequence[bytes]) -> None:
-    """Raises ValueError, with a reason, for what is not an IR, or not of the kind that this project exports.
+def check(parts: Sequence[bytes]) -> int:
+    """How many feature maps a model gives beside its embeddings.
 
-    One graph of OpenVINO's own layers, without loops and branches, one image tensor in, all weights within the .bin
-    file. An IR names no other files: its weights are given to it.
+    Raises ValueError, with a reason, for what is not an IR, or not of the kind that this project exports: one
+    graph of OpenVINO's own layers, without loops and branches, one image tensor in, all weights within the .bin file.
+    An IR names no other files: its weights are given to it.
     """
     from xml.parsers import expat
 
@@ -45,8 +47,10 @@ def check(parts: Sequence[bytes]) -> None:
         parser.Parse(layers, True)
     except expat.ExpatError as error:
         raise ValueError(f"not an OpenVINO model ({error})") from error
-    if seen.count("parameter") != 1 or seen.count("result") != 1:
-        raise ValueError("takes or gives something else than one tensor; do not trust this model")
+    results = seen.count("result")
+    if seen.count("parameter") != 1 or not 1 <= results <= 1 + MOST_MAPS:
+        raise ValueError("takes something else than one tensor, or gives none, or too many; do not trust this model")
+    return results - 1
 
 
 def read_metadata(content: bytes, key: str) -> str | None:

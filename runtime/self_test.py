@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 
 from .bundle import Bundle, Variant
 from .errors import ImageError
-from .fidelity import GATES, Fidelity, compare, cosines, failed_gates
+from .feature_maps import Maps
+from .fidelity import GATES, Fidelity, compare, compare_maps, cosines, failed_gates
 from .golden import PYTORCH, read_golden
 from .preprocessing import Pixels, prepare
 
@@ -25,7 +26,8 @@ class SelfTest:
     `to_pytorch`: fidelity to PyTorch's embeddings. `to_export`: lowest cosine to the embeddings that this variant gave
     where it was exported. `pixel_error`: for the encoded reference file that differs most, the mean absolute difference
     between the pixels decoded here and those recorded (0 to 255). The failures say what is out of bounds, in one phrase
-    each: `missed_gates` about `to_pytorch`, `moved` about `to_export`, `decoding` about the files.
+    each: `missed_gates` about `to_pytorch`, `moved` about `to_export`, `decoding` about the files. `maps`: of each
+    feature map, the lowest agreement with PyTorch's; `missed_maps` is about these.
     """
 
     images: int
@@ -35,10 +37,12 @@ class SelfTest:
     missed_gates: tuple[str, ...]
     moved: tuple[str, ...]
     decoding: tuple[str, ...]
+    maps: dict[str, float]
+    missed_maps: tuple[str, ...]
 
     @property
     def failures(self) -> tuple[str, ...]:
-        return (*self.missed_gates, *self.moved, *self.decoding)
+        return (*self.missed_gates, *self.moved, *self.missed_maps, *self.decoding)
 
     @property
     def passed(self) -> bool:
@@ -46,13 +50,22 @@ class SelfTest:
 
 
 def run_self_test(
-    bundle: Bundle, variant: Variant, engine: str, run: Callable[[Pixels], NDArray[np.float32]]
+    bundle: Bundle,
+    variant: Variant,
+    engine: str,
+    run: Callable[[Pixels], NDArray[np.float32]],
+    run_maps: Callable[[Pixels], Maps],
 ) -> SelfTest:
-    """Compares what `run` (prepared pixels to embeddings) and the decoders give here with what the bundle recorded."""
+    """Compares what `run` (prepared pixels to embeddings), `run_maps` and the decoders give here with what the bundle
+    recorded."""
     golden = read_golden(bundle)
     vectors = run(golden.images)
     to_pytorch = compare(golden.embeddings[PYTORCH], vectors)
     to_export = float(cosines(golden.of(variant.name, engine), vectors).min())
+    maps = {
+        name: compare_maps(expected, run_maps(golden.images[: len(expected)])[name]).agreement_min
+        for name, expected in golden.maps.items()
+    }
     decoded = {name: _decode(bundle, name) for name in golden.files}
     errors = {name: _pixel_error(decoded[name], pixels) for name, pixels in golden.files.items()}
     # A variant that missed its gates at export, and says so, only has to be what it was then.
@@ -66,6 +79,12 @@ def run_self_test(
         pixel_error=max(errors.values(), default=0.0),
         missed_gates=tuple(missed),
         moved=() if to_export >= variant.own_cosine else (moved,),
+        maps=maps,
+        missed_maps=tuple(
+            f"{name}: lowest agreement with PyTorch {found:.6f}, needs ≥ {variant.own_agreement[name]:g}"
+            for name, found in maps.items()
+            if not found >= variant.own_agreement[name]
+        ),
         decoding=(_describe_decoding(wrong, errors, golden.files),) if wrong else (),
     )
 

@@ -23,9 +23,8 @@ def test_a_good_bundle_passes(finished_bundle: Path, variant: str):
 def tampered(bundle: Path, change: Callable[[Vectors], Vectors]) -> tuple[str, ...]:
     encoder = Encoder(bundle, "fp32.onnx")
     opened = Bundle.open(bundle)
-    return run_self_test(
-        opened, opened.variants["fp32.onnx"], "onnxruntime", lambda pixels: change(encoder.run(pixels))
-    ).failures
+    run = lambda pixels: change(encoder.run(pixels))  # noqa: E731
+    return run_self_test(opened, opened.variants["fp32.onnx"], "onnxruntime", run, encoder.run_maps).failures
 
 
 def test_what_an_engine_can_do_wrong_is_seen(finished_bundle: Path):
