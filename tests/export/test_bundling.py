@@ -126,7 +126,9 @@ def exported(name: str, ms: float, cosine: float = 1.0, failures: tuple[str, ...
     """A variant of this precision and format: "int8 onnx"."""
     precision, its_format = name.split()
     fidelity = dataclasses.replace(FAITHFUL, cosine_mean=cosine)
-    return ExportedVariant(name, precision, its_format, "an engine", 1, fidelity, failures, Timing(ms, ms, ms, ms), 1.0)
+    return ExportedVariant(
+        name, precision, its_format, "an engine", 1, fidelity, failures, Timing(ms, ms, ms, ms), 1.0, {}, {}
+    )
 
 
 def test_the_fastest_within_its_gates_is_the_default():

@@ -68,7 +68,7 @@ def test_a_file_alone_takes_the_same_engine_everywhere(finished_bundle: Path):
 
 def make(**cosines: float) -> Variant:
     engines = tuple(Agreement(name, True, cosine) for name, cosine in cosines.items())
-    return Variant("int8.onnx", "int8", "onnx", ("int8.onnx",), True, 0.99, engines)
+    return Variant("int8.onnx", "int8", "onnx", ("int8.onnx",), True, 0.99, engines, {})
 
 
 def test_engines_agree_if_the_angle_between_them_cannot_be_too_large():
