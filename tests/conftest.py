@@ -1,4 +1,7 @@
-"""What the tests share: a folder of drawn images, and a run and a bundle made from it once a session."""
+"""What the tests share: a folder of drawn images, and a run and a bundle made from it once a session.
+
+PyTorch is imported where a run or a bundle is made, so that tests that need neither run on a device install.
+"""
 
 from __future__ import annotations
 
@@ -7,10 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from byol_edge.export.bundling import export_bundle
-from byol_edge.export.config import ExportConfig
-from byol_edge.train.pretrain import pretrain
-from shapes import CONFIG, SHAPES, draw_shape
+from shapes import SHAPES, draw_shape
 
 
 @pytest.fixture(scope="session")
@@ -28,6 +28,10 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def finished_run(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Two epochs of conv4 at 32 px. Not to be changed: copy it first."""
+    pytest.importorskip("torch")
+    from byol_edge.train.pretrain import pretrain
+    from training import CONFIG
+
     out = tmp_path_factory.mktemp("runs") / "shapes"
     pretrain(photos, out, CONFIG)
     return out
@@ -36,6 +40,9 @@ def finished_run(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
 @pytest.fixture(scope="session")
 def finished_bundle(finished_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The run's bundle with INT8. Not to be changed: copy it first."""
+    from byol_edge.export.bundling import export_bundle
+    from byol_edge.export.config import ExportConfig
+
     out = tmp_path_factory.mktemp("bundles") / "shapes"
     export_bundle(finished_run, out, ExportConfig(int8=True))
     return out

@@ -1,9 +1,8 @@
-"""Drawn images and a small training: what tests need beside fixtures."""
+"""Drawn images: what tests need beside fixtures."""
 
 from __future__ import annotations
 
 import numpy as np
-from byol_edge.train.config import TrainConfig
 from PIL import Image
 
 SHAPES = ("disc", "stripes", "square")
@@ -22,6 +21,3 @@ def draw_shape(shape: str, random: np.random.Generator, width: int = 48, height:
     ground, ink = random.uniform(0, 255, (2, 3))
     pixels = np.where(mask[:, :, None], ink, ground) + random.normal(0, 5, (height, width, 3))
     return Image.fromarray(pixels.clip(0, 255).astype(np.uint8))
-
-
-CONFIG = TrainConfig("conv4", image_size=32, epochs=2, batch_size=16, workers=0)

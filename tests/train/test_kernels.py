@@ -14,8 +14,8 @@ from byol_edge.train.config import TrainConfig
 from byol_edge.train.kernels import chosen_kernels
 from byol_edge.train.pretrain import pretrain
 from byol_edge.train.settings import resolve
-from shapes import CONFIG
 from torch._dynamo.exc import TorchDynamoException
+from training import CONFIG
 
 
 def state() -> tuple[object, ...]:

@@ -25,9 +25,9 @@ from byol_edge.train import data, loop
 from byol_edge.train.devices import choose_device
 from byol_edge.train.plan import Plan
 from byol_edge.train.pretrain import pretrain
-from shapes import CONFIG
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch.utils.data import get_worker_info
+from training import CONFIG
 
 
 class Stop(Exception):

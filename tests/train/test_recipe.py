@@ -11,7 +11,7 @@ from byol_edge.train.pretrain import pretrain
 from byol_edge.train.recipe import RECIPES
 from byol_edge.train.settings import resolve
 from byol_edge.train.views import RandomAffine
-from shapes import CONFIG
+from training import CONFIG
 
 
 def test_small_images_get_the_small_recipe_and_photographs_the_papers_views():

@@ -20,7 +20,7 @@ from byol_edge.train.pretrain import pretrain
 from byol_edge.train.resident import Outlines, ResidentRenderer, copy_pictures, find_room
 from byol_edge.train.settings import Settings, resolve
 from PIL import Image
-from shapes import CONFIG
+from training import CONFIG
 
 CPU, PLENTY = torch.device("cpu"), 2**30
 PREPROCESSING = Preprocessing(32)

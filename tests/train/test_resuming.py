@@ -21,7 +21,7 @@ from byol_edge.train.config import TrainConfig
 from byol_edge.train.pretrain import pretrain
 from byol_edge.train.resuming import fill, read_record, started_with
 from byol_edge.train.settings import resolve
-from shapes import CONFIG
+from training import CONFIG
 
 
 class Stop(Exception):

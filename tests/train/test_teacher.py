@@ -21,8 +21,8 @@ from byol_edge.runtime.vectors import VectorFile, save_vectors
 from byol_edge.train import teacher
 from byol_edge.train.pretrain import pretrain
 from byol_edge.train.teacher import find_targets
-from shapes import CONFIG
 from torch import device
+from training import CONFIG
 
 CPU = device("cpu")
 
