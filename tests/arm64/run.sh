@@ -8,7 +8,7 @@
 #
 # On x86-64, qemu emulates ARM64, so no time means anything. Nothing is installed: qemu and an ARM64 Python are unpacked
 # from Debian's packages, pip fetches what the device install takes there. They stay in .arm64/, or where
-# BYOL_EDGE_ARM64 says, for the next run. QEMU_CPU=cortex-a72 emulates a Raspberry Pi 4, cortex-a76 a Pi 5.
+# BYOL_EDGE_ARM64 says, for the next run. The CPU is that of a Raspberry Pi 5, or with QEMU_CPU=cortex-a72 of a Pi 4.
 #
 # PROOF is a folder where the vectors are kept. Its images/ are embedded instead of drawn ones, if it has any. On ARM64
 # itself, the vectors are compared with those that PROOF holds from x86-64; without these, the self-test is all.
@@ -25,6 +25,7 @@ keyring=/usr/share/keyrings/debian-archive-keyring.gpg
 here=$(cd "$(dirname "$0")" && pwd)
 source=$(cd "$here/../.." && pwd)
 cache=${BYOL_EDGE_ARM64:-$source/.arm64}
+cpu=${QEMU_CPU:-cortex-a76}
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 
@@ -34,8 +35,8 @@ skip() {
   exit 77
 }
 
-# quiet COMMAND...: shows what it prints only if it fails.
-quiet() { "$@" >"$work/log" 2>&1 || { cat "$work/log" >&2 && return 1; }; }
+# quiet COMMAND...: keeps what it prints in $work/log.
+quiet() { "$@" >"$work/log" 2>&1; }
 
 # unpack_debian: qemu and a Python for ARM64 in $cache/debian.
 unpack_debian() {
@@ -53,9 +54,9 @@ unpack_debian() {
   echo "deb [arch=amd64,arm64 signed-by=$keyring] $mirror $release main" >"$work/sources.list"
   mkdir -p "$work/lists/partial" "$work/apt/archives/partial" "$work/packages" "$part/root"
   : >"$work/status"
-  quiet "${apt[@]}" update --error-on=any || skip "Debian's list of packages could not be fetched"
+  quiet "${apt[@]}" update --error-on=any || skip "Debian's list of packages: $(grep ^E: "$work/log" | head -n 1)"
   (cd "$work/packages" && quiet "${apt[@]}" download qemu-user:amd64 "${device[@]/%/:arm64}") ||
-    skip "Debian's packages could not be fetched"
+    skip "Debian's packages: $(grep ^E: "$work/log" | head -n 1)"
   for package in "$work"/packages/*_arm64.deb; do dpkg-deb -x "$package" "$part/root"; done
   ln -s usr/lib "$part/root/lib" # where programs look for the loader
   dpkg-deb --fsys-tarfile "$work"/packages/qemu-user_*.deb | tar x -C "$part" --strip-components=3 ./usr/bin/qemu-aarch64
@@ -84,12 +85,13 @@ PYTHON
 install() {
   quiet python -m pip install -q --no-compile "$@" && return
   ! grep -qiE 'connection|timed? ?out|name resolution' "$work/log" || skip "pip reaches no network"
+  cat "$work/log" >&2
   exit 1
 }
 
 # embed_there IMAGES OUT: runs embed.py on an emulated device, with an environment of its own.
 embed_there() {
-  env -i PATH=/usr/bin ${QEMU_CPU:+QEMU_CPU="$QEMU_CPU"} PYTHONPATH="$work/package:$libraries" \
+  env -i PATH=/usr/bin QEMU_CPU="$cpu" PYTHONPATH="$work/package:$libraries" \
     "$cache/debian/qemu-aarch64" -L "$cache/debian/root" "$cache/debian/root/usr/bin/$python" \
     "$here/embed.py" "$bundle" "$1" "$2"
 }
@@ -112,7 +114,7 @@ elif [ "$(uname -sm)" = "Linux x86_64" ]; then
   [ -e "$cache/debian" ] || unpack_debian
   fetch_wheels
   install --no-deps --target "$work/package" "$source"
-  say "the same on ARM64, by $("$cache/debian/qemu-aarch64" --version | head -n 1)${QEMU_CPU:+ as $QEMU_CPU}"
+  say "the same on ARM64, by $("$cache/debian/qemu-aarch64" --version | head -n 1) as $cpu"
   embed_there "$proof/images" "$proof/aarch64" || failed=1
 else
   skip "needs Linux on x86-64 or ARM64, and this is $(uname -sm)"
