@@ -2,7 +2,6 @@
 
 import ctypes
 import errno
-import fcntl
 import glob
 import hashlib
 import json
@@ -73,14 +72,17 @@ def whole_file(path: Path) -> Iterator[Path]:
 def locked(file: Path, busy: ByolEdgeError) -> Iterator[None]:
     """Keeps other processes off while the block runs, by a lock on `file`, which is made if need be; else `busy`.
 
-    The system releases the lock when the process ends, however it ends. On a file system without locks, there is none.
+    The system releases the lock when the process ends, however it ends. Where the system or the file system has no
+    locks, there is none.
     """
     with file.open("a") as handle:
         try:
+            import fcntl  # not every system has it
+
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise busy from None
-        except OSError:
+        except (ImportError, OSError):
             pass
         if not file.exists() or not os.path.samestat(file.stat(), os.fstat(handle.fileno())):
             raise busy  # its holder has just finished, and deleted it
@@ -102,7 +104,8 @@ def _let_go_of_locks() -> None:
 
 # The file descriptors of the locks that this process holds.
 _HELD: set[int] = set()
-os.register_at_fork(after_in_child=_let_go_of_locks)
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_let_go_of_locks)
 
 
 def write_text(path: Path, text: str) -> None:
