@@ -60,7 +60,7 @@ class Embed:
     size, null where the image cannot be read), `error` (why not, else null), `model` (the encoder's id) and `engine`;
     others are kept.
 
-    An engine computes on its own: name the `variant` and the `backend` if not all machines have the same ones.
+    Engines round differently: name the `variant` and the `backend` if not all machines have the same ones installed.
     """
 
     def __init__(

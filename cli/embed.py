@@ -12,7 +12,7 @@ import click
 from click.core import ParameterSource
 
 from ..runtime.bundle import MANIFEST
-from ..runtime.embed_files import embed_files
+from ..runtime.embedding import embed_files
 from ..runtime.encoder import BATCH_SIZE, MOST_THREADS, Encoder
 from ..runtime.errors import UsageError
 from ..runtime.identity import Made

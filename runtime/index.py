@@ -15,7 +15,7 @@ import numpy as np
 
 from .bundle import MANIFEST, Bundle
 from .choosing import AUTO, BACKENDS
-from .embed_files import Embedded
+from .embedding import Embedded
 from .encoder import Encoder
 from .errors import EngineError
 from .fidelity import Vectors

@@ -6,6 +6,7 @@ import ast
 import re
 import shlex
 import shutil
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -133,6 +134,7 @@ def anchors(page: Path) -> set[str]:
 
 @pytest.mark.parametrize("block", PYTHON, ids=lambda block: block.place)
 def test_every_python_block_imports_what_there_is(block: Block):
+    needs_ray(block)
     imports: list[ast.stmt] = [
         each for each in ast.parse(block.text).body if isinstance(each, (ast.Import, ast.ImportFrom))
     ]
@@ -167,18 +169,28 @@ def workplace(finished_run: Path, finished_bundle: Path, photos: Path, tmp_path:
     return tmp_path
 
 
+def needs_ray(block: Block) -> None:
+    if "byol_edge.ray" in block.text:
+        pytest.importorskip("ray")
+
+
 def marked_by_time(block: Block) -> object:
-    long = "pretrain(" in block.text or "export_bundle(" in block.text
+    long = any(each in block.text for each in ("pretrain(", "export_bundle(", "byol_edge.ray"))
     return pytest.param(block, marks=pytest.mark.slow if long else (), id=block.place)
 
 
 @pytest.mark.parametrize("block", [marked_by_time(block) for block in PYTHON])
 def test_every_python_block_runs(block: Block, workplace: Path):
+    needs_ray(block)
     if "pretrain(" in block.text:
         shutil.rmtree("runs")
     if "export_bundle(" in block.text:
         shutil.rmtree("bundles")
     small = 'TrainConfig("conv4", image_size=32, epochs=1, workers=0)'
-    exec(compile(re.sub(r"TrainConfig\([^)]*\)", small, block.text), block.place, "exec"), {})
+    try:
+        exec(compile(re.sub(r"TrainConfig\([^)]*\)", small, block.text), block.place, "exec"), {})
+    finally:
+        if "byol_edge.ray" in block.text:
+            sys.modules["ray"].shutdown()
     assert (workplace / "bundles").exists() or "export_bundle(" not in block.text
     assert (workplace / "runs").exists() or "pretrain(" not in block.text

@@ -251,8 +251,9 @@ def test_embed_without_ray_takes_a_batch(finished_bundle: Path, photos: Path):
 
 @pytest.mark.parametrize(("name", "value"), [("actors", 0), ("cpus", 0), ("batch_size", -1)])
 def test_what_is_out_of_range_is_refused(finished_bundle: Path, tmp_path: Path, name: str, value: int):
+    arguments: Any = {name: value}
     with pytest.raises(UsageError, match=f"{name}={value}: has to be 1 or more"):
-        embed_partitions(finished_bundle, tmp_path, tmp_path / "out", **{name: value})  # pyright: ignore[reportArgumentType]
+        embed_partitions(finished_bundle, tmp_path, tmp_path / "out", **arguments)
 
 
 WITHOUT = "import sys; sys.modules[{!r}] = None; import byol_edge.ray"

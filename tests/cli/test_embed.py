@@ -39,7 +39,7 @@ def test_a_checkpoint_is_told_what_it_is(photos: Path, tmp_path: Path):
 
 
 def test_it_goes_on_where_it_was_stopped(run: Path, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("byol_edge.runtime.embed_files.SHARD_IMAGES", 32)
+    monkeypatch.setattr("byol_edge.runtime.embedding.SHARD_IMAGES", 32)
     command = ("embed", run, photos, "--batch-size", 16, "-o")
     assert call(*command, tmp_path / "whole.npz").exit_code == 0
     kept: list[Path] = []
@@ -49,7 +49,7 @@ def test_it_goes_on_where_it_was_stopped(run: Path, photos: Path, tmp_path: Path
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr("byol_edge.runtime.embed_files.join_shards", stop)
+        patch.setattr("byol_edge.runtime.embedding.join_shards", stop)
         stopped = call(*command, tmp_path / "v.npz")
     assert stopped.exit_code == 130
     assert "--resume goes on" in stopped.stderr
@@ -75,7 +75,7 @@ def test_resuming_takes_the_variant_and_the_engine_that_began(
     whole = out.read_bytes()
     if not finished:
         with monkeypatch.context() as patch:
-            patch.setattr("byol_edge.runtime.embed_files.join_shards", stop_by_ctrl_c)
+            patch.setattr("byol_edge.runtime.embedding.join_shards", stop_by_ctrl_c)
             assert call(*command, *chosen, "--overwrite").exit_code == 130
         out.unlink()
         default_again = fails(1, *command, "--resume", "--variant", "auto", "--backend", "auto")

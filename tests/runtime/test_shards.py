@@ -14,13 +14,13 @@ from byol_edge.runtime import (
     OutputExistsError,
     UsageError,
     VectorError,
+    embedding,
     find_images,
     load_vectors,
     prepare,
     shards,
 )
-from byol_edge.runtime import embed_files as embedding
-from byol_edge.runtime.embed_files import Embedded, embed_files
+from byol_edge.runtime.embedding import Embedded, embed_files
 from byol_edge.runtime.fidelity import Vectors
 from byol_edge.runtime.identity import Maker
 from byol_edge.runtime.progress import PROGRESS, Progress
