@@ -66,13 +66,19 @@ def _quantize(
             activation_type=QuantType.QInt8 if target == "arm" else QuantType.QUInt8,
             weight_type=QuantType.QInt8,
             calibrate_method=CalibrationMethod.MinMax,
-            nodes_to_exclude=[*graph.outside, *in_float],
+            nodes_to_exclude=[*graph.outside, *in_float, *_find_cut(graph.model)],
             extra_options={**options, "ActivationSymmetric": target == "arm"},
         )
         model = onnx.load(path)
     clean(model)
     scale_by_rows(model)
     return model
+
+
+def _find_cut(model: onnx.ModelProto) -> list[str]:
+    """Activations behind a feature map: the quantizer would give the map their range, and cut off what is negative."""
+    outputs = {output.name for output in model.graph.output}
+    return [node.name for node in model.graph.node if node.op_type in ("Relu", "Clip") and node.input[0] in outputs]
 
 
 class Reader(CalibrationDataReader):

@@ -27,6 +27,8 @@ from .network import InferenceNetwork, giving_maps
 OPSET = 18
 # The layers with weights, as ONNX calls them.
 WEIGHTED = ("Conv", "Gemm", "MatMul")
+# Before the names of outputs, until it is known which other values have these names.
+_OUTPUT = "output:"
 
 
 @dataclass(frozen=True)
@@ -64,7 +66,7 @@ def trace(network: InferenceNetwork, features: Sequence[str] = ()) -> Graph:
                 dynamo=True,
                 opset_version=OPSET,
                 input_names=["images"],
-                output_names=["embeddings", *features],
+                output_names=["embeddings", *(f"{_OUTPUT}{name}" for name in features)],
                 dynamic_shapes=({0: torch.export.Dim("batch")},),
                 external_data=False,
             )
@@ -77,6 +79,7 @@ def trace(network: InferenceNetwork, features: Sequence[str] = ()) -> Graph:
             "torch cannot trace this backbone to ONNX for any number of images: its code takes their number for a "
             "constant, as len(x) and int(x.shape[0]) do; x.shape[0] and x.flatten(1) do not"
         )
+    _name_outputs(model, features)
     nodes = _name_after_modules(model)
     clean(model)
     return Graph(model, nodes)
@@ -135,6 +138,16 @@ def _replace_pools(network: nn.Module) -> None:
         for name, child in module.named_children():
             if isinstance(child, nn.AdaptiveAvgPool2d) and child.output_size in (1, (1, 1)):
                 setattr(module, name, _Mean())
+
+
+def _name_outputs(model: onnx.ModelProto, features: Sequence[str]) -> None:
+    """Gives the outputs their modules' names, and other values that the exporter has called so ("relu") another."""
+    names = {name: f"{name}:value" for name in features} | {f"{_OUTPUT}{name}": name for name in features}
+    graph = model.graph
+    for value in (*graph.output, *graph.value_info, *graph.initializer):
+        value.name = names.get(value.name, value.name)
+    for values in (each for node in graph.node for each in (node.input, node.output)):
+        values[:] = [names.get(name, name) for name in values]
 
 
 def _name_after_modules(model: onnx.ModelProto) -> frozenset[str]:

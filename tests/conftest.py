@@ -109,3 +109,11 @@ def bundle(finished_bundle: Path, tmp_path: Path) -> Path:
 @pytest.fixture
 def random() -> np.random.Generator:
     return np.random.default_rng(0)
+
+
+@pytest.fixture(scope="session")
+def mapped_bundle(finished_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The run's bundle with INT8 and two feature maps, the finer one last. Not to be changed: copy it first."""
+    out = tmp_path_factory.mktemp("mapped") / "shapes"
+    export_bundle(finished_run, out, ExportConfig(int8=True, features=("relu4", "relu2")))
+    return out

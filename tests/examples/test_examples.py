@@ -4,6 +4,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 from byol_edge.runtime import find_images
 from PIL import Image
@@ -21,6 +22,7 @@ def run(name: str, *arguments: object) -> list[str]:
 def test_every_example_is_tested():
     assert {path.stem for path in EXAMPLES.glob("*.py")} == {
         "classify",
+        "defects",
         "duplicates",
         "nearest",
         "nearest_with_index",
@@ -63,6 +65,33 @@ def test_classify_is_better_than_naming_one_class(finished_bundle: Path, photos:
     (line,) = run("classify", finished_bundle, photos)
     assert line.endswith("would be right for 0.333")
     assert float(line.split()[0]) > 0.4
+
+
+def draw_plates(folder: Path, count: int, scratched: bool, random: np.random.Generator) -> None:
+    """Striped plates, in any light; a scratch crosses the stripes."""
+    folder.mkdir(parents=True)
+    y, x = np.mgrid[0:64, 0:64]
+    for number in range(count):
+        gray = random.uniform(90, 150) + 20 * np.sin(y + random.uniform(0, 6)) + random.normal(0, 4, (64, 64))
+        if scratched:
+            at = random.uniform(15, 50)
+            gray += 80 * ((abs(x - at - 0.3 * y + 10) < 1.5) & (abs(y - 32) < 20))
+        Image.fromarray(gray.clip(0, 255).astype(np.uint8)).save(folder / f"{number:02}.png")
+
+
+def test_defects_are_told_from_good_plates_alone(mapped_bundle: Path, tmp_path: Path, random: np.random.Generator):
+    draw_plates(tmp_path / "known", 20, False, random)
+    draw_plates(tmp_path / "test" / "good", 15, False, random)
+    draw_plates(tmp_path / "test" / "scratch", 15, True, random)
+    sheet = tmp_path / "sheet.png"
+    first, second = run("defects", mapped_bundle, tmp_path / "known", tmp_path / "test", sheet)
+    assert first == f"{sheet}: the highest scores of 30 images; 1280 patches of 20 good ones"
+    assert second.endswith(", of 15 images with defects and 15 without")
+    assert float(second.split()[1].strip(",")) > 0.9
+    with Image.open(sheet) as picture:
+        assert picture.width == 3 * (2 * 160 + 16) + 8
+    unlabeled = run("defects", mapped_bundle, tmp_path / "known", tmp_path / "test" / "scratch", sheet)
+    assert len(unlabeled) == 1  # without good ones beside them, there is no AUROC
 
 
 def test_the_sheet_of_styles_is_a_picture_with_one_row_per_query(finished_bundle: Path, photos: Path, tmp_path: Path):

@@ -4,10 +4,13 @@ import numpy as np
 import pytest
 from byol_edge.runtime.fidelity import (
     GATES,
+    agreement,
     choose_gates,
     compare,
+    compare_maps,
     cosines,
     failed_gates,
+    failed_map_gates,
     nearest,
     neighbor_overlap,
     pair_correlation,
@@ -127,3 +130,38 @@ def test_limits_can_be_changed():
     assert fp32 == {"cosine_min": 0.9, "max_error": 1e-4, "norm_error": 1e-3, "overlap": 0.8}
     assert {gate.figure: gate.limit for gate in choose_gates("int8", min_overlap=0.5)}["overlap"] == 0.5
     assert choose_gates("int8") == GATES["int8"]
+
+
+def test_agreement_is_the_cosine_of_maps_of_one_length_and_falls_with_it(random: np.random.Generator):
+    x, y = random.normal(size=(2, 8, 4, 5)).astype(np.float32)
+    y *= np.linalg.norm(x) / np.linalg.norm(y)
+    assert agreement(x, y) == pytest.approx(float((x * y).sum() / np.square(x).sum()), abs=1e-5)
+    assert agreement(x, x) == 1
+    assert agreement(x, -x) == pytest.approx(-1)
+    assert agreement(x, 2 * x) == pytest.approx(0.8)  # 1 − 1 / 5, where the cosine is 1
+    assert agreement(0 * x, 0 * x) == 1
+    assert agreement(x, 0 * x) == 0
+    assert math.isnan(agreement(x, np.full_like(x, np.nan)))
+
+
+def test_maps_are_gated_by_name(random: np.random.Generator):
+    maps = random.normal(size=(6, 8, 4, 4)).astype(np.float32)
+    noisy = maps.copy()
+    noisy[2] += 0.3 * random.normal(size=maps[2].shape)
+    found = {"layer2": compare_maps(maps, maps), "layer3": compare_maps(maps, noisy)}
+    assert found["layer3"].images == 6
+    assert 0.9 < found["layer3"].agreement_min < 0.98
+    assert found["layer3"].agreement_mean == pytest.approx((5 + found["layer3"].agreement_min) / 6)
+    assert failed_map_gates(found, "int8") == []
+    (failure,) = failed_map_gates(found, "fp32")
+    assert failure.startswith("layer3: lowest agreement with PyTorch 0.9")
+    with pytest.raises(ValueError, match="shape"):
+        compare_maps(maps, maps[:, :4])
+
+
+def test_a_map_with_a_nan_passes_no_gate():
+    maps = np.ones((2, 3, 4, 4), np.float32)
+    broken = maps.copy()
+    broken[1, 0, 0, 0] = np.nan
+    for precision in GATES:
+        assert failed_map_gates({"a": compare_maps(maps, broken)}, precision)

@@ -64,6 +64,37 @@ def give_two(model: onnx.ModelProto) -> None:
     model.graph.output.append(model.graph.output[0])
 
 
+def give_nothing(model: onnx.ModelProto) -> None:
+    model.graph.output.append(helper.make_tensor_value_info("nowhere", TensorProto.FLOAT, ["n", 3, 4, 4]))
+
+
+def give_a_map(model: onnx.ModelProto) -> None:
+    value = next(node.output[0] for node in model.graph.node if node.op_type == "Conv")
+    model.graph.output.append(helper.make_tensor_value_info(value, TensorProto.FLOAT, ["n", 3, 4, 4]))
+
+
+def give_it_twice(model: onnx.ModelProto) -> None:
+    give_a_map(model)
+    give_a_map(model)
+
+
+def give_it_first(model: onnx.ModelProto) -> None:
+    give_a_map(model)
+    outputs = [onnx.ValueInfoProto.FromString(each.SerializeToString()) for each in model.graph.output]
+    del model.graph.output[:]
+    model.graph.output.extend(outputs[::-1])
+
+
+def give_many(model: onnx.ModelProto) -> None:
+    for number in range(100):
+        model.graph.node.append(helper.make_node("Relu", ["images"], [f"more{number}"]))
+        model.graph.output.append(helper.make_tensor_value_info(f"more{number}", TensorProto.FLOAT, ["n", 3, 4, 4]))
+
+
+def give_bytes(model: onnx.ModelProto) -> None:
+    model.graph.output.append(helper.make_tensor_value_info("images", TensorProto.UINT8, ["n", 8, 8, 3]))
+
+
 def stretch(model: onnx.ModelProto) -> None:
     (strides,) = [each for node in model.graph.node[:5] for each in node.attribute if each.name == "strides"][:1]
     strides.ints[0] = 2**40
@@ -116,6 +147,11 @@ def grow(operator: str, *operands: str) -> Change:
         (take_floats, "one batch of images"),
         (take_two, "one batch of images"),
         (give_two, "one vector per image"),
+        (give_nothing, "one that nothing computes"),
+        (give_it_twice, "an output twice"),
+        (give_it_first, "one vector per image"),
+        (give_many, "too many"),
+        (give_bytes, "one vector per image"),
         (stretch, "out of range"),
         (know_another_set, "an operator set"),
         (define, "functions of its own"),
@@ -134,8 +170,9 @@ def test_what_is_not_of_the_kind_that_is_exported_is_refused(exported: bytes, ch
 
 
 @pytest.mark.parametrize("name", ["fp32.onnx", "int8.onnx"])
-def test_what_is_exported_is_let_through(finished_bundle: Path, name: str):
-    check([(finished_bundle / name).read_bytes()])
+def test_what_is_exported_is_let_through(finished_bundle: Path, mapped_bundle: Path, name: str):
+    assert check([(finished_bundle / name).read_bytes()]) == 0
+    assert check([(mapped_bundle / name).read_bytes()]) == 2
 
 
 @pytest.mark.parametrize("content", [b"\xff" * 100, b"junk", b"\x3a\xff\xff\xff\xff\x0f", b"\x08", b""])

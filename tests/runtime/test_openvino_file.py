@@ -10,8 +10,9 @@ def exported(finished_bundle: Path) -> tuple[bytes, bytes]:
 
 
 @pytest.mark.parametrize("name", ["fp32", "int8"])
-def test_what_is_exported_is_let_through(finished_bundle: Path, name: str):
-    check([(finished_bundle / f"{name}{suffix}").read_bytes() for suffix in (".xml", ".bin")])
+def test_what_is_exported_is_let_through(finished_bundle: Path, mapped_bundle: Path, name: str):
+    for bundle, maps in ((finished_bundle, 0), (mapped_bundle, 2)):
+        assert check([(bundle / f"{name}{suffix}").read_bytes() for suffix in (".xml", ".bin")]) == maps
 
 
 @pytest.mark.parametrize(
@@ -26,6 +27,7 @@ def test_what_is_exported_is_let_through(finished_bundle: Path, name: str):
         (b'offset="0"', b'offset="-8"', "not in its .bin file"),
         (b'offset="0"', b'offset="99999999"', "not in its .bin file"),
         (b'type="Parameter"', b'type="ReLU"', "one tensor"),
+        (b'type="Result"', b'type="ReLU"', "gives none"),
         (b'<?xml version="1.0"?>', b'<!DOCTYPE net [<!ENTITY a "aaaa">]>', "a type of its own"),
         (b"</net>", b"", "not an OpenVINO model"),
         (b"<net", b"<nest", "not an OpenVINO model"),
