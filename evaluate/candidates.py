@@ -87,8 +87,8 @@ def _open_bundle(source: str) -> list[Candidate]:
     bundle = Bundle.open(source)
     here = [each for each in (bundle.default, *bundle.variants.values()) if bundle.holds(each)]
     # If no file is here, "auto" says what is missing.
-    precisions = list(dict.fromkeys(each.precision for each in here)) or ["auto"]
-    return name_candidates(source, bundle, [Encoder(source, each) for each in precisions])
+    names = [bundle.best_known(each) for each in dict.fromkeys(each.precision for each in here)] or ["auto"]
+    return name_candidates(source, bundle, [Encoder(source, each) for each in names])
 
 
 def name_candidates(source: str, bundle: Bundle, encoders: Sequence[Encoder]) -> list[Candidate]:

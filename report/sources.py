@@ -151,7 +151,7 @@ def _choose_best(bundle: Bundle, variants: dict[str, Encoder]) -> dict[str, str]
     here = [bundle.default, *bundle.variants.values()]
     best = {}
     for precision in dict.fromkeys(each.precision for each in here if bundle.holds(each)):
-        variant, engine = choose(bundle, precision, AUTO)[0]
+        variant, engine = choose(bundle, bundle.best_known(precision), AUTO)[0]
         opened = [name for name, each in variants.items() if bundle.variants[each.variant].precision == precision]
         taken = name_variant(variant.name, engine.name)
         if opened:

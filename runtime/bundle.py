@@ -185,6 +185,10 @@ class Bundle:
             raise UsageError(f"{{variant}}: {self.path} has no such variant; it has {has}", variant=variant)
         return found
 
+    def best_known(self, precision: str) -> str:
+        """The default's name, if it is of this precision and here; else the precision, for any variant of it."""
+        return self.default.name if self.default.precision == precision and self.holds(self.default) else precision
+
     def holds(self, variant: Variant) -> bool:
         """Whether the variant's files are here: a device needs only those that it runs."""
         return all((self.path / name).is_file() for name in variant.files)

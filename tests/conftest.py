@@ -114,6 +114,9 @@ def random() -> np.random.Generator:
 @pytest.fixture(scope="session")
 def mapped_bundle(finished_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The run's bundle with INT8 and two feature maps, the finer one last. Not to be changed: copy it first."""
+    from byol_edge.export.bundling import export_bundle
+    from byol_edge.export.config import ExportConfig
+
     out = tmp_path_factory.mktemp("mapped") / "shapes"
     export_bundle(finished_run, out, ExportConfig(int8=True, features=("relu4", "relu2")))
     return out

@@ -47,7 +47,7 @@ def test_a_run_and_its_bundle_are_compared_with_raw_pixels(finished_run: Path, f
     assert int8.fidelity is not None
     assert 0.9 < int8.fidelity < 1
     bundle = Bundle.open(finished_bundle)
-    assert int8.size == bundle.size(bundle.variants[Encoder(finished_bundle, "int8").variant])
+    assert int8.size == bundle.size(bundle.variants[Encoder(finished_bundle, bundle.best_known("int8")).variant])
     assert int8.size is not None and fp32.size is not None and int8.size < fp32.size
     for each in result.encoders:
         assert each.consistency.lower <= each.consistency.mean <= each.consistency.upper

@@ -13,7 +13,8 @@ from byol_edge.export.bundling import export_bundle
 from byol_edge.export.config import ExportConfig
 from byol_edge.report.conclusion import conclude
 from byol_edge.report.measure import Measured, _keep_usable, measure
-from byol_edge.runtime import BundleError, ByolEdgeError, EngineError, ImageError, UsageError
+from byol_edge.report.sources import name_variant
+from byol_edge.runtime import BundleError, ByolEdgeError, Encoder, EngineError, ImageError, UsageError
 from byol_edge.runtime.bundle import Bundle
 from PIL import Image
 from sabotage import double_a_scale, write_model
@@ -38,12 +39,17 @@ def test_figures_are_those_of_compare_and_validate(
         assert mine.fidelity.cosine_mean == pytest.approx(its.fidelity.cosine_mean)
 
 
+def taken(bundle: Path, precision: str) -> str:
+    encoder = Encoder(bundle, Bundle.open(bundle).best_known(precision))
+    return name_variant(encoder.variant, encoder.engine)
+
+
 def test_what_is_shown_of_it(measured: Measured, finished_bundle: Path):
     report = measured.report
     assert report.subject == str(finished_bundle)
     assert report.images[0].startswith(report.classes[0] or "?")  # type: ignore[index]
     assert [each.encoder for each in report.queries[0].by] == ["raw pixels", "PyTorch", report.quantized]
-    assert report.quantized == "int8.onnx on onnxruntime"
+    assert report.quantized == taken(finished_bundle, "int8")
     assert set(report.timings) > {"PyTorch", "int8.xml on openvino"}
     assert set(report.layers) == {"fp32.onnx", "fp32.xml", "int8.onnx", "int8.xml"}
     assert report.training is not None
@@ -60,11 +66,11 @@ def test_a_broken_variant_and_one_that_cannot_be_opened_are_told(bundle: Path, p
     report = measure([str(bundle)], photos).report
     assert list(report.broken) == ["int8.xml on openvino"]
     conclusion = conclude(report)
-    assert conclusion.kind == ("stop" if report.default == "int8.onnx on onnxruntime" else "doubtful")
+    assert conclusion.kind == ("stop" if report.default and report.default.startswith("int8") else "doubtful")
     for name in ("int8.onnx on onnxruntime", "int8.onnx on openvino", "int8.xml on openvino"):
         assert name in conclusion.sentence
     assert conclusion.advice.startswith("fp32.onnx on onnxruntime is within its gates")
-    assert report.shipped == "fp32.onnx on onnxruntime"
+    assert report.shipped == taken(bundle, "fp32")
     assert report.moved
 
 
@@ -88,7 +94,7 @@ def test_a_damaged_encoder_leaves_the_variants(bundle: Path, photos: Path):
     assert report.validation is None
     assert "changed since export" in report.broken["PyTorch"]
     assert conclude(report).kind == "doubtful"
-    assert [each.encoder for each in report.queries[0].by] == ["raw pixels", "int8.onnx on onnxruntime"]
+    assert [each.encoder for each in report.queries[0].by] == ["raw pixels", taken(bundle, "int8")]
 
 
 def test_without_anything_that_opens_there_is_no_report(bundle: Path, photos: Path):
