@@ -41,6 +41,7 @@ try:
     import pyarrow
     import ray
     import ray.data
+    from ray.exceptions import RayError
 except ImportError as error:
     raise ImportError(f"byol_edge.ray needs {error.name}: pip install 'byol-edge[ray]'", name=error.name) from error
 
@@ -188,7 +189,7 @@ def _run(job: _Job, waiting: Sequence[Partition], actors: int | None) -> list[di
         for result in done.iter_rows():
             results.append(result)
             report_progress(Progress("embedding", len(results), len(rows), "partitions"))
-    except ray.exceptions.RayError as error:  # such as an actor that cannot open the bundle; it ends in the reason
+    except RayError as error:  # such as an actor that cannot open the bundle; it ends in the reason
         raise ByolEdgeError(f"Ray stopped: {brief(Exception(str(error).strip().splitlines()[-1]))}") from error
     return results
 

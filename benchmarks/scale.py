@@ -33,7 +33,6 @@ IMAGES = 1500
 FEW = 4
 PARTITIONS = 10
 ENGINES = {"onnxruntime": "int8.onnx", "openvino": "int8.xml"}
-JOB = 1e8
 
 # In a process of its own, since an engine takes the cores that it finds as it starts.
 PARTITIONS_HERE = """
@@ -132,9 +131,6 @@ def print_table(variant: Variant, many: Sources, few: Sources) -> None:
             rate = (many.count - few.count) / (seconds - start)
             cells += [f"{rate:.0f}", f"{rate / way.cores:.0f}"]
             starts.append(f"{start:.1f}")
-            print(
-                f"  {way.name}: {JOB / 3600 * way.cores / rate:,.0f} core-hours for {JOB:.0e} images", file=sys.stderr
-            )
         print(f"| {way.name} | {way.cores} | {' | '.join(cells)} | {', '.join(starts)} |", flush=True)
 
 
