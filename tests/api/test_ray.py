@@ -27,6 +27,8 @@ parquet = pytest.importorskip("pyarrow.parquet")
 import byol_edge.ray as on_ray  # noqa: E402
 from byol_edge.ray import Embed, Finished, embed_partitions, list_partitions  # noqa: E402
 
+pytestmark = pytest.mark.slow
+
 HF_IMAGE = pyarrow.struct([("bytes", pyarrow.binary()), ("path", pyarrow.string())])
 
 
@@ -284,7 +286,6 @@ embed_partitions(*sys.argv[1:], actors=2)
 """
 
 
-@pytest.mark.slow
 def test_20_000_images_with_actors_and_the_job_itself_killed(cluster: None, finished_bundle: Path, tmp_path: Path):
     random_numbers = np.random.default_rng(0)
     for number in range(40):
