@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -69,8 +69,8 @@ class ExportedVariant:
     fidelity: Fidelity
     failures: tuple[str, ...]
     timing: Timing
-    maps: dict[str, MapFidelity]
-    own_agreement: dict[str, float]
+    maps: dict[str, MapFidelity] = field(default_factory=dict)
+    own_agreement: dict[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -106,7 +106,7 @@ def test_timm_loads_them_and_gives_the_same_maps(name: str, features: list[str],
     for module in network.modules():
         if isinstance(module, nn.BatchNorm2d):
             nn.init.uniform_(module.weight, 0.5, 1.5)
-            nn.init.normal_(module.running_mean)
+            nn.init.normal_(module.bias)
     tail = build_tail([(torch.eye(8), torch.zeros(8))])
     (tmp_path / "encoder.safetensors").write_bytes(serialize_weights(network.backbone, tail))
     theirs = timm.create_model(

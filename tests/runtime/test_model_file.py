@@ -120,7 +120,7 @@ class SumBackend:
 
 
 def test_an_engine_and_a_format_take_a_line_each(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    kind = ModelFormat("sum", (".sum",), check=lambda content: None, read_metadata=lambda content, _: content.decode())
+    kind = ModelFormat("sum", (".sum",), check=lambda content: 0, read_metadata=lambda content, _: content.decode())
     monkeypatch.setattr(model_file, "FORMATS", (*model_file.FORMATS, kind))
     monkeypatch.setattr(encoder, "BACKENDS", (*encoder.BACKENDS, SumBackend))
     told = {"format_version": 1, "variant": "fp32.sum", "precision": "fp32", "embedding_size": 1}
