@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -73,8 +73,8 @@ class ExportedVariant:
     failures: tuple[str, ...]
     timing: Timing
     agreement: float
-    maps: dict[str, MapFidelity]
-    own_agreement: dict[str, float]
+    maps: dict[str, MapFidelity] = field(default_factory=dict)
+    own_agreement: dict[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,7 @@ from byol_edge.runtime.timing import time_in_turn
 from commands import call, fails
 from torch import nn
 
+HALF = (0.5, 0.5, 0.5)
 VARIANTS = ("fp32.onnx", "fp32.xml", "int8.onnx", "int8.xml")
 
 
@@ -121,7 +122,7 @@ class Own(nn.Module):
 
 def test_a_module_of_ones_own_gives_its_maps(photos: Path, tmp_path: Path):
     config = ExportConfig(
-        image_size=32, mean=(0.5,) * 3, std=(0.5,) * 3, calibration=photos, features=("second", "first.1"), int8=True
+        image_size=32, mean=HALF, std=HALF, calibration=photos, features=("second", "first.1"), int8=True
     )
     export_bundle(Own(), tmp_path / "b", config)
     maps = Encoder(tmp_path / "b").maps(find_images(photos)[:3])

@@ -1,7 +1,11 @@
+from pathlib import Path
+
+import numpy as np
 import pytest
+import timm
 import torch
 from byol_edge.models.backbones import build_backbone
-from byol_edge.models.network import InferenceNetwork
+from byol_edge.models.network import InferenceNetwork, map_pixels
 from byol_edge.models.tail import build_tail
 from byol_edge.models.weights import (
     load_encoder,
@@ -91,3 +95,30 @@ def test_a_whole_network_comes_back_with_its_tail_even_where_layers_share_weight
 def test_a_tail_that_export_did_not_write_is_refused(name: str):
     with pytest.raises(RunError, match="w: what follows its backbone is not what export writes"):
         read_tail({name: torch.ones(2, 2)}, "w")
+
+
+@pytest.mark.parametrize(
+    ("name", "features"), [("resnet18", ["layer2", "layer3"]), ("tf_efficientnet_lite0", ["blocks.2", "blocks.4"])]
+)
+def test_timm_loads_them_and_gives_the_same_maps(name: str, features: list[str], tmp_path: Path):
+    """As docs/anomalies.md says, for tools that take timm's networks; also where a last layer was added."""
+    network = InferenceNetwork(build_backbone(name, 64), Preprocessing(64))
+    for module in network.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            nn.init.uniform_(module.weight, 0.5, 1.5)
+            nn.init.normal_(module.bias)
+    tail = build_tail([(torch.eye(8), torch.zeros(8))])
+    (tmp_path / "encoder.safetensors").write_bytes(serialize_weights(network.backbone, tail))
+    theirs = timm.create_model(
+        name,
+        features_only=True,
+        out_indices=(2, 3),
+        pretrained=True,
+        pretrained_cfg_overlay={"file": str(tmp_path / "encoder.safetensors")},
+    )
+    pixels = np.random.default_rng(0).integers(0, 256, (2, 64, 64, 3), dtype=np.uint8)
+    with torch.no_grad():
+        found = theirs.eval()(network.inputs(torch.from_numpy(pixels)))
+    maps = map_pixels(network, pixels, features)
+    for each, its in zip(features, found, strict=True):
+        np.testing.assert_allclose(its.numpy(), maps[each], atol=1e-4 * float(np.abs(maps[each]).max()))
