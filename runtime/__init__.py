@@ -12,6 +12,7 @@ from .errors import (
     RunError,
     UsageError,
 )
+from .feature_maps import FeatureMap
 from .fidelity import Fidelity, compare
 from .images import find_images
 from .preprocessing import Preprocessing, prepare
@@ -26,6 +27,7 @@ __all__ = [
     "Chunk",
     "Encoder",
     "EngineError",
+    "FeatureMap",
     "Fidelity",
     "FidelityError",
     "ImageError",
