@@ -16,6 +16,7 @@ import argparse
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 from byol_edge.runtime import Encoder, Preprocessing, find_images
@@ -25,7 +26,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFilter
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "examples"))
-from defects import DRAWN, KEPT, choose_patches, embed_patches, measure_auroc, measure_distances
+from defects import embed_patches, know, measure_auroc, measure_distances, score
 
 SURFACES = ("brushed", "woven", "cast")
 SIDE, KNOWN, TESTED = 256, 60, 60
@@ -119,15 +120,10 @@ def steel_task(kind: str, steel: Path) -> Task:
 
 
 def score_patches(encoder: Encoder | RawPixels, task: Task) -> float:
-    random = np.random.default_rng(0)
-    share = -(-DRAWN // len(task.known))
-    drawn = [
-        random.permutation(patches.reshape(-1, patches.shape[2]))[:share]
-        for patches in embed_patches(encoder, task.known)  # pyright: ignore[reportArgumentType]
-    ]
-    memory = choose_patches(np.concatenate(drawn), KEPT)
+    embedder = cast("Encoder", encoder)  # raw pixels have what is used of it
+    whitening, memory = know(embedder, task.known)
     good, faulty = (
-        [float(measure_distances(each, memory).max()) for each in embed_patches(encoder, paths)]  # pyright: ignore[reportArgumentType]
+        [score(measure_distances(each @ whitening, memory)) for each in embed_patches(embedder, paths)]
         for paths in (task.good, task.faulty)
     )
     return measure_auroc(good, faulty)

@@ -13,6 +13,7 @@ from .errors import (
     UsageError,
     VectorError,
 )
+from .feature_maps import FeatureMap
 from .fidelity import Fidelity, compare
 from .images import find_images, iterate_images
 from .index import Index, add, check, open_like, search
@@ -29,6 +30,7 @@ __all__ = [
     "Chunk",
     "Encoder",
     "EngineError",
+    "FeatureMap",
     "Fidelity",
     "FidelityError",
     "ImageError",
