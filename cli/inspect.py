@@ -115,9 +115,8 @@ def _inspect_bundle(bundle: Bundle, as_json: bool) -> None:
         for variant in bundle.variants.values()
         for each in variant.engines
     ]
-    columns = ("variant", "engine", "gates", "lowest cosine", "mixes", "ms/image")
-    title = "by engine, as measured at export; the cosine is to the format's own engine, whose vectors mix or not:"
-    print_table(title, columns, rows)
+    columns = ("variant", "engine", "gates", "lowest cosine", "vectors mix", "ms/image")
+    print_table("engines, as measured at export; the cosine is to the variant's own engine:", columns, rows)
     print_maps({name: _read_maps(bundle, name) for name in bundle.variants})
 
 
