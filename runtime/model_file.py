@@ -119,7 +119,7 @@ def read_essentials(file: Path, kind: ModelFormat, parts: Sequence[bytes]) -> di
         essentials = None
     if not isinstance(essentials, dict):
         raise BundleError(f"{file}: not exported by byol-edge: its metadata does not say how to feed it")
-    listed = essentials.setdefault("features", [])
+    listed = essentials.get("features", [])
     if not isinstance(listed, list) or len(listed) != maps:
         raise BundleError(f"{file}: gives {count(maps, 'feature map')}, other than its metadata says; export it again")
     return essentials

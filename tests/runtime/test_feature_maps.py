@@ -184,6 +184,17 @@ def test_a_manifest_that_disagrees_with_its_files_is_refused(mapped: Path):
         Encoder(mapped)
 
 
+def test_a_manifest_that_claims_maps_of_files_without_any_is_refused(bundle: Path):
+    def claim(manifest: dict[str, Any]) -> None:
+        manifest.update(list_features(FEATURES))
+        for entry in manifest["variants"].values():
+            entry["own_agreement"] = {each.name: 0.9 for each in FEATURES}
+
+    change_manifest(bundle, claim)
+    with pytest.raises(BundleError, match=r"says of itself features \[\], where manifest\.json says"):
+        Encoder(bundle)
+
+
 @pytest.mark.parametrize("agreement", [{}, {"relu2": 1}, {"relu2": 1, "relu4": "x"}, {"relu2": 1, "relu4": 7}, 3])
 def test_a_manifest_without_its_agreements_is_refused(mapped: Path, agreement: object):
     change_manifest(mapped, lambda manifest: manifest["variants"]["int8.xml"].update(own_agreement=agreement))
