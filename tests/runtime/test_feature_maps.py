@@ -107,8 +107,8 @@ def test_lists_are_embedded_in_batches(mapped_bundle: Path, photos: Path, monkey
 def test_a_file_alone_gives_them_too(mapped_bundle: Path, photos: Path):
     alone = Encoder(mapped_bundle / "int8.onnx")
     assert alone.features == FEATURES
-    image = find_images(photos)[0]
-    np.testing.assert_array_equal(alone.maps(image)["relu2"], Encoder(mapped_bundle, "int8").maps(image)["relu2"])
+    image, bundled = find_images(photos)[0], Encoder(mapped_bundle, "int8.onnx", alone.engine)
+    np.testing.assert_array_equal(alone.maps(image)["relu2"], bundled.maps(image)["relu2"])
 
 
 def test_a_bundle_without_maps_says_so(finished_bundle: Path, photos: Path):

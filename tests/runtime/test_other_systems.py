@@ -38,15 +38,15 @@ ctypes.CDLL, pathlib.Path.read_text = WithoutRenameat2, read_elsewhere
 COMMAND = "from byol_edge.__main__ import main; main()"
 # Ends in the middle, as by a kill, with two shards on the disk.
 STOPPED = """
-from byol_edge.runtime import shards
-save, shards.SHARD_IMAGES = shards._save_shard, 32
+from byol_edge.runtime import embedding
+save, embedding.SHARD_IMAGES = embedding.save_shard, 32
 
-def save_twice(file, shard):
-    if file.stem == "000002":
+def save_twice(folder, number, shard):
+    if number == 2:
         os._exit(9)
-    save(file, shard)
+    save(folder, number, shard)
 
-shards._save_shard = save_twice
+embedding.save_shard = save_twice
 """
 FOLDERS = """
 from byol_edge.runtime.files import FolderKind, whole_folder
