@@ -1,5 +1,7 @@
+import inspect
 import os
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -136,10 +138,14 @@ def test_a_folder_that_cannot_be_listed_is_an_error(folder: Path, monkeypatch: p
 
 
 def test_a_folder_may_be_deeper_than_python_recurses(tmp_path: Path):
-    deep = tmp_path / "d"
-    for _ in range(1200):
+    deep, limit = tmp_path / "d", sys.getrecursionlimit()
+    for _ in range(400):
         deep.mkdir()
         deep = deep / "d"
     deep.with_name("1.png").touch()
-    assert find_images(tmp_path) == [deep.with_name("1.png")]
+    try:
+        sys.setrecursionlimit(len(inspect.stack()) + 200)
+        assert find_images(tmp_path) == [deep.with_name("1.png")]
+    finally:
+        sys.setrecursionlimit(limit)
     subprocess.run(["rm", "-r", tmp_path / "d"], check=True)  # pytest itself would recurse
