@@ -134,7 +134,7 @@ def anchors(page: Path) -> set[str]:
 
 @pytest.mark.parametrize("block", PYTHON, ids=lambda block: block.place)
 def test_every_python_block_imports_what_there_is(block: Block):
-    needs_ray(block)
+    skip_without(block)
     imports: list[ast.stmt] = [
         each for each in ast.parse(block.text).body if isinstance(each, (ast.Import, ast.ImportFrom))
     ]
@@ -169,19 +169,24 @@ def workplace(finished_run: Path, finished_bundle: Path, photos: Path, tmp_path:
     return tmp_path
 
 
-def needs_ray(block: Block) -> None:
-    if "byol_edge.ray" in block.text:
-        pytest.importorskip("ray")
+# Modules of extras that `dev` does not have, by what blocks that take them say.
+LARGE = {"byol_edge.ray": "ray", "import lancedb": "lancedb"}
+
+
+def skip_without(block: Block) -> None:
+    for text, module in LARGE.items():
+        if text in block.text:
+            pytest.importorskip(module)
 
 
 def marked_by_time(block: Block) -> object:
-    long = any(each in block.text for each in ("pretrain(", "export_bundle(", "byol_edge.ray"))
+    long = any(each in block.text for each in ("pretrain(", "export_bundle(", *LARGE))
     return pytest.param(block, marks=pytest.mark.slow if long else (), id=block.place)
 
 
 @pytest.mark.parametrize("block", [marked_by_time(block) for block in PYTHON])
 def test_every_python_block_runs(block: Block, workplace: Path):
-    needs_ray(block)
+    skip_without(block)
     if "pretrain(" in block.text:
         shutil.rmtree("runs")
     if "export_bundle(" in block.text:
