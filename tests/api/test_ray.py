@@ -127,7 +127,7 @@ def test_the_bytes_are_those_of_one_process_and_what_is_there_is_left_alone(
     assert embed_partitions(finished_bundle, partitions, out) == Finished(0, 6, 0, 0)
     with Encoder(finished_bundle) as encoder:
         default, other = encoder.variant, {"int8.onnx": "fp32.onnx", "fp32.onnx": "int8.onnx"}[encoder.variant]
-    with pytest.raises(ByolEdgeError, match=rf"p0\.parquet holds vectors of .*{default}.*would be of .*{other}"):
+    with pytest.raises(ByolEdgeError, match=rf"p0\.parquet holds vectors by .*{default}.*would be by .*{other}"):
         embed_partitions(finished_bundle, partitions, out, variant=other)
 
 
