@@ -299,16 +299,17 @@ def test_20_000_images_with_actors_and_the_job_itself_killed(cluster: None, fini
     sources = sorted((tmp_path / "in").iterdir())
     alone = embed_here(finished_bundle, sources, tmp_path / "alone")
 
-    # An actor is killed again and again.
+    # An actor is killed again and again, with work done in between.
     out, killed = tmp_path / "actors", []
     draw = random.Random(0)
 
     def kill_often() -> None:
-        while len(list(out.glob("*.parquet"))) < 36:
+        for done in (1, 8, 16, 24, 32):
+            while len(list(out.glob("*.parquet"))) < done:
+                time.sleep(0.02)
             for process in draw.sample(found, 1) if (found := workers()) else []:
                 os.kill(process, signal.SIGKILL)
                 killed.append(process)
-            time.sleep(3)
 
     thread = when(out.exists, kill_often)
     done = embed_partitions(finished_bundle, sources, out, actors=2)
