@@ -209,5 +209,5 @@ def test_vectors_of_another_bundle_or_engine_are_refused(
     assert "which is not of" in refused
     run("-m", "byol_edge", "embed", finished_bundle, photos, "-o", tmp_path / "xml.npz", "--variant", "int8.xml")
     refused = run(EXAMPLE / "prepare.py", finished_bundle, tmp_path / "site", tmp_path / "xml.npz", fails=True)
-    assert "embed with an .onnx variant on onnxruntime" in refused
+    assert "embed with an .onnx variant and --backend onnxruntime" in refused
     assert not (tmp_path / "site").exists()
