@@ -32,7 +32,7 @@ ROUNDS = 2
 IMAGES = 1500
 FEW = 4
 PARTITIONS = 10
-ENGINES = {"onnxruntime": "int8.onnx", "openvino": "int8.xml"}
+ENGINES = {"onnxruntime": "int8.onnx", "openvino": "int8.onnx"}
 
 # In a process of its own, since an engine takes the cores that it finds as it starts.
 PARTITIONS_HERE = """

@@ -3,6 +3,7 @@
 import subprocess
 import sys
 from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,9 @@ from arm64.embed import prove
 from arm64.images import write_images
 from byol_edge.runtime import find_images, load_vectors
 from byol_edge.runtime.vectors import VectorFile, save_vectors
+
+# The self-test of each variant on each engine.
+pytestmark = pytest.mark.skipif(find_spec("openvino") is None, reason="openvino is not installed")
 
 RUN = Path(__file__).with_name("run.sh")
 PAIRS = [
