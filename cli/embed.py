@@ -15,7 +15,7 @@ from ..runtime.bundle import MANIFEST
 from ..runtime.embedding import embed_files
 from ..runtime.encoder import BATCH_SIZE, MOST_THREADS, Encoder
 from ..runtime.errors import UsageError
-from ..runtime.identity import Made
+from ..runtime.identity import Made, Maker
 from ..runtime.index import open_as
 from ..runtime.model_file import FORMATS
 from ..runtime.run import Run
@@ -111,7 +111,7 @@ def embed(
         if not resume:
             discard_shards(out)
         result = embed_files(encoder, find_images(), total, out, batch_size, strict)
-    made_by = f"{encoder.id} on {encoder.engine}"
+    made_by = Maker.of(encoder)
     left_out = f"; left out: {count(len(result.errors), 'unreadable image')}" if result.errors else ""
     say(f"{out}: {count(result.count, 'vector')}, of {encoder.embedding_size} numbers each, by {made_by}{left_out}")
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 import click
-import numpy as np
 
 from ..runtime.contact_sheet import draw_sheet
 from ..runtime.errors import OutputExistsError, UsageError
@@ -13,6 +12,7 @@ from ..runtime.fidelity import Vectors
 from ..runtime.files import whole_file
 from ..runtime.identity import check_maker
 from ..runtime.nearest import find_neighbors, find_row
+from ..runtime.stream import embed_one
 from ..runtime.vectors import VectorFile, load_vectors
 from .embed import open_source
 from .output import note, print_table
@@ -66,7 +66,4 @@ def _embed(image: str, source: str | None, vectors: Path, content: VectorFile) -
         )
     with open_source(source, {}, content) as opened:
         check_maker(vectors, content, opened)
-        (chunk,) = opened.stream([image], 1)
-    for _, error in chunk.errors:
-        raise error
-    return np.asarray(chunk.vectors[0])
+        return embed_one(opened, image)

@@ -14,6 +14,7 @@ import click
 
 from ..runtime.errors import FidelityError, UsageError
 from ..runtime.files import write_text
+from ..runtime.identity import Maker
 from ..runtime.text import count
 from ..runtime.vector_comparison import VectorComparison, compare_vector_files
 from .module import make_module, module_option
@@ -235,7 +236,7 @@ def _validate_vectors(result: VectorComparison, as_json: bool) -> None:
         print_json({**asdict(result), "failures": list(result.failures)})
     else:
         fidelity, both = result.fidelity, zip(result.models, result.engines, strict=True)
-        makers = dict.fromkeys(f"{model} on {engine}" for model, engine in both)
+        makers = dict.fromkeys(str(Maker(*each)) for each in both)
         alone = f"{result.only_first} in the first alone, {result.only_second} in the second"
         say(f"{result.common} images in both files, {alone}")
         say(f"  made by:  {' and '.join(makers)}")

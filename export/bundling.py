@@ -115,10 +115,11 @@ def export_bundle(
     with whole_folder(out, overwrite, BUNDLE) as folder:
         written = write_variants(run, folder, config)
         log.info("comparing each variant with PyTorch")
-        variants, golden = _judge(run, written, reference)
+        golden_maps = map_pixels(run.network, reference[:GOLDEN_MAPS], run.feature_names)
+        variants, golden = _judge(run, written, reference, golden_maps)
         searches = {each.name: each.search for each in written if each.search}
         (folder / ENCODER).write_bytes(run.weights)
-        write_golden(folder, reference, golden, _map_golden(run, reference), run.spec.preprocessing)
+        write_golden(folder, reference, golden, golden_maps, run.spec.preprocessing)
         (folder / MEASURED).write_text(to_json(_describe_speed(variants, searches)))
         manifest = {
             **_describe_model(run, written, variants),
@@ -159,13 +160,13 @@ def choose_default(variants: Sequence[ExportedVariant]) -> str:
 
 
 def _judge(
-    run: Source, written: Sequence[WrittenVariant], golden: Pixels
+    run: Source, written: Sequence[WrittenVariant], golden: Pixels, golden_maps: Maps
 ) -> tuple[tuple[ExportedVariant, ...], dict[str, Vectors]]:
     """Runs each variant on each engine; returns its figures, and embeddings of the `golden` images by who made them."""
     engines = [(each, engine) for each in written for engine in _load(each, golden[:1])]
     timings = time_in_turn([engine.run for _, engine in engines], run.spec.preprocessing.image_size)
     judged = run.judge[:MAP_IMAGES]
-    of_judged, of_golden = map_pixels(run.network, judged, run.feature_names), _map_golden(run, golden)
+    of_judged = map_pixels(run.network, judged, run.feature_names)
     variants: list[ExportedVariant] = []
     embeddings = {PYTORCH: embed_pixels(run.network, golden)}
     own: dict[str, Vectors] = {}
@@ -191,7 +192,7 @@ def _judge(
                 maps=maps,
                 own_agreement={
                     name: max(-1.0, round(found.agreement_min - 1 + OWN_COSINE[each.precision], 7))
-                    for name, found in _compare_maps(engine, golden[:GOLDEN_MAPS], of_golden).items()
+                    for name, found in _compare_maps(engine, golden[:GOLDEN_MAPS], golden_maps).items()
                 },
             )
         )
@@ -209,10 +210,6 @@ def _load(variant: WrittenVariant, image: Pixels) -> list[Backend]:
                 _run(other, variant.name, image)
                 engines.append(other)
     return engines
-
-
-def _map_golden(run: Source, golden: Pixels) -> Maps:
-    return map_pixels(run.network, golden[:GOLDEN_MAPS], run.feature_names)
 
 
 def _compare_maps(engine: Backend, images: Pixels, reference: Maps) -> dict[str, MapFidelity]:

@@ -257,7 +257,7 @@ def _read_engines(entry: dict[str, Any]) -> tuple[Agreement, ...]:
 
 def _check_claims(bundle: Bundle, variant: str, metadata: dict[str, Any]) -> None:
     """Raises BundleError where a model file contradicts what the manifest says about `variant`."""
-    manifest = bundle.manifest
+    manifest, metadata = bundle.manifest, {"features": [], **metadata}
     claims = {
         "variant": variant,
         "precision": manifest["variants"][variant]["precision"],
@@ -267,7 +267,7 @@ def _check_claims(bundle: Bundle, variant: str, metadata: dict[str, Any]) -> Non
         "encoder_sha256": manifest["files"].get(WEIGHTS, {}).get("sha256"),
     }
     for name, claimed in claims.items():
-        told = {"features": [], **metadata}.get(name, claimed)
+        told = metadata.get(name, claimed)
         if claimed is not None and told != claimed:
             what = (
                 f"was made from other weights than {WEIGHTS}"

@@ -35,10 +35,8 @@ def choose(bundle: Bundle, variant: str, backend: str) -> list[Pair]:
         for each in wanted
         if each.format == kind and bundle.holds(each)
     ]
-    if pairs and backend == AUTO:
-        return sorted(pairs, key=lambda pair: (not _is_installed(pair[1]), not pair[0].suits(pair[1].name)))
     if pairs:
-        return pairs
+        return sorted(pairs, key=_rank) if backend == AUTO else pairs
     names = " or ".join(each.name for each in wanted)
     if not any(bundle.holds(each) for each in wanted):
         here = ", ".join(each.name for each in bundle.variants.values() if bundle.holds(each)) or "none"
@@ -56,7 +54,7 @@ def choose_engines(model: ModelFile, backend: str) -> list[type[Backend]]:
     engines = [each for each in _find_engines(backend) if model.bytes.format in each.formats]
     if not engines:
         raise _unable(backend, model.name)
-    return sorted(engines, key=lambda each: (not _is_installed(each), BACKENDS.index(each)))
+    return sorted(engines, key=lambda each: not _is_installed(each))
 
 
 def find_pairs(bundle: Bundle, variant: str | None = None) -> list[tuple[str, str]]:
@@ -70,11 +68,15 @@ def find_pairs(bundle: Bundle, variant: str | None = None) -> list[tuple[str, st
     return [(each.name, engine.name) for each in wanted for engine in BACKENDS if each.format in engine.formats]
 
 
+def _rank(pair: Pair) -> tuple[bool, bool, bool]:
+    """What "auto" sorts by, the best first."""
+    variant, engine = pair
+    return not _is_installed(engine), not variant.suits(engine.name), platform.machine() not in engine.fast_on
+
+
 def _find_engines(backend: str) -> Sequence[type[Backend]]:
-    """The engines that "auto" or a name means, the fastest on this kind of machine first. Raises UsageError."""
-    if backend == AUTO:
-        return sorted(BACKENDS, key=lambda each: platform.machine() not in each.fast_on)
-    engines = [each for each in BACKENDS if each.name == backend]
+    """The engines that "auto" or a name means. Raises UsageError if there is none."""
+    engines = [each for each in BACKENDS if backend in (AUTO, each.name)]
     if not engines:
         names = ", ".join(each.name for each in BACKENDS)
         raise UsageError(f"{{backend}}: no such engine; there are {names}", backend=backend)

@@ -84,8 +84,8 @@ class BundleError(ByolEdgeError):
 
 
 class VectorError(ByolEdgeError):
-    """Vectors that do not mix with an encoder's: of another model, of an engine that rounds otherwise, or of neither
-    known."""
+    """Vectors that do not mix with an encoder's: of another model, of an engine that rounds differently, or of an
+    unknown encoder."""
 
 
 class EngineError(ByolEdgeError):

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
 from .errors import VectorError
 from .stream import Streamer
+
+# The keys, in a table's metadata, of what made its vectors.
+MODEL_KEY, ENGINE_KEY = "byol_edge.model", "byol_edge.engine"
+UNNAMED = "does not say which encoder made its vectors; embed the images again"
 
 
 class Made(Protocol):
@@ -25,9 +30,24 @@ class Maker:
     model: str
     engine: str
 
+    def __str__(self) -> str:
+        return f"{self.model} on {self.engine}"
+
     @staticmethod
     def of(encoder: Streamer) -> Maker:
         return Maker(encoder.id, encoder.engine)
+
+    @staticmethod
+    def from_metadata(told: Mapping[str, str]) -> Maker:
+        """What a table's metadata say, as to_metadata wrote them. Raises VectorError if they do not say it."""
+        if not {MODEL_KEY, ENGINE_KEY} <= told.keys():
+            raise VectorError(UNNAMED)
+        return Maker(told[MODEL_KEY], told[ENGINE_KEY])
+
+
+def to_metadata(made: Made) -> dict[str, str]:
+    """What made vectors, for the metadata of a table that holds them."""
+    return {MODEL_KEY: made.model, ENGINE_KEY: made.engine}
 
 
 def check_maker(name: object, made: Made, encoder: Streamer) -> None:

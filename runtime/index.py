@@ -1,13 +1,16 @@
 """Vectors that are searched: a file, or a database. Each says what made it, and only such an encoder adds or searches.
 
-index = LanceDBIndex(lancedb.connect("shop.lancedb"), "photos")  # or QdrantIndex, or one of your own
-add(index, encoder, find_images("photos"))
-search(index, encoder, "mug.jpg", 10)
+    index = LanceDBIndex(lancedb.connect("shop.lancedb"), "photos")
+    add(index, encoder, find_images("photos"))
+    search(index, encoder, "mug.jpg", 10)
+
+Instead of LanceDBIndex: QdrantIndex, or a class of your own with the methods of Index.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -17,12 +20,12 @@ from .bundle import MANIFEST, Bundle
 from .choosing import AUTO, BACKENDS
 from .embedding import Embedded
 from .encoder import Encoder
-from .errors import EngineError
+from .errors import ByolEdgeError, EngineError, VectorError, brief
 from .fidelity import Vectors
 from .identity import Made, Maker, check_maker
 from .nearest import Neighbor
 from .reading import BATCH_SIZE, batched
-from .stream import Streamer
+from .stream import Streamer, embed_one
 from .text import to_text
 from .vectors import VectorFile, load_names
 
@@ -48,6 +51,23 @@ class Index(Protocol):
         ...
 
 
+@contextmanager
+def naming(name: str, database: str) -> Iterator[None]:
+    """Whatever a database raises within the block, as a ByolEdgeError of one line that begins with the table's name."""
+    try:
+        yield
+    except ByolEdgeError as error:
+        raise type(error)(f"{name}: {error.message}", **error.arguments) from error
+    except Exception as error:
+        raise ByolEdgeError(f"{name}: {database} failed: {brief(error)}") from error
+
+
+def check_size(held: int, size: int) -> None:
+    """Raises VectorError if a table holds vectors of another length."""
+    if held != size:
+        raise VectorError(f"holds vectors of {held} numbers, not {size}; they are of another encoder")
+
+
 def check(vectors: VectorFile | Index | str | Path, encoder: Streamer) -> None:
     """Raises VectorError, naming both, if vectors do not mix with an encoder's: a file of them, or a database.
 
@@ -65,8 +85,10 @@ def open_like(vectors: VectorFile | Index | str | Path, path: str | Path, **opti
     For a database without a table yet, the Encoder that a bundle gives by default.
     """
     made = _find_maker(vectors)
-    encoder = Encoder(path, **options) if made is None else open_as(made, path, **options)
-    check(vectors, encoder)
+    if made is None:
+        return Encoder(path, **options)
+    encoder = open_as(made, path, **options)
+    check_maker(_name(vectors), made, encoder)
     return encoder
 
 
@@ -123,7 +145,4 @@ def add(index: Index, encoder: Streamer, images: Iterable[Any], batch_size: int 
 def search(index: Index, encoder: Streamer, image: Any, count: int = 10) -> list[Neighbor]:
     """The images of a database that are nearest to `image`, nearest first. Raises VectorError and ImageError."""
     check(index, encoder)
-    (chunk,) = encoder.stream([image], 1)
-    for _, error in chunk.errors:
-        raise error
-    return index.find_nearest(np.asarray(chunk.vectors[0]), count)
+    return index.find_nearest(embed_one(encoder, image), count)

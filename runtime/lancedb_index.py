@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from typing import Any
 
-from .errors import ByolEdgeError, VectorError, brief
+from .errors import ByolEdgeError
 from .fidelity import Vectors
 from .identity import Maker
+from .index import check_size, naming
 from .nearest import Neighbor
 from .vectors import read_maker, to_table
 
@@ -25,12 +25,12 @@ class LanceDBIndex:
         self._table = table
 
     def find_maker(self) -> Maker | None:
-        with self._naming():
+        with naming(self.name, "LanceDB"):
             table = self._open()
             return None if table is None else read_maker(table.schema.metadata)
 
     def insert(self, sources: Sequence[str], vectors: Vectors, made_by: Maker) -> None:
-        with self._naming():
+        with naming(self.name, "LanceDB"):
             rows = to_table(sources, vectors, made_by)
             table = self._open()
             if table is None:
@@ -41,7 +41,7 @@ class LanceDBIndex:
             table.merge_insert("source").when_matched_update_all().when_not_matched_insert_all().execute(rows)
 
     def find_nearest(self, query: Vectors, count: int) -> list[Neighbor]:
-        with self._naming():
+        with naming(self.name, "LanceDB"):
             table = self._open()
             if table is None:
                 raise ByolEdgeError("there is no such table; add images first")
@@ -60,15 +60,4 @@ class LanceDBIndex:
 
     def _check_size(self, table: Any, size: int) -> None:
         held = table.schema.field("vector").type.list_size
-        if held != size:
-            raise VectorError(f"holds vectors of {held} numbers, not {size}; they are of another encoder")
-
-    @contextmanager
-    def _naming(self) -> Iterator[None]:
-        """Whatever LanceDB raises, as one line with the table's name."""
-        try:
-            yield
-        except ByolEdgeError as error:
-            raise type(error)(f"{self.name}: {error.message}", **error.arguments) from error
-        except Exception as error:
-            raise ByolEdgeError(f"{self.name}: LanceDB failed: {brief(error)}") from error
+        check_size(held, size)

@@ -3,8 +3,7 @@
 An engine parses a model in C++, and believes it. So a model has to be of the kind that this project exports: one graph
 of known operators in order, without loops, branches or functions, one image tensor in, one of floats out, and after it
 those of feature maps, if any, and every tensor in the file itself, which is all that a hash vouches for, and as long as
-it says. What an operator computes is
-not checked: docs/security.md says what that leaves.
+it says. What an operator computes is not checked: docs/security.md says what that leaves.
 """
 
 from __future__ import annotations

@@ -18,12 +18,12 @@ from .encoder import Encoder
 from .errors import ByolEdgeError, UsageError, VectorError, brief
 from .fidelity import Vectors
 from .files import FolderKind, whole_file, whole_folder
-from .identity import Maker
+from .identity import Maker, to_metadata
 from .images import iterate_images
 from .reading import BATCH_SIZE, batched
 from .text import to_text
 from .untrusted import open_regular
-from .vectors import ENGINE_KEY, MODEL_KEY, ROW_GROUP, read_maker
+from .vectors import ROW_GROUP, import_parquet, read_maker
 
 # The columns in which images are looked for, if none is named: as Hugging Face's data sets call it, and ours.
 COLUMNS = ("image", "path")
@@ -59,7 +59,7 @@ def list_partitions(images: str | Path, folder: str | Path, size: int = LISTED) 
     """
     folder = Path(folder)
     if not (folder / LISTS.marker).exists():
-        arrow, parquet = _import_parquet()
+        arrow, parquet = import_parquet("partitions take")
         with whole_folder(folder, False, LISTS) as part:
             for number, paths in enumerate(batched(iterate_images(images), size)):
                 names = arrow.array([to_text(str(path.absolute())) for path in paths], arrow.string())
@@ -104,11 +104,11 @@ def is_embedded(partition: Partition, model: str, engine: str) -> bool:
     if not partition.out.exists():
         return False
     done, source = (_read_metadata(path) for path in (partition.out, partition.source))
-    made_by = read_maker(done.metadata)
-    if made_by != Maker(model, engine):
+    made_by, wanted = read_maker(done.metadata), Maker(model, engine)
+    if made_by != wanted:
         raise VectorError(
-            f"{partition.out} holds vectors by {made_by.model} on {made_by.engine}, and these would be by {model} on "
-            f"{engine}: they do not mix; write to another folder"
+            f"{partition.out} holds vectors by {made_by}, and these would be by {wanted}: they do not mix; write to "
+            "another folder"
         )
     if done.num_rows != source.num_rows:
         raise ByolEdgeError(
@@ -129,13 +129,13 @@ def embed_partition(
     and the model and the engine in its metadata. An image that cannot be read has an error and no vector. Raises
     ByolEdgeError.
     """
-    arrow, parquet = _import_parquet()
+    arrow, parquet = import_parquet("partitions take")
     fields = [
         ("source", arrow.string()),
         ("vector", arrow.list_(arrow.float32(), encoder.embedding_size)),
         ("error", arrow.string()),
     ]
-    schema = arrow.schema(fields, metadata={MODEL_KEY: encoder.id, ENGINE_KEY: encoder.engine})
+    schema = arrow.schema(fields, metadata=to_metadata(Maker.of(encoder)))
     images, unreadable = 0, 0
     with (
         whole_file(partition.out) as part,
@@ -176,7 +176,7 @@ def embed_rows(
 
 def to_columns(rows: Sequence[Row], embedding_size: int) -> dict[str, Any]:
     """Arrow's arrays `source`, `vector` and `error` of rows."""
-    arrow, _ = _import_parquet()
+    arrow, _ = import_parquet("partitions take")
     vectors = np.zeros((len(rows), embedding_size), np.float32)
     for place, row in enumerate(rows):
         if row.vector is not None:
@@ -225,7 +225,7 @@ def _read_metadata(path: Path) -> Any:
 @contextmanager
 def _reading(path: Path) -> Iterator[Any]:
     """An opened Parquet file. Raises ByolEdgeError, whatever goes wrong as it is read."""
-    _, parquet = _import_parquet()
+    _, parquet = import_parquet("partitions take")
     try:
         # An open file, because Arrow takes some names for addresses, and refuses others.
         with open_regular(path) as file:
@@ -234,12 +234,3 @@ def _reading(path: Path) -> Iterator[Any]:
         raise
     except Exception as error:  # a damaged file makes pyarrow raise almost anything
         raise ByolEdgeError(f"{path}: cannot be read ({brief(error)})") from error
-
-
-def _import_parquet() -> tuple[Any, Any]:
-    try:
-        import pyarrow
-        import pyarrow.parquet
-    except ImportError:
-        raise UsageError("partitions take pyarrow: pip install 'byol-edge[parquet]'") from None
-    return pyarrow, pyarrow.parquet

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from typing import Any
 from uuid import NAMESPACE_URL, uuid5
 
-from .errors import ByolEdgeError, VectorError, brief
+from .errors import ByolEdgeError
 from .fidelity import Vectors
-from .identity import Maker
+from .identity import Maker, to_metadata
+from .index import check_size, naming
 from .nearest import Neighbor
-from .vectors import ENGINE_KEY, MODEL_KEY, UNNAMED
 
 
 class QdrantIndex:
@@ -26,23 +25,20 @@ class QdrantIndex:
         self._collection = collection
 
     def find_maker(self) -> Maker | None:
-        with self._naming():
+        with naming(self.name, "Qdrant"):
             if not self._client.collection_exists(self._collection):
                 return None
-            told = self._client.get_collection(self._collection).config.metadata or {}
-            if not {MODEL_KEY, ENGINE_KEY} <= told.keys():
-                raise VectorError(UNNAMED)
-            return Maker(told[MODEL_KEY], told[ENGINE_KEY])
+            return Maker.from_metadata(self._client.get_collection(self._collection).config.metadata or {})
 
     def insert(self, sources: Sequence[str], vectors: Vectors, made_by: Maker) -> None:
-        with self._naming():
+        with naming(self.name, "Qdrant"):
             from qdrant_client import models
 
             if not self._client.collection_exists(self._collection):
                 self._client.create_collection(
                     self._collection,
                     models.VectorParams(size=vectors.shape[1], distance=models.Distance.COSINE),
-                    metadata={MODEL_KEY: made_by.model, ENGINE_KEY: made_by.engine},
+                    metadata=to_metadata(made_by),
                 )
             self._check_size(vectors.shape[1])
             ids: list[Any] = [str(uuid5(NAMESPACE_URL, source)) for source in sources]
@@ -50,7 +46,7 @@ class QdrantIndex:
             self._client.upsert(self._collection, models.Batch(ids=ids, vectors=vectors.tolist(), payloads=payloads))
 
     def find_nearest(self, query: Vectors, count: int) -> list[Neighbor]:
-        with self._naming():
+        with naming(self.name, "Qdrant"):
             if not self._client.collection_exists(self._collection):
                 raise ByolEdgeError("there is no such collection; add images first")
             self._check_size(len(query))
@@ -59,15 +55,4 @@ class QdrantIndex:
 
     def _check_size(self, size: int) -> None:
         held = self._client.get_collection(self._collection).config.params.vectors.size
-        if held != size:
-            raise VectorError(f"holds vectors of {held} numbers, not {size}; they are of another encoder")
-
-    @contextmanager
-    def _naming(self) -> Iterator[None]:
-        """Whatever Qdrant raises, as one line with the collection's name."""
-        try:
-            yield
-        except ByolEdgeError as error:
-            raise type(error)(f"{self.name}: {error.message}", **error.arguments) from error
-        except Exception as error:
-            raise ByolEdgeError(f"{self.name}: Qdrant failed: {brief(error)}") from error
+        check_size(held, size)

@@ -130,13 +130,13 @@ def claim_shards(marker: Path, encoder: Streamer) -> None:
 
     Another engine that agrees would do for a search, but the file would not be the same as without a stop.
     """
-    made_by = _read_marker(marker)
+    made_by, wanted = _read_marker(marker), Maker.of(encoder)
     if made_by is None:
-        marker.write_text(to_json(asdict(Maker.of(encoder))), encoding="utf-8")
-    elif made_by != Maker.of(encoder):
+        marker.write_text(to_json(asdict(wanted)), encoding="utf-8")
+    elif made_by != wanted:
         raise VectorError(
-            f"{marker.parent} holds vectors by {made_by.model} on {made_by.engine}, and these would be by {encoder.id} "
-            f"on {encoder.engine}: they do not mix; write to another place, or begin again: {{overwrite}}",
+            f"{marker.parent} holds vectors by {made_by}, and these would be by {wanted}: they do not mix; write to "
+            "another place, or begin again: {overwrite}",
             overwrite=True,
         )
 

@@ -11,6 +11,7 @@ from hashlib import blake2b
 from pathlib import Path
 
 from .errors import UsageError, VectorError
+from .identity import Maker
 from .images import iterate_images
 from .vectors import load_names, load_vectors, write_vectors
 
@@ -69,7 +70,7 @@ def join_vectors(parts: Sequence[str | Path], out: str | Path) -> int:
         raise UsageError("no files of vectors to join")
     _check_complete(paths)
     names = [load_names(path) for path in paths]
-    makers = [f"{each.model} on {each.engine}" for each in names]
+    makers = [Maker(each.model, each.engine) for each in names]
     for path, made_by in zip(paths, makers, strict=True):
         if made_by != makers[0]:
             raise VectorError(f"{path} holds vectors by {made_by}, and {paths[0]} by {makers[0]}: they do not mix")

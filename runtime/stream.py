@@ -6,6 +6,8 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+import numpy as np
+
 from .errors import ImageError, UsageError
 from .fidelity import Vectors
 from .preprocessing import Pixels, Preprocessing, is_image
@@ -52,6 +54,14 @@ def stream_chunks(
     if errors not in ERRORS:
         raise UsageError("{errors}: " + f"has to be one of {', '.join(ERRORS)}", errors=repr(errors))
     return _stream(run, preprocessing, sources, batch_size, workers, errors)
+
+
+def embed_one(encoder: Streamer, image: Any) -> Vectors:
+    """The vector `[D]` of one image. Raises ImageError if it cannot be read."""
+    (chunk,) = encoder.stream([image], 1)
+    for _, error in chunk.errors:
+        raise error
+    return np.asarray(chunk.vectors[0])
 
 
 def check_many(sources: object) -> None:

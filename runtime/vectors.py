@@ -15,13 +15,10 @@ from numpy.typing import NDArray
 from .errors import ByolEdgeError, UsageError, VectorError, brief
 from .fidelity import Vectors
 from .files import whole_file
-from .identity import Made, Maker
+from .identity import UNNAMED, Made, Maker, to_metadata
 from .text import to_text
 from .untrusted import MOST_UNPACKED, load_arrays
 
-# The keys, in a Parquet file's metadata, of what made the vectors: an `Encoder.id` and its engine.
-MODEL_KEY, ENGINE_KEY = "byol_edge.model", "byol_edge.engine"
-UNNAMED = "does not say which encoder made its vectors; embed the images again"
 # Rows of a Parquet file that are written, and can be read, together.
 ROW_GROUP = 8192
 # What the vectors of a Parquet file may unpack to: this many times the file, and MOST_UNPACKED bytes beyond. A hostile
@@ -174,7 +171,7 @@ def _join(vectors: NDArray[Any], names: Names) -> VectorFile:
 
 def _write_parquet(part: Path, shards: Iterable[VectorFile], shape: tuple[int, ...], made_by: Made) -> None:
     """Columns `source` and `vector`, a list of fixed size; what made the vectors in the metadata."""
-    _, parquet = _import_parquet(part)
+    _, parquet = import_parquet(f"{part}: .parquet takes")
     schema = to_table([], np.zeros((0, shape[1]), np.float32), made_by).schema
     # An open file, because Arrow takes some names for addresses, and refuses others.
     with part.open("wb") as file, parquet.ParquetWriter(file, schema) as writer:
@@ -188,7 +185,7 @@ def to_table(sources: Sequence[str], vectors: Vectors, made_by: Made) -> Any:
 
     size = vectors.shape[1]
     kinds = [("source", pyarrow.string()), ("vector", pyarrow.list_(pyarrow.float32(), size))]
-    schema = pyarrow.schema(kinds, metadata={MODEL_KEY: made_by.model, ENGINE_KEY: made_by.engine})
+    schema = pyarrow.schema(kinds, metadata=to_metadata(made_by))
     values = pyarrow.array(vectors.ravel(), pyarrow.float32())
     names = pyarrow.array([to_text(source) for source in sources], pyarrow.string())
     return pyarrow.table([names, pyarrow.FixedSizeListArray.from_arrays(values, size)], schema=schema)
@@ -196,10 +193,7 @@ def to_table(sources: Sequence[str], vectors: Vectors, made_by: Made) -> Any:
 
 def read_maker(metadata: Mapping[bytes, bytes] | None) -> Maker:
     """What made the vectors of an Arrow table, by its schema's metadata. Raises VectorError if that does not say."""
-    model, engine = ((metadata or {}).get(key.encode()) for key in (MODEL_KEY, ENGINE_KEY))
-    if model is None or engine is None:
-        raise VectorError(UNNAMED)
-    return Maker(model.decode(), engine.decode())
+    return Maker.from_metadata({key.decode(): text.decode() for key, text in (metadata or {}).items()})
 
 
 def _regroup(shards: Iterable[VectorFile]) -> Iterator[tuple[Vectors, list[str]]]:
@@ -244,7 +238,7 @@ def _read_sources(table: Any) -> list[str]:
 
 
 def _read_table(path: Path, columns: list[str] | None) -> Any:
-    arrow, parquet = _import_parquet(path)
+    arrow, parquet = import_parquet(f"{path}: .parquet takes")
     with path.open("rb") as file:
         # Not read_table: its threads may let go of the file while Python ends, which ends the process by SIGABRT.
         # As a dictionary: the file may hold a long name once, and name it a million times.
@@ -267,16 +261,19 @@ def _names_of_table(table: Any) -> Names:
     return Names(_read_sources(table), made_by.model, made_by.engine)
 
 
-def _import_parquet(path: Path) -> tuple[Any, Any]:
+def import_parquet(taker: str) -> tuple[Any, Any]:
+    """pyarrow, and its parquet module. Raises UsageError, which begins with `taker`, if it is not installed."""
     try:
         import pyarrow
         import pyarrow.parquet
     except ImportError:
-        raise UsageError(f"{path}: .parquet takes pyarrow: pip install 'byol-edge[parquet]'") from None
+        raise UsageError(f"{taker} pyarrow: pip install 'byol-edge[parquet]'") from None
     return pyarrow, pyarrow.parquet
 
 
 SINKS = {
     ".npz": Sink(_write_npz, _read_npz, _read_npz_names),
-    ".parquet": Sink(_write_parquet, _read_parquet, _read_parquet_names, _import_parquet),
+    ".parquet": Sink(
+        _write_parquet, _read_parquet, _read_parquet_names, lambda path: import_parquet(f"{path}: .parquet takes")
+    ),
 }

@@ -10,7 +10,7 @@ import pyarrow
 import pyarrow.parquet
 import pytest
 from byol_edge.runtime import ByolEdgeError, UsageError, VectorFile, load_vectors, save_vectors, untrusted, vectors
-from byol_edge.runtime.identity import Made
+from byol_edge.runtime.identity import Made, Maker, to_metadata
 from byol_edge.runtime.text import to_text
 from byol_edge.runtime.vectors import Names, Sink, load_names, write_vectors
 
@@ -183,9 +183,7 @@ def test_arrays_that_are_no_vectors_or_no_names_are_refused(tmp_path: Path, chan
     ],
 )
 def test_columns_of_other_types_are_refused(tmp_path: Path, vector: pyarrow.DataType, source: pyarrow.DataType):
-    schema = pyarrow.schema(
-        [("source", source), ("vector", vector)], metadata={vectors.MODEL_KEY: "m", vectors.ENGINE_KEY: "e"}
-    )
+    schema = pyarrow.schema([("source", source), ("vector", vector)], metadata=to_metadata(Maker("m", "e")))
     pyarrow.parquet.write_table(schema.empty_table(), tmp_path / "v.parquet")
     with pytest.raises(ByolEdgeError, match=r"v\.parquet: not a file of vectors") as error:
         load_vectors(tmp_path / "v.parquet")
