@@ -264,7 +264,7 @@ def make_step(
     """A step of BYOL on noise, which returns its loss."""
     torch.manual_seed(0)
     network = build_backbone(backbone, side, resolve_stem(backbone, side, "auto"))
-    objective = BYOLConfig(0.99, 1024, 256).build(network, embedding_size(network, side)).train()
+    objective = BYOLConfig(0.99, 1024, 256).build(network, embedding_size(network, side), side).train()
     views = Views(*(torch.randn(batch, 3, side, side).to(device, dtype) for _ in range(2)))
     objective = objective.to(device, dtype).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     optimizer = build_optimizer("adamw", dict(objective.named_parameters()), 1e-4, 1e-4)

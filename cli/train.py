@@ -35,7 +35,11 @@ FILE = click.Path(path_type=Path)
 @click.option("--init", help="Weights to start from: a run, bundle or checkpoint, imagenet, timm:NAME, …")
 @click.option("--teacher", help="Learn from this encoder: as --init, or a file of vectors.  [default: --init]")
 @click.option("--keep-space", is_flag=True, default=None, help="Give vectors in the teacher's space, for its index.")
-@click.option("--objective", "objective_name", help="byol, distillation or guided-byol.  [default: by --teacher]")
+@click.option(
+    "--objective",
+    "objective_name",
+    help="byol, infonce, autoencoder, distillation or guided-byol.  [default: by --teacher]",
+)
 @click.option(
     "--mean", callback=read_channels, help="Mean of the pixels: 0.5, or R,G,B.  [default: --init's or ImageNet's]"
 )
@@ -61,6 +65,7 @@ FILE = click.Path(path_type=Path)
 @click.option(
     "--tau-base", type=float, help="How slowly the target moves, at first.  [default: by the number of steps]"
 )
+@click.option("--temperature", type=float, help="Of infonce: what cosines are divided by.  [default: 0.2]")
 @click.option("--backbone-rate", type=float, help="The backbone's rate, as a share.  [default: 1; with --init 0.3]")
 @click.option(
     "--frozen-norms/--no-frozen-norms", default=None, help="Keep batch norms' statistics.  [default: with --init]"

@@ -30,6 +30,7 @@ class BYOLConfig:
 
     name: ClassVar[str] = "byol"
     needs_teacher: ClassVar[bool] = False
+    least_batch: ClassVar[int] = 2  # as batch norm needs
     epochs: ClassVar[int] = 100
     # Invariance to views is what BYOL learns, so that a network that forgets what it knew may gain a little of it.
     margin: ClassVar[float] = 0.01
@@ -60,7 +61,7 @@ class BYOLConfig:
                 raise UsageError(f"{{{name}}}: {limit}", **{name: value})
         return complete
 
-    def build(self, backbone: nn.Module, embedding_size: int, targets: Tensor | None = None) -> BYOL:
+    def build(self, backbone: nn.Module, embedding_size: int, image_size: int, targets: Tensor | None = None) -> BYOL:
         assert self.projector_hidden is not None and self.projection_size is not None and self.tau_base is not None
         return BYOL(backbone, embedding_size, self.projector_hidden, self.projection_size, self.tau_base)
 
@@ -91,12 +92,17 @@ class BYOL(nn.Module):
 
     def compare(self, views: Views, embeddings: Sequence[Tensor]) -> Outcome:
         """The same of views whose embeddings by the online backbone `[N, D]` are known."""
+        projections, predictions, targets = self.predict(views, embeddings)
+        loss = regression_loss(predictions[0], targets[1]) + regression_loss(predictions[1], targets[0])
+        return Outcome(loss, {"projection_std": projection_std(projections[0].detach())})
+
+    def predict(self, views: Views, embeddings: Sequence[Tensor]) -> tuple[list[Tensor], list[Tensor], list[Tensor]]:
+        """Projections, predictions and the target's projections, `[N, size]` of each view."""
         projections = [self.projector(each) for each in embeddings]
         predictions = [self.predictor(projection) for projection in projections]
         with torch.no_grad():
             targets = [self.target_projector(self.target_backbone(view)) for view in (views.first, views.second)]
-        loss = regression_loss(predictions[0], targets[1]) + regression_loss(predictions[1], targets[0])
-        return Outcome(loss, {"projection_std": projection_std(projections[0].detach())})
+        return projections, predictions, targets
 
     def after_step(self, progress: float) -> dict[str, float]:
         """Moves the target towards the online network, the more slowly the further the run is."""

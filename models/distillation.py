@@ -39,6 +39,7 @@ class DistillationConfig:
 
     name: ClassVar[str] = "distillation"
     needs_teacher: ClassVar[bool] = True
+    least_batch: ClassVar[int] = 2  # as batch norm needs
     epochs: ClassVar[int] = 40
     margin: ClassVar[float] = 0.0
     recipe: ClassVar[str | None] = "distillation"
@@ -62,7 +63,7 @@ class DistillationConfig:
             keep_head=heads.shipped if self.keep_head is None else self.keep_head,
         )
 
-    def build(self, backbone: nn.Module, embedding_size: int, targets: Tensor | None) -> Distillation:
+    def build(self, backbone: nn.Module, embedding_size: int, image_size: int, targets: Tensor | None) -> Distillation:
         if targets is None:
             raise UsageError("distillation needs a {teacher}", teacher="SOURCE")
         return Distillation(backbone, embedding_size, targets, self)

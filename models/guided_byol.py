@@ -21,6 +21,7 @@ class GuidedBYOLConfig:
 
     name: ClassVar[str] = "guided-byol"
     needs_teacher: ClassVar[bool] = True
+    least_batch: ClassVar[int] = 2  # as batch norm needs
     loss_title: ClassVar[str] = "loss"
     diagnostics: ClassVar[Mapping[str, Diagnostic]] = {**BYOLConfig.diagnostics, **DistillationConfig.diagnostics}
     epochs: ClassVar[int] = DistillationConfig.epochs
@@ -44,7 +45,7 @@ class GuidedBYOLConfig:
         components = DistillationConfig(self.components).complete(heads, steps).components
         return replace(self, **vars(self.byol.complete(heads, steps)), components=components)
 
-    def build(self, backbone: nn.Module, embedding_size: int, targets: Tensor | None) -> GuidedBYOL:
+    def build(self, backbone: nn.Module, embedding_size: int, image_size: int, targets: Tensor | None) -> GuidedBYOL:
         if targets is None:
             raise UsageError("guided BYOL needs a {teacher}", teacher="SOURCE")
         return GuidedBYOL(backbone, embedding_size, targets, self)

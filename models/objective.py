@@ -96,6 +96,7 @@ class ObjectiveConfig(Protocol):
 
     name: ClassVar[str]
     needs_teacher: ClassVar[bool]
+    least_batch: ClassVar[int]  # images that have to go through at once
     epochs: ClassVar[int]  # that a run from random weights takes, if nobody says
     margin: ClassVar[float]  # what view consistency has to gain on the start before it counts: see train/selection.py
     recipe: ClassVar[str | None]  # train/recipe.py's that suits it, None if that depends on the images
@@ -106,9 +107,10 @@ class ObjectiveConfig(Protocol):
         """The same with every setting set, for a run of so many optimizer steps. Raises UsageError."""
         ...
 
-    def build(self, backbone: nn.Module, embedding_size: int, targets: Tensor | None) -> Objective:
+    def build(self, backbone: nn.Module, embedding_size: int, image_size: int, targets: Tensor | None) -> Objective:
         """The networks around a backbone, of a complete config. Weights are drawn from torch's global generator.
 
+        `embedding_size`: of what the backbone makes of images of `image_size` pixels square.
         `targets`: a teacher's embeddings of all images, `[N, K]`, NaN where one could not be read; None without one.
         """
         ...

@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 from ..runtime.errors import UsageError
+from .autoencoder import AutoencoderConfig
 from .byol import BYOLConfig
 from .distillation import DistillationConfig
 from .guided_byol import GuidedBYOLConfig
+from .infonce import InfoNCEConfig
 from .objective import ObjectiveConfig
 
-_ALL: tuple[type[ObjectiveConfig], ...] = (BYOLConfig, DistillationConfig, GuidedBYOLConfig)
+_ALL: tuple[type[ObjectiveConfig], ...] = (
+    BYOLConfig,
+    InfoNCEConfig,
+    AutoencoderConfig,
+    DistillationConfig,
+    GuidedBYOLConfig,
+)
 OBJECTIVES = {each.name: each for each in _ALL}
 
 

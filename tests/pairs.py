@@ -17,9 +17,9 @@ from typing import Any
 import numpy as np
 import torch
 from byol_edge.models.backbones import build_backbone, embedding_size
-from byol_edge.models.byol import BYOL, BYOLConfig
 from byol_edge.models.network import InferenceNetwork, embed_pixels
-from byol_edge.models.objective import Views
+from byol_edge.models.objective import Heads, Views
+from byol_edge.models.objectives import find_objective
 from byol_edge.runtime import Preprocessing, RunError, UsageError
 from byol_edge.train import ranks
 from byol_edge.train.optimizer import build_optimizer
@@ -88,15 +88,16 @@ def take_part(number: int, port: int, tasks: Any, results: Any) -> None:
         results.put((number, error))
 
 
-def build(backbone: str, dtype: torch.dtype) -> BYOL:
+def build(objective: str, backbone: str, dtype: torch.dtype) -> nn.Module:
     torch.manual_seed(ranks.rank())  # the first one's weights are to be everyone's
     network = build_backbone(backbone, SIDE, "standard")
-    return BYOLConfig(0.9, 64, 32).build(network, embedding_size(network, SIDE)).to(dtype).train()
+    config = find_objective(objective)().complete(Heads(64, 32), 20)
+    return config.build(network, embedding_size(network, SIDE), SIDE, None).to(dtype).train()
 
 
-def learn(backbone: str, dtype: torch.dtype, steps: int) -> tuple[dict[str, Any], dict[str, Any]]:
+def learn(name: str, backbone: str, dtype: torch.dtype, steps: int) -> tuple[dict[str, Any], dict[str, Any]]:
     """The gradients of the first step and all tensors after the last, on this process's share of drawn images."""
-    objective = build(backbone, dtype)
+    objective = build(name, backbone, dtype)
     broadcast_state(objective)
     together = distribute(objective)
     optimizer = build_optimizer("adamw", dict(objective.named_parameters()), 1e-3, 1e-4)

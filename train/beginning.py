@@ -55,12 +55,13 @@ def begin(config: TrainConfig) -> Beginning:
 
 def _find_teacher(config: TrainConfig, init: str | None) -> str | None:
     """As chosen, else the start itself, which `init` names. Raises UsageError if the objective has no use for it."""
-    needs_one = complete_objective(config).needs_teacher
-    if config.teacher is not None and not needs_one:
+    objective = complete_objective(config)
+    if config.teacher is not None and not objective.needs_teacher:
         raise UsageError(
-            "{teacher}: BYOL alone has no teacher; leave it out, or take guided-byol", teacher=config.teacher
+            f"{{teacher}}: {objective.name} alone has no teacher; leave it out, or take guided-byol",
+            teacher=config.teacher,
         )
     teacher = config.teacher or init
-    if needs_one and teacher is None:
+    if objective.needs_teacher and teacher is None:
         raise UsageError("distillation learns from a teacher: give {teacher} or {init}", teacher="SOURCE", init="START")
-    return teacher if needs_one else None
+    return teacher if objective.needs_teacher else None

@@ -57,7 +57,7 @@ def set_up(
     origin = start or (None if from_scratch else run.find_provenance())
     size = embedding_size(backbone, settings.image_size)
     targets = None if teacher is None else torch.from_numpy(teacher.vectors)
-    objective = settings.objective.build(backbone, size, targets)
+    objective = settings.objective.build(backbone, size, settings.image_size, targets)
     # Pixels as the last dimension but one of what a convolution reads: what every engine is fastest with.
     objective = objective.to(device, memory_format=torch.channels_last)
     if device.type == "cpu":

@@ -97,7 +97,7 @@ def resolve(config: TrainConfig, images: int) -> Settings:
     epochs = _given(config.epochs, compute_epochs(objective, config.init))
     _check_epochs(epochs, config)
     batch_size = _given(config.batch_size, compute_batch_size(images, epochs))
-    _check_batch(batch_size, config, images)
+    _check_batch(batch_size, config, images, objective)
     plan = Plan(
         images=images,
         epochs=epochs,
@@ -230,10 +230,15 @@ def _check_range(name: str, value: float | None, least: float, most: float) -> N
         raise UsageError(f"{{{name}}}: {limit}", **{name: value})
 
 
-def _check_batch(batch_size: int, config: TrainConfig, images: int) -> None:
-    parts = config.accumulate
-    if not 1 <= parts <= batch_size // 2:  # batch norm needs two
-        limit = "at least 1" if parts < 1 else f"at most {batch_size // 2}"
+def _check_batch(batch_size: int, config: TrainConfig, images: int, objective: ObjectiveConfig) -> None:
+    parts, least = config.accumulate, objective.least_batch
+    if batch_size < least:
+        raise UsageError(
+            f"{{batch_size}}: {objective.name} compares the images of a batch; take at least {least}",
+            batch_size=batch_size,
+        )
+    if not 1 <= parts <= batch_size // least:
+        limit = "at least 1" if parts < 1 else f"at most {batch_size // least}"
         raise UsageError(f"{{accumulate}}: {limit}", accumulate=parts)
     if batch_size % parts:
         raise UsageError(f"{{accumulate}}: does not divide a batch of {batch_size} evenly", accumulate=parts)

@@ -18,7 +18,7 @@ def unit_rows(count: int, size: int = 5, seed: int = 1) -> Tensor:
 def small_distillation(targets: Tensor, **chosen: bool) -> Distillation:
     torch.manual_seed(0)
     backbone = nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten())
-    return DistillationConfig(components=4, **chosen).build(backbone, 8, targets)
+    return DistillationConfig(components=4, **chosen).build(backbone, 8, 8, targets)
 
 
 def draw_views(targets: Tensor) -> Views:
@@ -125,4 +125,4 @@ def test_settings_are_completed_and_checked():
     with pytest.raises(UsageError, match="components=0: has to be from 1"):
         DistillationConfig(0).complete(Heads(), 100)
     with pytest.raises(UsageError, match="distillation needs a teacher"):
-        DistillationConfig(16, True).build(nn.Flatten(), 8, None)
+        DistillationConfig(16, True).build(nn.Flatten(), 8, 8, None)

@@ -14,7 +14,7 @@ TARGETS = nn.functional.normalize(torch.randn(6, 5, generator=torch.Generator().
 def small() -> GuidedBYOL:
     torch.manual_seed(0)
     backbone = nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten())
-    return GuidedBYOLConfig(0.9, 16, 4, 3, byol_weight=0.25).build(backbone, 8, TARGETS)
+    return GuidedBYOLConfig(0.9, 16, 4, 3, byol_weight=0.25).build(backbone, 8, 8, TARGETS)
 
 
 def test_the_loss_is_the_weighted_sum():
@@ -52,4 +52,4 @@ def test_settings_are_those_of_both():
     with pytest.raises(UsageError, match="byol_weight=0: has to be above 0"):
         GuidedBYOLConfig(byol_weight=0).complete(Heads(), 10)
     with pytest.raises(UsageError, match="guided BYOL needs a teacher"):
-        complete.build(nn.Flatten(), 8, None)
+        complete.build(nn.Flatten(), 8, 8, None)

@@ -6,9 +6,11 @@ from pathlib import Path
 
 import pytest
 import torch
+from byol_edge.models.autoencoder import AutoencoderConfig
 from byol_edge.models.backbones import build_backbone
 from byol_edge.models.byol import BYOLConfig, regression_loss
 from byol_edge.models.distillation import DistillationConfig
+from byol_edge.models.infonce import InfoNCEConfig
 from byol_edge.models.objective import Outcome, Views
 from byol_edge.runtime import RunError, UsageError
 from byol_edge.runtime.run import Run
@@ -99,8 +101,9 @@ def test_losses_are_fp32_and_near_to_those_of_fp32():
     teacher = nn.functional.normalize(torch.randn(64, 12), dim=1)
     backbone = build_backbone("conv4", 24, "standard")
     views = Views(torch.randn(16, 3, 24, 24), torch.randn(16, 3, 24, 24), teacher[:16])
-    for config in (BYOLConfig(0.9, 32, 16), DistillationConfig(8, True)):
-        objective = config.build(copy.deepcopy(backbone), 256, teacher)
+    configs = BYOLConfig(0.9, 32, 16), InfoNCEConfig(0.9, 32, 16), AutoencoderConfig(), DistillationConfig(8, True)
+    for config in configs:
+        objective = config.build(copy.deepcopy(backbone), 256, 24, teacher)
         plain = objective(views).loss
         with autocast("bf16", CPU):
             outcome = objective(views)

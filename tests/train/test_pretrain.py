@@ -310,7 +310,7 @@ def test_a_run_can_be_kept_free_of_images(photos: Path, tmp_path: Path):
 def test_accumulated_gradients_are_those_of_the_batch():
     # Batch norm in its inference mode has no statistics of a batch, so that two halves and the whole are the same mean.
     torch.manual_seed(0)
-    byol = BYOLConfig(0.9, 32, 16).build(torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(12, 8)), 8).eval()
+    byol = BYOLConfig(0.9, 32, 16).build(torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(12, 8)), 8, 2).eval()
     views = torch.randn(2, 16, 3, 2, 2)
     gradients = []
     for parts in (1, 2):
@@ -343,6 +343,7 @@ def test_another_objective_trains_as_byol_does(photos: Path, tmp_path: Path):
     class SpreadConfig:
         name: ClassVar[str] = "spread"
         needs_teacher: ClassVar[bool] = False
+        least_batch: ClassVar[int] = 2
         epochs: ClassVar[int] = 10
         margin: ClassVar[float] = 0.0
         recipe: ClassVar[str | None] = None
@@ -353,7 +354,7 @@ def test_another_objective_trains_as_byol_does(photos: Path, tmp_path: Path):
         def complete(self, heads: Heads, steps: int) -> SpreadConfig:
             return self
 
-        def build(self, backbone: torch.nn.Module, embedding_size: int, target_size: int | None) -> Spread:
+        def build(self, backbone: torch.nn.Module, *sizes: object) -> Spread:
             return Spread(backbone)
 
     out = tmp_path / "run"

@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 from byol_edge.models.byol import BYOLConfig
+from byol_edge.models.infonce import InfoNCEConfig
 from byol_edge.runtime import ImageError, UsageError
 from byol_edge.train.config import TrainConfig
 from byol_edge.train.optimizer import RATES
@@ -82,6 +83,10 @@ def test_fewer_images_than_a_batch_is_one_line_with_what_to_do():
         (TrainConfig(batch_size=16, accumulate=3), "accumulate=3: does not divide a batch of 16"),
         (TrainConfig(batch_size=16, accumulate=16), "accumulate=16: at most 8"),
         (TrainConfig(objective=BYOLConfig(tau_base=1.5)), "tau_base=1.5: at most 1"),
+        (TrainConfig(batch_size=8, objective=InfoNCEConfig()), "batch_size=8: infonce compares .* take at least 16"),
+        (TrainConfig(batch_size=32, accumulate=4, objective=InfoNCEConfig()), "accumulate=4: at most 2"),
+        (TrainConfig(objective=InfoNCEConfig(temperature=0)), "temperature=0: has to be from"),
+        (TrainConfig(objective=InfoNCEConfig(tau_base=-1)), "tau_base=-1: at least 0"),
         (TrainConfig(warmup_epochs=-1), "warmup_epochs=-1: at least 0"),
         (TrainConfig(views={"brightnes": 1}), "a view has no 'brightnes'"),
         (TrainConfig(views={"area": (0.1, float("inf"))}), "needs two numbers"),

@@ -167,7 +167,7 @@ def test_a_damaged_cache_is_computed_again(finished_run: Path, tmp_path: Path):
 
 
 def test_a_teacher_and_byol_do_not_go_together(photos: Path, finished_run: Path, tmp_path: Path):
-    with pytest.raises(UsageError, match="BYOL alone has no teacher; leave it out, or take guided-byol"):
+    with pytest.raises(UsageError, match="byol alone has no teacher; leave it out, or take guided-byol"):
         pretrain(photos, tmp_path / "r", dataclasses.replace(CONFIG, teacher=str(finished_run), objective=BYOLConfig()))
     with pytest.raises(UsageError, match="distillation learns from a teacher: give teacher"):
         pretrain(photos, tmp_path / "r", dataclasses.replace(CONFIG, objective=DistillationConfig()))

@@ -19,10 +19,13 @@ def pair() -> Pair:
     return Pair()
 
 
-@pytest.mark.parametrize("backbone", ["conv4", "mobilenetv4_conv_small"])
-def test_two_learn_what_one_learns_in_fp64(pair: Pair, backbone: str):
-    _, alone = learn(backbone, torch.float64, 20)
-    for _, tensors in pair.do(learn, backbone, torch.float64, 20):
+@pytest.mark.parametrize(
+    ("name", "backbone"),
+    [("byol", "conv4"), ("byol", "mobilenetv4_conv_small"), ("infonce", "conv4"), ("autoencoder", "conv4")],
+)
+def test_two_learn_what_one_learns_in_fp64(pair: Pair, name: str, backbone: str):
+    _, alone = learn(name, backbone, torch.float64, 20)
+    for _, tensors in pair.do(learn, name, backbone, torch.float64, 20):
         assert alone.keys() == tensors.keys()
         for name, tensor in alone.items():
             assert np.abs(tensor - tensors[name]).max() <= 1e-9, name
@@ -30,8 +33,8 @@ def test_two_learn_what_one_learns_in_fp64(pair: Pair, backbone: str):
 
 @pytest.mark.parametrize("backbone", ["conv4", "mobilenetv4_conv_small"])
 def test_the_first_gradients_are_equal_in_fp32(pair: Pair, backbone: str):
-    alone, _ = learn(backbone, torch.float32, 1)
-    (first, _), (second, _) = pair.do(learn, backbone, torch.float32, 1)
+    alone, _ = learn("byol", backbone, torch.float32, 1)
+    (first, _), (second, _) = pair.do(learn, "byol", backbone, torch.float32, 1)
     assert alone.keys() == first.keys() == second.keys()
     difference = sum(float(np.square(alone[name] - first[name]).sum()) for name in alone) ** 0.5
     assert difference <= 1e-5 * sum(float(np.square(each).sum()) for each in alone.values()) ** 0.5

@@ -1,0 +1,110 @@
+"""InfoNCE with a momentum encoder, in the form of MoCo v3 (Chen, Xie, He 2021, arXiv 2104.02057).
+
+Its networks are BYOL's. What differs is the loss: a prediction has to be nearer to what the target makes of the same
+image's other view than to what it makes of the other images of the batch, the negatives.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import ClassVar
+
+import torch
+import torch.distributed as dist
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ..runtime.errors import UsageError
+from .byol import BYOL, BYOLConfig, projection_std
+from .objective import Diagnostic, Heads, Outcome, Views
+
+
+@dataclass(frozen=True)
+class InfoNCEConfig:
+    """InfoNCE's settings, beside BYOL's; None is "computed".
+
+    `temperature`: cosines are divided by it; the smaller, the more the nearest negatives count.
+    """
+
+    name: ClassVar[str] = "infonce"
+    needs_teacher: ClassVar[bool] = False
+    least_batch: ClassVar[int] = 16  # an image is to be told from the others of its batch
+    epochs: ClassVar[int] = BYOLConfig.epochs
+    margin: ClassVar[float] = BYOLConfig.margin
+    recipe: ClassVar[str | None] = None
+    loss_title: ClassVar[str] = "loss (2·ln N at chance)"
+    diagnostics: ClassVar[Mapping[str, Diagnostic]] = {
+        **BYOLConfig.diagnostics,
+        "found": Diagnostic("views found among the batch's"),
+    }
+
+    tau_base: float | None = None
+    projector_hidden: int | None = None
+    projection_size: int | None = None
+    temperature: float = 0.2
+
+    @property
+    def byol(self) -> BYOLConfig:
+        return BYOLConfig(self.tau_base, self.projector_hidden, self.projection_size)
+
+    def complete(self, heads: Heads, steps: int) -> InfoNCEConfig:
+        """Every setting set. Raises UsageError for one out of range."""
+        if not 0.01 <= self.temperature <= 10:
+            raise UsageError("{temperature}: has to be from 0.01 to 10", temperature=self.temperature)
+        return replace(self, **vars(self.byol.complete(heads, steps)))
+
+    def build(
+        self, backbone: nn.Module, embedding_size: int, image_size: int, targets: Tensor | None = None
+    ) -> InfoNCE:
+        return InfoNCE(backbone, embedding_size, self)
+
+
+class InfoNCE(BYOL):
+    """BYOL's networks with a contrastive loss."""
+
+    def __init__(self, backbone: nn.Module, embedding_size: int, config: InfoNCEConfig) -> None:
+        assert config.projector_hidden is not None and config.projection_size is not None
+        assert config.tau_base is not None
+        super().__init__(backbone, embedding_size, config.projector_hidden, config.projection_size, config.tau_base)
+        self.temperature = config.temperature
+
+    def compare(self, views: Views, embeddings: Sequence[Tensor]) -> Outcome:
+        """The sum of both directions' losses, and the share of views whose other view is the nearest of the batch."""
+        projections, predictions, targets = self.predict(views, embeddings)
+        losses, found = zip(
+            *(
+                contrastive_loss(prediction, target, self.temperature)
+                for prediction, target in zip(predictions, targets[::-1], strict=True)
+            ),
+            strict=True,
+        )
+        diagnostics = {
+            "projection_std": projection_std(projections[0].detach()),
+            "found": torch.stack(found).mean(),
+        }
+        return Outcome(torch.stack(losses).sum(), diagnostics)
+
+
+def contrastive_loss(predictions: Tensor, targets: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
+    """Mean over the batch of −log(exp(cos(qᵢ, zᵢ)/T) / Σⱼ exp(cos(qᵢ, zⱼ)/T)), van den Oord et al. 2018, eq. 4.
+
+    And the share of the predictions that are nearest to their own target. Inputs `[N, D]`, row i of both being of one
+    image. Where several processes share a batch, the sum goes over the targets of all of them.
+    """
+    exact = torch.promote_types(predictions.dtype, torch.float32)  # not in bfloat16
+    with torch.autocast(predictions.device.type, enabled=False):
+        q, z = F.normalize(predictions.to(exact), dim=1), F.normalize(targets.to(exact), dim=1)
+        everyone, before = _gather(z)
+        logits = q @ everyone.T / temperature
+        own = torch.arange(len(q), device=q.device) + before
+        return F.cross_entropy(logits, own), (logits.detach().argmax(1) == own).to(exact).mean()
+
+
+def _gather(targets: Tensor) -> tuple[Tensor, int]:
+    """The targets of all processes, whose shares are equal, and how many come before this one's."""
+    if not dist.is_initialized():
+        return targets, 0
+    shares = [torch.empty_like(targets) for _ in range(dist.get_world_size())]
+    dist.all_gather(shares, targets.contiguous())
+    return torch.cat(shares), dist.get_rank() * len(targets)
