@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import resource
 import subprocess
 import sys
 import time
@@ -67,6 +68,12 @@ def train_by_command(images: Path, run: Path, *options: object) -> float:
     if done.returncode and not (run / ENCODER).exists():
         sys.exit(done.stderr)
     return time.monotonic() - start
+
+
+def cpu_seconds() -> float:
+    """What all processes have computed so far that this one has started and that have ended, whatever ran beside."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 def read_results(out: Path) -> list[dict[str, Any]]:

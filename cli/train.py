@@ -65,7 +65,7 @@ FILE = click.Path(path_type=Path)
 @click.option(
     "--tau-base", type=float, help="How slowly the target moves, at first.  [default: by the number of steps]"
 )
-@click.option("--temperature", type=float, help="Of infonce: what cosines are divided by.  [default: 0.2]")
+@click.option("--temperature", type=float, help="Of infonce: what cosines are divided by.  [default: 0.1]")
 @click.option("--backbone-rate", type=float, help="The backbone's rate, as a share.  [default: 1; with --init 0.3]")
 @click.option(
     "--frozen-norms/--no-frozen-norms", default=None, help="Keep batch norms' statistics.  [default: with --init]"

@@ -24,7 +24,9 @@ from .objective import Diagnostic, Heads, Outcome, Views
 class InfoNCEConfig:
     """InfoNCE's settings, beside BYOL's; None is "computed".
 
-    `temperature`: cosines are divided by it; the smaller, the more the nearest negatives count.
+    `temperature`: cosines are divided by it; the smaller, the more the nearest negatives count. MoCo v3 has 0.2 for
+    batches of 4,096; on 5,000 CIFAR-10 images, batches of 64, eight epochs of conv4, kNN was 0.408 with 0.1, 0.398 with
+    0.2 and 0.394 with 0.5 (one seed).
     """
 
     name: ClassVar[str] = "infonce"
@@ -42,7 +44,7 @@ class InfoNCEConfig:
     tau_base: float | None = None
     projector_hidden: int | None = None
     projection_size: int | None = None
-    temperature: float = 0.2
+    temperature: float = 0.1
 
     @property
     def byol(self) -> BYOLConfig:

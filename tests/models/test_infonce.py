@@ -76,7 +76,7 @@ def test_the_momentum_encoder_follows_and_never_receives_a_gradient():
 
 def test_settings_are_byols_and_a_temperature():
     complete = InfoNCEConfig().complete(Heads(512, 64), 1250)
-    assert complete == InfoNCEConfig(compute_tau_base(1250), 512, 64, 0.2)
+    assert complete == InfoNCEConfig(compute_tau_base(1250), 512, 64, 0.1)
     assert complete.byol == BYOLConfig(compute_tau_base(1250), 512, 64)
     with pytest.raises(UsageError, match=r"temperature=0: has to be from 0\.01 to 10"):
         InfoNCEConfig(temperature=0).complete(Heads(), 10)
