@@ -7,6 +7,7 @@ import resource
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -37,7 +38,7 @@ def link_images(source: Path, folder: Path, most: int) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     for path in paths[:: len(paths) // count][:count]:
         link = folder / f"{path.parent.name}-{path.name}"
-        if not link.exists():
+        with suppress(FileExistsError):
             link.symlink_to(path.resolve())
     return folder
 

@@ -14,9 +14,11 @@ from typing import Any, ClassVar
 import pytest
 import safetensors.torch
 import torch
+from byol_edge.models.autoencoder import AutoencoderConfig
 from byol_edge.models.byol import BYOL, BYOLConfig
 from byol_edge.models.checkpoint import read_target
-from byol_edge.models.objective import Diagnostic, Heads, Outcome, Views
+from byol_edge.models.infonce import InfoNCEConfig
+from byol_edge.models.objective import Diagnostic, Heads, ObjectiveConfig, Outcome, Views
 from byol_edge.models.weights import untrained_encoder
 from byol_edge.runtime import ImageError, OutputExistsError, Preprocessing, RunError, UsageError
 from byol_edge.runtime.progress import Progress
@@ -104,6 +106,42 @@ def test_a_run_whose_views_the_device_makes_resumes_to_the_same_weights(
     pretrain(None, tmp_path / "run", resume=True)
     one, other = (tmp_path / name / "encoder.safetensors" for name in ("whole", "run"))
     assert one.read_bytes() == other.read_bytes()
+
+
+@pytest.mark.parametrize("objective", [InfoNCEConfig(), AutoencoderConfig()], ids=lambda each: each.name)
+def test_a_killed_run_of_another_objective_resumes_to_the_same_weights(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, objective: ObjectiveConfig
+):
+    config = dataclasses.replace(CONFIG, objective=objective)
+    pretrain(photos, tmp_path / "whole", config)
+    with monkeypatch.context() as patch, pytest.raises(Stop):
+        stop_at(8, patch)
+        pretrain(photos, tmp_path / "run", config)
+    pretrain(None, tmp_path / "run", resume=True)
+    one, other = (tmp_path / name / "encoder.safetensors" for name in ("whole", "run"))
+    assert one.read_bytes() == other.read_bytes()
+    assert read_metrics(tmp_path / "run")[-1].diagnostics.keys() >= objective.diagnostics.keys()
+
+
+def test_stages_go_on_from_each_other(photos: Path, tmp_path: Path):
+    before, names = None, []
+    for objective in (AutoencoderConfig(), InfoNCEConfig(), BYOLConfig()):
+        out = tmp_path / objective.name
+        config = dataclasses.replace(
+            CONFIG, epochs=1, init=before, objective=objective, backbone_rate=1.0, frozen_norms=False
+        )
+        pretrain(photos, out, config)
+        if before is not None:
+            start = torch.load(out / "last.pt", weights_only=True)["start"]
+            assert all(torch.equal(start[name], tensor) for name, tensor in weights(Path(before)).items())
+        provenance = Run(out).read_encoder().provenance
+        names.append((provenance.objective, provenance.init))
+        before = str(out)
+    assert names == [
+        ("autoencoder", None),
+        ("infonce", str(tmp_path / "autoencoder")),
+        ("byol", str(tmp_path / "infonce")),
+    ]
 
 
 @pytest.mark.parametrize(

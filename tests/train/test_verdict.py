@@ -4,9 +4,11 @@ from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import pytest
+from byol_edge.models.autoencoder import AutoencoderConfig
 from byol_edge.models.byol import BYOLConfig
 from byol_edge.models.distillation import DistillationConfig
-from byol_edge.models.objective import Diagnostic
+from byol_edge.models.infonce import InfoNCEConfig
+from byol_edge.models.objective import Diagnostic, ObjectiveConfig
 from byol_edge.runtime.errors import in_python, name_arguments
 from byol_edge.runtime.interval import Interval
 from byol_edge.runtime.run import Metrics
@@ -54,6 +56,22 @@ def test_a_run_without_labels_is_judged_by_its_rank():
     untrained = line(0, rank=100, std=0.33)
     assert verdict(untrained, line(1)).startswith("healthy: rank 140 of 512, untrained 100; accuracy was not measured")
     assert verdict(untrained, line(1, rank=60)).startswith("doubtful: rank 60")
+
+
+@pytest.mark.parametrize(
+    ("config", "diagnostics", "says"),
+    [
+        (InfoNCEConfig(), {"projection_std": 0.05, "found": 0.02, "tau": 0.9}, "deviation of the projections 0.05"),
+        (AutoencoderConfig(), {"explained": 0.01}, "share of the pixels' variance decoded 0.01"),
+    ],
+)
+def test_each_objective_says_when_all_images_have_become_alike(
+    config: ObjectiveConfig, diagnostics: dict[str, float], says: str
+):
+    own = resolve(TrainConfig(image_size=32, batch_size=64, objective=config), 1000)
+    found = judge([UNTRAINED, dataclasses.replace(line(1), diagnostics=diagnostics)], own, 512)
+    assert found.kind == "collapsed"
+    assert says in found.message
 
 
 def test_with_a_teacher_the_spread_of_the_predictions_tells_a_collapse_and_no_rank():
