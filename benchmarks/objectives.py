@@ -45,7 +45,7 @@ from torch import nn
 from torch.utils.data import DataLoader
 from train_accuracy import save
 
-SIDE, BATCH, TIMED = 32, 128, 1280
+SIDE, BATCH = 32, 128
 OWN = ("autoencoder", "infonce", "byol")
 PEERS = ("simclr", "moco")
 CHAIN = "chain"
@@ -80,7 +80,7 @@ def measure(arguments: argparse.Namespace, backbone: str, seed: int) -> None:
     out: Path = arguments.out
     images = link_images(arguments.data / "train", out / "images", arguments.images)
     labeled = [load_labeled(folder, Preprocessing(SIDE)) for folder in (images, arguments.data / "test")]
-    done = {line["method"] for line in read_results(out) if (line["backbone"], line["seed"]) == (backbone, seed)}
+    done = {line["method"] for line in read_results(out) if (line["backbone"], line.get("seed")) == (backbone, seed)}
     trained: dict[str, list[Vectors]] = {}
 
     def add(method: str, vectors: list[Vectors], **figures: float) -> None:
@@ -118,19 +118,15 @@ def add_chain(arguments: argparse.Namespace, images: Path, backbone: str, seed: 
 
 
 def fit_epochs(out: Path, images: Path, method: str, backbone: str, minutes: float) -> int:
-    """How many epochs fit, by the time that three and one take with a part of the images; measured once."""
+    """How many epochs fit, by the time that two and one take; measured once."""
     key = {"timed": method, "backbone": backbone}
     known = [line for line in read_results(out) if key.items() <= line.items()]
     if not known:
-        few = link_images(images, out / "few", TIMED)
         scratch = out / f"timed-{backbone}"
-        three, one = (train(method, few, scratch, backbone, epochs, 0) for epochs in (3, 1))
+        two, one = (train(method, images, scratch, backbone, epochs, 0) for epochs in (2, 1))
         shutil.rmtree(scratch)
-        per_epoch = (three - one) / 2
-        figures = {"fixed": one - per_epoch, "per_image": per_epoch / (TIMED // BATCH * BATCH)}
-        known = add_result(out, {**key, **figures})[-1:]
-    each = known[0]["per_image"] * len(list(images.iterdir()))
-    return max(1, int((60 * minutes - known[0]["fixed"]) / each))
+        known = add_result(out, {**key, "fixed": 2 * one - two, "per_epoch": two - one})[-1:]
+    return max(1, int((60 * minutes - known[0]["fixed"]) / known[0]["per_epoch"]))
 
 
 def train(method: str, images: Path, run: Path, backbone: str, epochs: int, seed: int, *options: object) -> float:

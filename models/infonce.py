@@ -38,7 +38,7 @@ class InfoNCEConfig:
     loss_title: ClassVar[str] = "loss (2·ln N at chance)"
     diagnostics: ClassVar[Mapping[str, Diagnostic]] = {
         **BYOLConfig.diagnostics,
-        "found": Diagnostic("views found among the batch's"),
+        "found": Diagnostic("views found in the batch"),
     }
 
     tau_base: float | None = None
