@@ -1,4 +1,4 @@
-"""Search by style: how many of the nearest pictures are in the query's style, by several descriptions of a picture.
+"""Search by style: how many of the nearest pictures have the query's style, and are by its artist's hand.
 
     pip install -e '.[all]'
     python benchmarks/drawn_art.py --out drawn
@@ -6,10 +6,10 @@
         --features blocks.0,blocks.1,blocks.2,blocks.3,blocks.4,blocks.5,blocks.6
     python benchmarks/art_by_style.py bundles/art --pictures drawn [--layers]
 
-A folder of pictures has STYLE/SUBJECT-NN.png, as benchmarks/drawn_art.py writes them. A figure is the share of the five
-nearest of each picture, by cosine, that have its style; where pictures of its own subject are not searched; the share
-that has its subject; and where pictures of its own style are not searched. With --layers, of each feature map alone. A
-table in Markdown, by ONNX Runtime.
+A folder of pictures has STYLE-HAND/SUBJECT-NN.png, as benchmarks/drawn_art.py writes them. A figure is the share of the
+five nearest to each picture, by cosine: that have its style, where those of its own subject are not searched; that are
+by its hand, among all and again without its own subject; and that have its subject, among all and without those by its
+own hand. With --layers, of each feature map alone, too. A table in Markdown, by ONNX Runtime.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from byol_edge.runtime import Encoder, Preprocessing, find_images
+from byol_edge.runtime import Bundle, Encoder, Preprocessing, find_images
 from byol_edge.runtime.preprocessing import prepare_all
 from byol_edge.runtime.reading import read_batches
 from numpy.typing import NDArray
@@ -41,17 +41,20 @@ RECOMMENDED = ("blocks.1", "blocks.2", "blocks.3")
 
 @dataclass(frozen=True)
 class Pictures:
-    """Files, with the style and the subject that each is named by."""
+    """Files, with the style, the hand and the subject that each is named by."""
 
     paths: list[Path]
     styles: Names
+    hands: Names
     subjects: Names
 
 
 def read_pictures(folder: Path) -> Pictures:
     paths = find_images(folder)
+    hands = [path.parent.name for path in paths]
+    styles = [hand.rsplit("-", 1)[0] for hand in hands]
     subjects = [path.stem.rsplit("-", 1)[0] for path in paths]
-    return Pictures(paths, np.array([path.parent.name for path in paths]), np.array(subjects))
+    return Pictures(paths, np.array(styles), np.array(hands), np.array(subjects))
 
 
 def to_unit(rows: Floats) -> Floats:
@@ -106,6 +109,7 @@ def describe(encoder: Encoder, paths: list[Path], layers: bool) -> Iterator[tupl
     embeddings = np.concatenate(contents)
     style = join([whole[name] for name in chosen])
     yield "embedding", embeddings
+    yield "embedding, compared with all", compare_with_all(embeddings)
     if layers:
         yield from ((f"statistics of {name}", each) for name, each in whole.items())
         yield "statistics of all", join(list(whole.values()))
@@ -115,12 +119,13 @@ def describe(encoder: Encoder, paths: list[Path], layers: bool) -> Iterator[tupl
 
 
 def print_row(name: str, vectors: Floats, pictures: Pictures) -> None:
-    styles, subjects = pictures.styles, pictures.subjects
+    hands, subjects = pictures.hands, pictures.subjects
     figures = [
-        measure_precision(vectors, styles),
-        measure_precision(vectors, styles, subjects),
+        measure_precision(vectors, pictures.styles, subjects),
+        measure_precision(vectors, hands),
+        measure_precision(vectors, hands, subjects),
         measure_precision(vectors, subjects),
-        measure_precision(vectors, subjects, styles),
+        measure_precision(vectors, subjects, hands),
     ]
     print(f"| {name} | {' | '.join(f'{each:.3f}' for each in figures)} |", flush=True)
 
@@ -132,7 +137,8 @@ def main() -> None:
     parser.add_argument("--layers", action="store_true", help="each feature map alone, too")
     asked = parser.parse_args()
     pictures = read_pictures(asked.pictures)
-    print("| | style | … among other subjects | subject | … among other styles |\n|---|---|---|---|---|")
+    columns = ("style, other subjects", "hand", "hand, other subjects", "subject", "subject, other hands")
+    print(f"| | {' | '.join(columns)} |\n|---|{'---|' * len(columns)}")
     print_row(
         "raw pixels, 32 px",
         to_unit(prepare_all(pictures.paths, Preprocessing(32)).reshape(len(pictures.paths), -1) / np.float32(255)),
@@ -140,7 +146,7 @@ def main() -> None:
     )
     print_row("colors", describe_colors(pictures.paths), pictures)
     for bundle in asked.bundles:
-        for variant in ("fp32.onnx", "int8.onnx"):
+        for variant in (name for name in Bundle.open(bundle).variants if name.endswith(".onnx")):
             encoder = Encoder(bundle, variant, backend="onnxruntime")
             for name, vectors in describe(encoder, pictures.paths, asked.layers):
                 print_row(f"{Path(bundle).name}, {variant}: {name}", vectors, pictures)

@@ -7,14 +7,14 @@ that a palette does not tell a style.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFilter
 
 Pixels = NDArray[np.uint8]
-Floats = NDArray[np.float32]
+Floats = NDArray[np.floating[Any]]
 Random = np.random.Generator
 
 # Styles paint at this size, in pixels; pictures are kept at half of it.
@@ -238,7 +238,11 @@ def paint_woodcut(pixels: Pixels, hand: int, random: Random) -> Pixels:
     return finish(paper + (ink - paper) * share)
 
 
-STYLES: dict[str, Callable[[Pixels, int, Random], Pixels]] = {
+class Style(Protocol):
+    def __call__(self, pixels: Pixels, hand: int, random: Random) -> Pixels: ...
+
+
+STYLES: dict[str, Style] = {
     "facets": paint_facets,
     "glass": paint_glass,
     "hatching": paint_hatching,

@@ -81,7 +81,7 @@ def draw_tree(x: float, foot: float, size: float, trunk: int, crown: int, random
 
 
 def draw_landscape(random: Random) -> list[Shape]:
-    sky, sun, *grounds = random.permutation(6)
+    sky, sun, *grounds = random.permutation(6).tolist()
     shapes = [Shape(box(0, 0, 1, 1), sky)]
     shapes.append(
         Shape(oval(random.uniform(0.15, 0.85), random.uniform(0.12, 0.3), *[random.uniform(0.05, 0.1)] * 2), sun)
@@ -99,7 +99,7 @@ def draw_landscape(random: Random) -> list[Shape]:
 
 
 def draw_still_life(random: Random) -> list[Shape]:
-    wall, table, *things = random.permutation(6)
+    wall, table, *things = random.permutation(6).tolist()
     edge = random.uniform(0.5, 0.65)
     shapes = [Shape(box(0, 0, 1, 1), wall), Shape(box(0, edge, 1, 1), table)]
     for number, x in enumerate(random.permutation(np.linspace(0.15, 0.85, random.integers(3, 6)))):
@@ -125,7 +125,7 @@ def draw_still_life(random: Random) -> list[Shape]:
 
 
 def draw_house(random: Random) -> list[Shape]:
-    sky, ground, *colors = random.permutation(6)
+    sky, ground, *colors = random.permutation(6).tolist()
     level = random.uniform(0.68, 0.8)
     shapes = [Shape(box(0, 0, 1, 1), sky), Shape(ridge(level, 0.01, random), ground)]
     for number, left in enumerate(np.linspace(0.05, 0.62, random.integers(1, 4))):
@@ -142,7 +142,7 @@ def draw_house(random: Random) -> list[Shape]:
 
 
 def draw_figure(random: Random) -> list[Shape]:
-    ground, coat, skin, hair, collar, _ = random.permutation(6)
+    ground, coat, skin, hair, collar, _ = random.permutation(6).tolist()
     x, y, size = random.uniform(0.42, 0.58), random.uniform(0.36, 0.44), random.uniform(0.85, 1.15)
     dark = 5 if skin < 2 else 0
     shapes = [Shape(box(0, 0, 1, 1), ground)]
@@ -165,11 +165,11 @@ def draw_figure(random: Random) -> list[Shape]:
 
 
 def draw_abstract(random: Random) -> list[Shape]:
-    shapes = [Shape(box(0, 0, 1, 1), random.integers(6))]
+    shapes = [Shape(box(0, 0, 1, 1), int(random.integers(6)))]
     for number in range(random.integers(9, 15)):
-        size, color = random.uniform(0.08, 0.3) * (1 if number < 6 else 0.6), random.integers(6)
+        size, color = random.uniform(0.08, 0.3) * (1 if number < 6 else 0.6), int(random.integers(6))
         x, y, turn = *random.uniform(0.05, 0.95, 2), random.uniform(0, 1)
-        corners = {0: 48, 1: 4, 2: 3, 3: 4}[kind := random.integers(4)]
+        corners = {0: 48, 1: 4, 2: 3, 3: 4}[kind := int(random.integers(4))]
         turns = 2 * np.pi * (turn + np.arange(corners) / corners)
         flat = 0.15 if kind == 3 else 1  # a bar
         across, along = size * flat * np.cos(turns), size * np.sin(turns)

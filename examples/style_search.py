@@ -17,26 +17,29 @@ from pathlib import Path
 
 import numpy as np
 from byol_edge.runtime import ByolEdgeError, Encoder, Preprocessing, find_images, prepare
+from byol_edge.runtime.contact_sheet import NAME_SIZE, shorten
 from byol_edge.runtime.reading import read_batches
 from numpy.typing import NDArray
-from PIL import Image, ImageDraw
+from PIL import Image, ImageDraw, ImageFont
+from scipy.optimize import linear_sum_assignment
+from sklearn.manifold import TSNE
 
 Floats = NDArray[np.float32]
 
 QUERIES, NEIGHBORS = 6, 5
 # In pixels: a picture on the sheet and on the map, the space between two, and a line of text.
-SIDE, TILE, GAP, LINE = 128, 56, 6, 14
+SIDE, TILE, GAP, LINE = 128, 56, 8, 16
 # So many pictures are on the map at most; it has room for so many times as many, so that groups stand apart.
 MAPPED, ROOM = 600, 1.4
 
 
 @dataclass(frozen=True)
 class Collection:
-    """Pictures, with vectors of their style `[N, S]` and of their content `[N, D]`, all of unit length."""
+    """Pictures, with a vector of style `[N, S]` and an embedding `[N, D]` each, of unit length."""
 
     paths: list[Path]
     styles: Floats
-    contents: Floats
+    embeddings: Floats
 
 
 def measure_statistics(maps: Floats) -> Floats:
@@ -59,19 +62,19 @@ def describe(encoder: Encoder, paths: list[Path]) -> Collection:
     """The pictures that can be read; the others are named on standard error."""
     kept: list[Path] = []
     layers: dict[str, list[Floats]] = {each.name: [] for each in encoder.features}
-    contents: list[Floats] = []
+    embeddings: list[Floats] = []
     for batch in read_batches(paths, encoder.preprocessing):
         for each in batch.unreadable:
             print(f"left out: {each.error}", file=sys.stderr)
         if batch.sources:
             kept += batch.sources
-            contents.append(encoder.run(batch.pixels))
+            embeddings.append(encoder.run(batch.pixels))
             for name, maps in encoder.run_maps(batch.pixels).items():
                 layers[name].append(measure_statistics(maps))
     if len(kept) < 2:
         raise ByolEdgeError("fewer than two pictures can be read: there is nothing to compare")
     styles = join([compare_with_all(np.concatenate(parts)) for parts in layers.values()])
-    return Collection(kept, styles, np.concatenate(contents))
+    return Collection(kept, styles, np.concatenate(embeddings))
 
 
 def find_nearest(vectors: Floats, query: int) -> list[tuple[int, float]]:
@@ -88,37 +91,31 @@ def load(path: Path, side: int) -> Image.Image:
 
 
 def draw_sheet(collection: Collection, queries: list[int]) -> Image.Image:
-    """In each row a query, the nearest by style, and the nearest by content."""
+    """In each row a query, the nearest by style, and the nearest by embedding."""
     wide, tall = SIDE + GAP, SIDE + 2 * LINE + GAP
-    halves = (
-        (wide + 3 * GAP, "by style", collection.styles),
-        ((NEIGHBORS + 1) * wide + 6 * GAP, "by content", collection.contents),
-    )
-    sheet = Image.new(
-        "RGB", (2 * GAP + (2 * NEIGHBORS + 1) * wide + 6 * GAP, 2 * GAP + LINE + len(queries) * tall), "white"
-    )
-    draw = ImageDraw.Draw(sheet)
+    style, embedding = wide + 3 * GAP, (NEIGHBORS + 1) * wide + 6 * GAP
+    sheet = Image.new("RGB", (GAP + embedding + NEIGHBORS * wide, GAP + LINE + len(queries) * tall), "white")
+    draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(NAME_SIZE)
+    draw.text((GAP + style, GAP), "by style", "black", font)
+    draw.text((GAP + embedding, GAP), "by embedding", "black", font)
     for line, query in enumerate(queries):
-        tiles = [(0, query, "")]
-        for left, _, vectors in halves:
-            found = find_nearest(vectors, query)
-            tiles += [(left + place * wide, row, f"{cosine:.2f}  ") for place, (row, cosine) in enumerate(found)]
+        tiles = [(0, query, "query")]
+        for left, vectors in ((style, collection.styles), (embedding, collection.embeddings)):
+            nearest = enumerate(find_nearest(vectors, query))
+            tiles += [(left + place * wide, row, f"{cosine:.2f}") for place, (row, cosine) in nearest]
         for left, row, figure in tiles:
-            path, corner = collection.paths[row], (GAP + left, 2 * GAP + LINE + line * tall)
-            sheet.paste(load(path, SIDE), corner)
-            text = f"{figure}{path.parent.name[:16]}\n{path.stem[:20]}"
-            draw.text((corner[0], corner[1] + SIDE), text, fill="black", spacing=1)
-    for left, title, _ in halves:
-        draw.text((GAP + left, GAP), title, fill="black")
+            place = GAP + left, 2 * GAP + LINE + line * tall
+            sheet.paste(load(collection.paths[row], SIDE), place)
+            name = shorten(str(collection.paths[row]), SIDE)
+            draw.text((place[0], place[1] + SIDE), f"{figure}\n{name}", "black", font, spacing=1)
     return sheet
 
 
 def find_cells(styles: Floats) -> tuple[NDArray[np.intp], int]:
     """Cells `[N, 2]` of a square grid, column and row, one each, and the grid's side: t-SNE, without overlaps."""
-    from scipy.optimize import linear_sum_assignment
-    from sklearn.manifold import TSNE
-
-    flat = TSNE(init="pca", perplexity=min(30, len(styles) / 4), random_state=0).fit_transform(styles)
+    with np.errstate(invalid="ignore"):  # of equal pictures, nothing varies
+        tsne = TSNE(init="pca", perplexity=min(30, len(styles) / 4), random_state=0)
+        flat = np.nan_to_num(tsne.fit_transform(styles))
     side = int(np.ceil(np.sqrt(ROOM * len(styles))))
     flat = (flat - flat.min(0)) / np.ptp(flat, axis=0).clip(1e-6) * (side - 1)
     cells = np.stack(np.divmod(np.arange(side**2), side), axis=1)
@@ -163,5 +160,5 @@ if __name__ == "__main__":
         sys.exit(__doc__)
     try:
         main(*sys.argv[1:])
-    except ByolEdgeError as error:
+    except (ByolEdgeError, OSError) as error:
         sys.exit(f"{Path(sys.argv[0]).name}: {error}")
