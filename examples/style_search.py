@@ -8,7 +8,7 @@ the picture it happens: the means and standard deviations of its feature maps (H
 found/neighbors.png has a query in each row, the nearest pictures by style, and beside them the nearest by the network's
 embedding. Without query.jpg, the queries are drawn at random; with it, the nearest by style are printed, too. On
 found/map.png, pictures of one style lie together.
-It takes numpy and the runtime, and scikit-learn for the map.
+It takes the runtime and scikit-learn, whose t-SNE draws the map.
 """
 
 import sys
