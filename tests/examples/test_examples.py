@@ -1,5 +1,6 @@
 """Runs each example in the way that its docstring shows."""
 
+import importlib
 import subprocess
 import sys
 from pathlib import Path
@@ -7,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from byol_edge.runtime import find_images
-from PIL import Image
+from PIL import Image, ImageChops
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
@@ -94,9 +95,84 @@ def test_defects_are_told_from_good_plates_alone(mapped_bundle: Path, tmp_path: 
     assert len(unlabeled) == 1  # without good ones beside them, there is no AUROC
 
 
-def test_the_sheet_of_styles_is_a_picture_with_one_row_per_query(finished_bundle: Path, photos: Path, tmp_path: Path):
-    (line,) = run("style_search", finished_bundle, photos, tmp_path / "sheet.png")
-    assert line.endswith("8 pictures and the 7 nearest of 120 to each")
-    with Image.open(tmp_path / "sheet.png") as sheet:
-        assert sheet.size == (8 * 134 + 6, 8 * 148 + 6)
-        assert len(sheet.getcolors(1 << 24) or []) > 100
+def draw_blots(folder: Path, random: np.random.Generator) -> None:
+    """Blots of any colors, of another size in each of 16 pictures."""
+    folder.mkdir()
+    for number in range(16):
+        blots = random.integers(0, 256, (3 + number, 3 + number, 3), dtype="uint8")
+        Image.fromarray(blots).resize((64, 64), Image.Resampling.BICUBIC).save(folder / f"{number:02}.png")
+
+
+def test_a_search_by_style_finds_what_was_moved(mapped_bundle: Path, tmp_path: Path, random: np.random.Generator):
+    pytest.importorskip("sklearn")
+    pictures, out = tmp_path / "pictures", tmp_path / "found"
+    draw_blots(pictures, random)
+    with Image.open(pictures / "07.png") as image:
+        ImageChops.offset(image, 32, 0).save(pictures / "moved.png")
+    first, *nearest = run("style_search", mapped_bundle, pictures, out, pictures / "07.png")
+    assert first == f"{out}: neighbors.png, the nearest of 17 pictures to 1, and map.png"
+    assert nearest[0].split()[1] == str(pictures / "moved.png")
+    assert len(nearest) == 5
+    assert str(pictures / "07.png") not in "".join(nearest)
+    with Image.open(out / "neighbors.png") as sheet, Image.open(out / "map.png") as found:
+        assert sheet.width > 11 * 128
+        assert found.width == found.height == 5 * 56
+        assert len(found.getcolors(1 << 24) or []) > 100
+    (line,) = run("style_search", mapped_bundle, pictures, out)  # the second time, over the first
+    assert line.endswith("to 6, and map.png")
+
+
+def test_a_style_says_how_strong_channels_are_and_not_where(
+    monkeypatch: pytest.MonkeyPatch, random: np.random.Generator
+):
+    monkeypatch.syspath_prepend(EXAMPLES)
+    style_search = importlib.import_module("style_search")
+    maps = random.normal(size=(6, 3, 4, 4)).astype(np.float32)
+    statistics = style_search.measure_statistics(maps)
+    assert statistics.shape == (6, 2 * 3)
+    np.testing.assert_allclose(statistics[2, :3], maps[2].mean((1, 2)), atol=1e-6)
+    np.testing.assert_allclose(statistics[2, 3:], maps[2].std((1, 2)), atol=1e-6)
+    np.testing.assert_allclose(style_search.measure_statistics(maps[:, :, ::-1, ::-1]), statistics, atol=1e-6)
+    styles = style_search.compare_with_all(statistics)
+    np.testing.assert_allclose(np.linalg.norm(styles, axis=1), 1, atol=1e-5)
+    # no matter how large a channel's numbers are, nor how many channels a layer has
+    np.testing.assert_allclose(style_search.compare_with_all(1000 * statistics + 7), styles, atol=1e-3)
+    joined = style_search.join([styles, np.eye(6, 100, dtype=np.float32)])
+    np.testing.assert_allclose(np.linalg.norm(joined, axis=1), 1, atol=1e-5)
+    np.testing.assert_allclose((joined @ joined.T)[0, 1], (styles @ styles.T)[0, 1] / 2, atol=1e-6)
+    cosines = [cosine for _, cosine in style_search.find_nearest(styles, 2)]
+    assert len(cosines) == 5
+    assert cosines == sorted(cosines, reverse=True)
+
+
+def test_a_search_by_style_takes_few_and_odd_pictures(mapped_bundle: Path, tmp_path: Path):
+    pytest.importorskip("sklearn")
+    pictures, out = tmp_path / "pictures", tmp_path / "found"
+    pictures.mkdir()
+    Image.new("L", (30, 20), 90).save(pictures / "gray.png")
+    Image.new("RGBA", (20, 300), (200, 30, 30, 90)).save(pictures / "alpha.png")
+    (pictures / "broken.jpg").write_bytes(b"no picture")
+    (line,) = run("style_search", mapped_bundle, pictures, out)
+    assert line == f"{out}: neighbors.png, the nearest of 2 pictures to 2, and map.png"
+
+
+@pytest.mark.parametrize("missing", ["features", "pictures", "query", "others"])
+def test_a_search_by_style_that_cannot_be_says_why_in_a_line(
+    mapped_bundle: Path, finished_bundle: Path, photos: Path, tmp_path: Path, missing: str
+):
+    bundle, folder, query, why = mapped_bundle, photos, find_images(photos)[0], ""
+    if missing == "features":
+        bundle, why = finished_bundle, "export it with --features"
+    elif missing == "pictures":
+        folder, why = tmp_path, "no images"
+    elif missing == "query":
+        query, why = tmp_path / "none.png", f"{tmp_path / 'none.png'} cannot be read"
+    else:
+        folder, why = query, "fewer than two pictures"
+    command = [sys.executable, EXAMPLES / "style_search.py", bundle, folder, tmp_path / "found", query]
+    done = subprocess.run([str(part) for part in command], capture_output=True, text=True)
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1].startswith("style_search.py: ")
+    assert why in done.stderr.splitlines()[-1]
+    assert "Traceback" not in done.stderr
+    assert not (tmp_path / "found").exists()
