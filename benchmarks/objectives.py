@@ -118,15 +118,19 @@ def add_chain(arguments: argparse.Namespace, images: Path, backbone: str, seed: 
 
 
 def fit_epochs(out: Path, images: Path, method: str, backbone: str, minutes: float) -> int:
-    """How many epochs fit, by the time that two and one take; measured once."""
+    """How many epochs fit, by the seeds before this one, else by the time that two and one take."""
     key = {"timed": method, "backbone": backbone}
-    known = [line for line in read_results(out) if key.items() <= line.items()]
+    lines = read_results(out)
+    known = [line for line in lines if key.items() <= line.items()]
     if not known:
         scratch = out / f"timed-{backbone}"
         two, one = (train(method, images, scratch, backbone, epochs, 0) for epochs in (2, 1))
         shutil.rmtree(scratch)
         known = add_result(out, {**key, "fixed": 2 * one - two, "per_epoch": two - one})[-1:]
-    return max(1, int((60 * minutes - known[0]["fixed"]) / known[0]["per_epoch"]))
+    fixed, per_epoch = known[0]["fixed"], known[0]["per_epoch"]
+    if done := [line for line in lines if (line.get("method"), line["backbone"]) == (method, backbone)]:
+        per_epoch = sum(line["seconds"] - fixed for line in done) / sum(line["epochs"] for line in done)
+    return max(1, round((60 * minutes - fixed) / per_epoch))
 
 
 def train(method: str, images: Path, run: Path, backbone: str, epochs: int, seed: int, *options: object) -> float:
