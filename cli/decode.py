@@ -7,10 +7,12 @@ from typing import TYPE_CHECKING
 
 import click
 
+from ..evaluate.decoded import FIGURES
 from ..runtime.errors import UsageError
 from ..runtime.interval import Interval
 from ..runtime.text import count
-from .output import needs, note, note_unread, print_json, print_table, say
+from ..runtime.untrusted import read_json
+from .output import needs, note, note_unread, print_json, print_table, say, say_pairs
 
 if TYPE_CHECKING:
     from ..evaluate.decoded import Decoding
@@ -73,8 +75,8 @@ def _decode_vectors(source: str, data: Path | None, out: Path, vectors: Path, ov
         raise UsageError("--vectors decodes by a finished decoder: neither --data nor --json goes with it")
     with needs("export"):
         from ..evaluate.decode_vectors import decode_vectors
-    drawn, of = decode_vectors(source, vectors, out, overwrite=overwrite)
-    say(f"{out}: {drawn} of {count(of, 'vector')}, decoded")
+    drawn = decode_vectors(source, vectors, out, overwrite=overwrite)
+    say(f"{out}: {count(drawn, 'vector')}, decoded")
 
 
 def print_decoding(result: Decoding, out: Path) -> None:
@@ -103,7 +105,7 @@ def print_decoding(result: Decoding, out: Path) -> None:
         rows,
     )
     say(
-        "PSNR: in dB, how close what is decoded is to the image; to constant: more than the best constant image, paired.\n"
+        "PSNR: how close what is decoded is to the image, in dB; to constant: above the best constant image, paired.\n"
         "SSIM: structural similarity, 1 for equal images. explained: share of the pixels' variance about that image."
         + ("\n5-NN: share of what is decoded that the encoder itself takes for its class." if result.classes else "")
     )
@@ -111,6 +113,24 @@ def print_decoding(result: Decoding, out: Path) -> None:
         say(f"{count(len(result.unreadable), 'image')} could not be read and left out.")
     say(result.conclusion)
     note(f"pictures, figures and the decoder are in {out}")
+
+
+def inspect_decoding(folder: Path, as_json: bool) -> None:
+    """What a folder of this command's says of itself; KeyError, TypeError or ValueError where it is damaged."""
+    told = read_json(folder / FIGURES)
+    if as_json:
+        print_json(told)
+        return
+    say_pairs(
+        f"decoding {folder}",
+        {
+            "encoder": f"{told['source']}, {told['model']} on {told['engine']}",
+            "images": f"{told['images']} of {told['data']} at {told['side']} px, and {told['held_out']} held out",
+            "decoder": f"{told['epochs']} epochs, seed {told['seed']}",
+            "found": told["conclusion"],
+            "holds": "pictures of these images, also of some that the decoder learned from",
+        },
+    )
 
 
 def _show(value: Interval | None, digits: int) -> str:

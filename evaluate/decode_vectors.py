@@ -13,14 +13,11 @@ from .decoder_file import load_decoder
 from .decoding_sheets import MOST_VECTORS, draw_vectors, save_sheet
 
 
-def decode_vectors(
-    decoded: str | Path, vectors: str | Path, out: str | Path, *, overwrite: bool = False
-) -> tuple[int, int]:
-    """Draws the images that a decoder makes of the first 64 of a file of vectors; returns how many were drawn, of how
-    many.
+def decode_vectors(decoded: str | Path, vectors: str | Path, out: str | Path, *, overwrite: bool = False) -> int:
+    """Draws the images that a decoder makes of a file of vectors, of the first 64 of more; returns how many it drew.
 
-    `decoded`: a folder that `decode` wrote. `out`: a .png file. Raises OutputExistsError, UsageError for another suffix,
-    ByolEdgeError for a file that cannot be read, VectorError for vectors that are not of the decoder's encoder.
+    `decoded`: a folder that `decode` wrote. `out`: a .png file. Raises OutputExistsError, UsageError for another
+    suffix, ByolEdgeError for a file that cannot be read, VectorError for vectors that are not of the decoder's encoder.
     """
     out = Path(out)
     if out.suffix.lower() != ".png":
@@ -38,7 +35,7 @@ def decode_vectors(
         f"{to_text(str(decoded))} at {kept.decoder.side} px: no image was read."
     )
     save_sheet(draw_vectors(title, kept.decoder.decode(shown), content.sources), out)
-    return len(shown), len(content.sources)
+    return len(shown)
 
 
 def _check(file: str | Path, vectors: Vectors, size: int) -> None:

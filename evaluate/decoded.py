@@ -71,7 +71,8 @@ class Decoding:
                 f"{first.explained:.0%} of what distinguishes one image's pixels from another's."
             )
         if first.knn and self.knn:
-            told += f" 5-NN puts {first.knn.mean:.0%} of what comes back in the right class, {self.knn.mean:.0%} of the images."
+            own = f"{self.knn.mean:.0%} of the images themselves"
+            told += f" 5-NN puts {first.knn.mean:.0%} of what comes back into the right class, and {own}."
         if self.lead:
             told += f" {_compare_untrained(self.lead)}"
         return told + " A stronger decoder reads more."
@@ -81,7 +82,7 @@ class Decoding:
 
 
 def _span(value: Interval) -> str:
-    return f"{value.mean:+.1f} dB ({value.lower:+.1f} to {value.upper:+.1f})"
+    return f"{value.mean:.1f} dB ({value.lower:.1f} to {value.upper:.1f})"
 
 
 def _compare_untrained(lead: Interval) -> str:

@@ -14,13 +14,14 @@ from ..runtime.fidelity import Vectors
 from ..runtime.preprocessing import Pixels
 from ..runtime.progress import Progress, report_progress
 
-# Vectors hold no more than this, see docs/decoding.md; an image's side, in pixels.
+# The largest side of an image that is decoded, in pixels: a vector holds no more detail (docs/decoding.md).
 MOST_SIDE = 64
 BATCH_SIZE, LEARNING_RATE, WEIGHT_DECAY, WARMUP = 32, 3e-3, 0.01, 0.1
 # Images that a decoder sees in training where the number of epochs is not given: each of few many times.
-SEEN = 25_000
-# Numbers and pixels that vary less than this do not vary.
-NOISE = 1e-6
+SEEN = 10_000
+# Numbers of vectors that vary less do not vary, and are left as they are; of images that are all alike, a decoder's
+# first guesses are off by no more than a byte's step.
+NOISE, LEAST_DEVIATION = 1e-6, 1 / 255
 # Images that are decoded, or summed up, at a time.
 BLOCK = 256
 
@@ -62,7 +63,7 @@ class VectorDecoder:
 
 
 def choose_epochs(images: int) -> int:
-    """So many that a decoder sees 25,000 images, and each image once to 100 times."""
+    """So many that a decoder sees 10,000 images, and each image once to 100 times."""
     return min(100, max(1, round(SEEN / images)))
 
 
@@ -111,7 +112,7 @@ def _prepare(vectors: Tensor, pixels: Tensor) -> VectorDecoder:
         center=vectors.mean(0),
         spread=torch.where(spread > NOISE, spread, 1),
         mean=mean,
-        deviation=torch.where(deviation > NOISE, deviation, 1),
+        deviation=deviation.clamp(min=LEAST_DEVIATION),
     )
 
 

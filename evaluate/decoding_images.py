@@ -75,7 +75,8 @@ def open_subject(source: str, variant: str) -> Subject:
     path = Path(source)
     if path.suffix in SINKS:
         raise UsageError(
-            f"{source} is a file of vectors; decode it by a folder of this command's: {{vectors}}", vectors=source
+            f"{source} is a file of vectors: give the encoder that made it, then what that writes with {{vectors}}",
+            vectors=source,
         )
     if (path / MANIFEST).exists():
         return _open_bundle(path, variant)
@@ -147,7 +148,7 @@ def _add_short(vectors: dict[str, Vectors], name: str, train: NDArray[np.intp]) 
     if size > SHORT and len(drawn) >= SHORT:
         components = find_components(vectors[name][drawn], SHORT).numpy()
         untrained = vectors.pop(UNTRAINED, None)
-        vectors[f"{name}, {SHORT} of {size}"] = unit_rows(vectors[name] @ components.T)
+        vectors[f"{name}, shortened"] = unit_rows(vectors[name] @ components.T)
         if untrained is not None:
             vectors[UNTRAINED] = untrained
 

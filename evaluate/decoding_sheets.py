@@ -44,10 +44,8 @@ def draw_decoded(
 
 def draw_reconstructions(result: Decoding, images: Pixels, decoded: Mapping[str, Pixels]) -> Image.Image:
     """Images, and what each row's decoder makes of their vectors, with the PSNR of each."""
-    title = (
-        f"{min(ACROSS, len(images))} of {count(len(images), 'held-out image')} of {result.data}, the first ones drawn, and "
-        f"what decoders make of their vectors alone. In dB, how close that is (PSNR). By {result.source}."
-    )
+    shown = f"{min(ACROSS, len(images))} of {count(len(images), 'held-out image')} of {result.data}, the first drawn"
+    title = f"{shown}, and what decoders make of their vectors alone, in dB of PSNR. By {result.source}."
     true = images[:ACROSS]
     strips = [Strip(f"image, {result.side} px", list(true))]
     for row in result.rows:
@@ -66,10 +64,10 @@ def draw_steps(result: Decoding, images: Pixels, vectors: Vectors, decoder: Vect
         cosine = float(vectors[at] @ vectors[at + 1])
         figures = ["image", *(f"{share:.0%}" for share in shares), "image"]
         strips.append(Strip(f"cosine {cosine:.2f}", [images[at], *between, images[at + 1]], figures))
-    title = (
-        f"From one held-out image's vector to another's, in equal angles, decoded; at both ends, the images themselves. "
-        f"By {result.rows[0].name} of {result.source}."
+    what = (
+        "From one held-out image's vector to another's, by equal angles, decoded; at both ends, the images themselves."
     )
+    title = f"{what} By {result.rows[0].name} of {result.source}."
     return draw_strips(title, strips)
 
 
@@ -100,11 +98,11 @@ def draw_means(
     for place in range(NEAREST):
         tiles = [images[rows[place]] if place < len(rows) else None for rows in nearest]
         strips.append(Strip("nearest images" if place == 0 else "", tiles))
-    what = "class folder" if labels is not None else "group of near vectors (k-means)"
-    shown = f"{len(largest)} largest of {len(classes)}; " if len(classes) > len(largest) else ""
+    what = "class" if labels is not None else "group of near vectors (k-means)"
+    shown = f"The {len(largest)} largest of {len(classes)} classes: the" if len(classes) > len(largest) else "The"
     title = (
-        f"The mean vector of each {what}, decoded, with the number of its images; below, the mean of their pixels and the "
-        f"images whose vectors are nearest to it. {shown}By {result.rows[0].name} of {result.source}."
+        f"{shown} mean vector of each {what}, decoded, with the number of its images; below, the mean of their pixels "
+        f"and the images whose vectors are nearest. By {result.rows[0].name} of {result.source}."
     )
     return draw_strips(title, strips)
 
@@ -142,4 +140,4 @@ def save_sheet(sheet: Image.Image, file: Path) -> None:
 
 
 def _name(row: str, numbers: int) -> str:
-    return f"{row},\n{numbers} numbers".replace("encoder", "\nencoder").replace(" \n", "\n") if numbers else row
+    return f"{row},\n{numbers} numbers" if numbers else row
