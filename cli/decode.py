@@ -56,7 +56,9 @@ def decode(
     byol-edge decode decoded --vectors vectors.npz -o read.png
     """
     if vectors is not None:
-        _decode_vectors(source, data, out, vectors, overwrite, as_json)
+        if data is not None or as_json or epochs is not None or seed or variant != "auto":
+            raise UsageError("--vectors takes a finished decoder: nothing goes with it but --out and --overwrite")
+        _decode_vectors(source, out, vectors, overwrite)
         return
     if data is None:
         raise UsageError("give --data DIR, images to learn from, or --vectors FILE with a folder of this command's")
@@ -70,9 +72,7 @@ def decode(
         print_decoding(result, out)
 
 
-def _decode_vectors(source: str, data: Path | None, out: Path, vectors: Path, overwrite: bool, as_json: bool) -> None:
-    if data is not None or as_json:
-        raise UsageError("--vectors decodes by a finished decoder: neither --data nor --json goes with it")
+def _decode_vectors(source: str, out: Path, vectors: Path, overwrite: bool) -> None:
     with needs("export"):
         from ..evaluate.decode_vectors import decode_vectors
     drawn = decode_vectors(source, vectors, out, overwrite=overwrite)

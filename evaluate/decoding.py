@@ -82,19 +82,18 @@ def train_decoder(vectors: Vectors, images: Pixels, epochs: int, seed: int, labe
         size = min(BATCH_SIZE, len(pixels))
         per_epoch = len(pixels) // size
         optimizer = torch.optim.AdamW(network.parameters(), LEARNING_RATE, weight_decay=WEIGHT_DECAY)
-        total = epochs * per_epoch
+        total, done, loss = epochs * per_epoch, 0, torch.zeros(())
         schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _rate(step, total))
-        for step in range(total):
-            if step % per_epoch == 0:
-                order = torch.randperm(len(pixels))
-            batch = order[step % per_epoch * size :][:size]
-            wanted = (_to_floats(pixels[batch]) - decoder.mean) / decoder.deviation
-            loss = (network(standardized[batch]) - wanted).square().mean()
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
-            schedule.step()
-            report_progress(Progress(label, step + 1, total, "steps"))
+        for _ in range(epochs):
+            for batch in torch.randperm(len(pixels))[: per_epoch * size].split(size):
+                wanted = (_to_floats(pixels[batch]) - decoder.mean) / decoder.deviation
+                loss = (network(standardized[batch]) - wanted).square().mean()
+                optimizer.zero_grad()
+                loss.backward()
+                optimizer.step()
+                schedule.step()
+                done += 1
+                report_progress(Progress(label, done, total, "steps"))
     if not torch.isfinite(loss):
         raise EngineError(f"the decoder of {label} did not learn: its loss is {loss.item()}")
     network.eval()

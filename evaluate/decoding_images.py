@@ -25,7 +25,7 @@ from ..runtime.images import find_images, folder_labels
 from ..runtime.preprocessing import Pixels
 from ..runtime.vectors import SINKS
 from .accuracy import draw_rows
-from .decoded import UNTRAINED
+from .decoded import DECODER, UNTRAINED
 from .decoding import MOST_SIDE
 from .embedding import Embed, embed_images
 from .knn import Labels
@@ -77,6 +77,10 @@ def open_subject(source: str, variant: str) -> Subject:
         raise UsageError(
             f"{source} is a file of vectors: give the encoder that made it, then what that writes with {{vectors}}",
             vectors=source,
+        )
+    if (path / DECODER).exists():
+        raise UsageError(
+            f"{source} is what this wrote of an encoder: it decodes {{vectors}}, and nothing else", vectors="FILE"
         )
     if (path / MANIFEST).exists():
         return _open_bundle(path, variant)
