@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from ..evaluate.decoded import FIGURES
+from ..runtime.choosing import AUTO
 from ..runtime.errors import UsageError
 from ..runtime.interval import Interval
 from ..runtime.text import count
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 @click.argument("source")
 @click.option("--data", type=click.Path(path_type=Path), help="A folder of images, searched recursively.")
 @click.option("-o", "--out", required=True, type=click.Path(path_type=Path), help="The folder to write.")
-@click.option("--variant", default="auto", show_default=True, help="fp32, int8, a name, or auto: the default.")
+@click.option("--variant", default=AUTO, show_default=True, help="fp32, int8, a name, or auto: the default.")
 @click.option("--epochs", type=int, help="Passes over the images.  [default: by their number]")
 @click.option("--seed", type=int, default=0, show_default=True, help="Same seed: same images held out, same decoder.")
 @click.option(
@@ -56,7 +57,7 @@ def decode(
     byol-edge decode decoded --vectors vectors.npz -o read.png
     """
     if vectors is not None:
-        if data is not None or as_json or epochs is not None or seed or variant != "auto":
+        if data is not None or as_json or epochs is not None or seed or variant != AUTO:
             raise UsageError("--vectors takes a finished decoder: nothing goes with it but --out and --overwrite")
         _decode_vectors(source, out, vectors, overwrite)
         return

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ..runtime.choosing import AUTO
 from ..runtime.errors import UsageError
 from ..runtime.files import finite, to_json, whole_folder, write_text
 from ..runtime.preprocessing import Pixels
@@ -27,7 +28,7 @@ def decode(
     data: str | Path,
     out: str | Path,
     *,
-    variant: str = "auto",
+    variant: str = AUTO,
     epochs: int | None = None,
     seed: int = 0,
     overwrite: bool = False,

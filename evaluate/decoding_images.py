@@ -18,10 +18,12 @@ from ..models.network import InferenceNetwork, embed_pixels
 from ..models.tail import find_components
 from ..models.weights import untrained_encoder
 from ..runtime.bundle import MANIFEST, Bundle
+from ..runtime.choosing import AUTO
 from ..runtime.encoder import Encoder, find_problem
 from ..runtime.errors import EngineError, ImageError, UsageError
 from ..runtime.fidelity import Vectors, unit_rows
 from ..runtime.images import find_images, folder_labels
+from ..runtime.model_file import is_model_file
 from ..runtime.preprocessing import Pixels
 from ..runtime.vectors import SINKS
 from .accuracy import draw_rows
@@ -39,6 +41,8 @@ HELD_OUT, MOST_HELD_OUT = 0.1, 1000
 # The numbers that a vector is shortened to, and the images whose principal directions these are.
 SHORT, MOST_FOR_COMPONENTS = 32, 2000
 TILES = "tiles"
+# The row of weights that PyTorch runs as they are.
+PLAIN = "FP32"
 
 
 @dataclass(frozen=True)
@@ -84,16 +88,15 @@ def open_subject(source: str, variant: str) -> Subject:
         )
     if (path / MANIFEST).exists():
         return _open_bundle(path, variant)
+    if is_model_file(path):
+        model = Encoder(path, variant)
+        return Subject(model, model.variant, {model.variant: model.run}, ())
+    if variant != AUTO:
+        raise UsageError(f"{{variant}}: {source} is no bundle; leave it out", variant=variant)
     encoder = open_encoder(source)
-    if isinstance(encoder, EagerEncoder):
-        if variant != "auto":
-            raise UsageError(f"{{variant}}: {source} is no bundle; leave it out", variant=variant)
-        untrained = InferenceNetwork(untrained_encoder(encoder.spec, seed=0), encoder.preprocessing)
-        name = "FP32"
-        return Subject(encoder, name, {name: encoder.run, UNTRAINED: partial(embed_pixels, untrained)}, ())
-    assert isinstance(encoder, Encoder)
-    encoder = Encoder(path, variant)
-    return Subject(encoder, encoder.variant, {encoder.variant: encoder.run}, ())
+    assert isinstance(encoder, EagerEncoder)
+    untrained = InferenceNetwork(untrained_encoder(encoder.spec, seed=0), encoder.preprocessing)
+    return Subject(encoder, PLAIN, {PLAIN: encoder.run, UNTRAINED: partial(embed_pixels, untrained)}, ())
 
 
 def _open_bundle(path: Path, variant: str) -> Subject:
