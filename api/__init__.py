@@ -25,6 +25,9 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from .evaluate.compare import compare_encoders
     from .evaluate.comparison import Comparison
+    from .evaluate.decode import decode
+    from .evaluate.decode_vectors import decode_vectors
+    from .evaluate.decoded import Decoding
     from .evaluate.validate import Limits, Validation, validate
     from .export.bundling import Export, export_bundle
     from .export.config import ExportConfig
@@ -45,6 +48,7 @@ _HOMES = {
     "BYOLConfig": "models.byol",
     "ByolEdgeError": "runtime.errors",
     "Comparison": "evaluate.comparison",
+    "Decoding": "evaluate.decoded",
     "Conclusion": "report.findings",
     "DistillationConfig": "models.distillation",
     "Encoder": "runtime.encoder",
@@ -55,6 +59,8 @@ _HOMES = {
     "Validation": "evaluate.validate",
     "Verdict": "train.verdict",
     "compare_encoders": "evaluate.compare",
+    "decode": "evaluate.decode",
+    "decode_vectors": "evaluate.decode_vectors",
     "export_bundle": "export.bundling",
     "pretrain": "train.pretrain",
     "validate": "evaluate.validate",
@@ -66,6 +72,7 @@ __all__ = [
     "ByolEdgeError",
     "Comparison",
     "Conclusion",
+    "Decoding",
     "DistillationConfig",
     "Encoder",
     "Export",
@@ -76,6 +83,8 @@ __all__ = [
     "Verdict",
     "__version__",
     "compare_encoders",
+    "decode",
+    "decode_vectors",
     "export_bundle",
     "pretrain",
     "validate",

@@ -9,6 +9,7 @@ from typing import Any
 
 import click
 
+from ..evaluate.decoded import FIGURES
 from ..runtime.bundle import GOLDEN, MANIFEST, Bundle, Variant
 from ..runtime.choosing import AUTO, choose
 from ..runtime.encoder import Encoder
@@ -18,6 +19,7 @@ from ..runtime.fidelity import MapFidelity
 from ..runtime.run import ENCODER, Provenance, Run
 from ..runtime.untrusted import read_json, to_dataclass
 from ..runtime.vectors import SINKS, load_vectors
+from .decode import inspect_decoding
 from .inspect_checkpoint import inspect_checkpoint
 from .output import megabytes, needs, print_json, print_maps, print_table, say, say_pairs, share
 
@@ -31,8 +33,8 @@ MISSING = "–"
 def inspect(path: Path | None, as_json: bool, starts: bool) -> None:
     """Say what PATH is and what it holds.
 
-    A run, a bundle, an .onnx file of a bundle, a file of vectors, or a checkpoint of this or another project, of which
-    it tells the command that exports it.
+    A run, a bundle, an .onnx file of a bundle, a file of vectors, a folder of `decode`, or a checkpoint of this or
+    another project, of which it tells the command that exports it.
 
     Example: byol-edge inspect bundles/photos
     """
@@ -48,6 +50,8 @@ def inspect(path: Path | None, as_json: bool, starts: bool) -> None:
             _inspect_bundle(Bundle.open(path), as_json)
         elif Run(path).exists:
             _inspect_run(Run(path), as_json)
+        elif (path / FIGURES).exists():
+            inspect_decoding(path, as_json)
         elif path.suffix == ".onnx":
             _inspect_model(path, as_json)
         elif path.suffix in SINKS:

@@ -22,6 +22,7 @@ from ..runtime.errors import ByolEdgeError, brief, in_python
 from ..runtime.text import printable
 from .bench import bench
 from .compare import compare
+from .decode import decode
 from .demo import demo
 from .embed import embed
 from .export import export
@@ -34,7 +35,7 @@ from .self_test import self_test
 from .train import train
 from .validate import validate
 
-COMMANDS = (demo, train, export, validate, compare, report, bench, embed, nearest, self_test, inspect)
+COMMANDS = (demo, train, export, validate, compare, decode, report, bench, embed, nearest, self_test, inspect)
 
 
 class EdgeGroup(click.Group):

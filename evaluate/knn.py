@@ -25,6 +25,19 @@ def knn_hits(vectors: Vectors, labels: Labels, neighbors: int = 5) -> Hits:
     return (vote(labels[found], np.ones(found.shape)) == labels).astype(np.float64)
 
 
+def bank_hits(bank: Vectors, labels: Labels, queries: Vectors, classes: Labels, neighbors: int = 5) -> Hits:
+    """k-NN: 1 for each query `[N, D]` whose class the majority of its nearest rows of the bank gives, else 0.
+
+    A tie goes as in knn_hits. Rows of unit length.
+    """
+    hits = np.empty(len(queries))
+    for start in range(0, len(queries), BLOCK):
+        cosines = queries[start : start + BLOCK] @ bank.T
+        found = labels[np.argsort(-cosines, axis=1, kind="stable")[:, :neighbors]]
+        hits[start : start + BLOCK] = vote(found, np.ones(found.shape)) == classes[start : start + BLOCK]
+    return hits
+
+
 def few_shot_hits(vectors: Vectors, labels: Labels, shots: int, draws: int, seed: int) -> Hits:
     """Accuracy of 1-NN from `shots` labeled rows per class, all others classified: one value per draw.
 

@@ -33,6 +33,7 @@ class EagerEncoder:
 
     def __init__(self, network: InferenceNetwork, spec: EncoderSpec, device: str | torch.device = "cpu") -> None:
         self.network = network.to(torch.device(device)).to(memory_format=torch.channels_last)
+        self.spec = spec
         self.preprocessing = spec.preprocessing
         self.embedding_size = spec.embedding_size
         hashes = sha256(serialize_weights(network.backbone, network.tail)), sha256(to_json(spec.to_json()).encode())

@@ -1,16 +1,17 @@
-"""A contact sheet: an image and its neighbors, each with its cosine and its name, as one picture."""
+"""Contact sheets: an image and its neighbors, each with its cosine and its name; rows of small pictures."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont
 
 from .errors import ImageError
 from .nearest import Neighbor
-from .preprocessing import Preprocessing, prepare
+from .preprocessing import Pixels, Preprocessing, prepare
 from .text import to_text
 
 # In pixels. The query's tile is twice as large, and as high as two rows of neighbors.
@@ -20,6 +21,9 @@ CAPTION = FIGURE_SIZE + NAME_SIZE + 14
 COLUMNS = 5
 ROW = TILE + CAPTION + GAP
 LARGE = 2 * TILE + CAPTION + GAP
+
+# Of rows of small pictures: a tile's side, to which whole pixels are repeated, and the width of the rows' names.
+SMALL, SMALL_GAP, NAMES = 128, 8, 190
 
 PAPER, EMPTY, INK, FAINT, FRAME = (255, 255, 255), (240, 240, 240), (25, 25, 25), (110, 110, 110), (205, 205, 205)
 
@@ -39,6 +43,61 @@ def draw_sheet(query: str, neighbors: Sequence[Neighbor]) -> Image.Image:
         place = MARGIN + LARGE + 2 * GAP + column * (TILE + GAP), MARGIN + row * ROW
         _draw_tile(sheet, each.source, f"{rank + 1}   {each.cosine:.3f}", place, TILE)
     return sheet
+
+
+@dataclass(frozen=True)
+class Strip:
+    """A row of small pictures, uint8 `[side, side, 3]` each; None leaves a place empty. `captions`: below each, if any.
+
+    `name`: what stands beside the row; line feeds part its lines.
+    """
+
+    name: str
+    tiles: Sequence[Pixels | None]
+    captions: Sequence[str] = ()
+
+
+def draw_strips(title: str, strips: Sequence[Strip]) -> Image.Image:
+    """Rows of small pictures of one size, each with its name at the left, under a title of one line or several."""
+    names = NAMES if any(strip.name for strip in strips) else 0
+    columns = max(len(strip.tiles) for strip in strips)
+    width = 2 * MARGIN + names + columns * (SMALL + SMALL_GAP) - SMALL_GAP
+    lines = wrap(title, width - 2 * MARGIN)
+    top = MARGIN + len(lines) * (FIGURE_SIZE + 6) + GAP
+    heights = [SMALL + SMALL_GAP + (NAME_SIZE + 8 if strip.captions else 0) for strip in strips]
+    sheet = Image.new("RGB", (width, top + sum(heights) - SMALL_GAP + MARGIN), PAPER)
+    draw = ImageDraw.Draw(sheet)
+    draw.multiline_text((MARGIN, MARGIN), "\n".join(lines), INK, _font(FIGURE_SIZE), spacing=6)
+    for strip, height in zip(strips, heights, strict=True):
+        _draw_strip(sheet, strip, top, names)
+        top += height
+    return sheet
+
+
+def _draw_strip(sheet: Image.Image, strip: Strip, top: int, names: int) -> None:
+    draw = ImageDraw.Draw(sheet)
+    draw.multiline_text((MARGIN, top + SMALL // 2), strip.name, INK, _font(FIGURE_SIZE), anchor="lm", spacing=5)
+    for place, tile in enumerate(strip.tiles):
+        left = MARGIN + names + place * (SMALL + SMALL_GAP)
+        if tile is not None:
+            scale = max(1, SMALL // len(tile))
+            kind = Image.Resampling.NEAREST if scale * len(tile) == SMALL else Image.Resampling.BICUBIC
+            sheet.paste(Image.fromarray(tile).resize((SMALL, SMALL), kind), (left, top))
+        if place < len(strip.captions):
+            text = shorten(strip.captions[place], SMALL)
+            draw.text((left, top + SMALL + 2), text, FAINT, _font(NAME_SIZE))
+
+
+def wrap(text: str, width: int) -> list[str]:
+    """A text in lines that fit into `width` pixels, parted between words."""
+    font, lines = _font(FIGURE_SIZE), [""]
+    for word in to_text(text).split():
+        longer = f"{lines[-1]} {word}".strip()
+        if lines[-1] and font.getlength(longer) > width:
+            lines.append(word)
+        else:
+            lines[-1] = longer
+    return lines
 
 
 def _draw_tile(sheet: Image.Image, source: str, figure: str, place: tuple[int, int], side: int) -> None:

@@ -1,5 +1,5 @@
 import numpy as np
-from byol_edge.evaluate.knn import knn_classes, leave_one_out_classes, vote
+from byol_edge.evaluate.knn import bank_hits, knn_classes, leave_one_out_classes, vote
 
 
 def unit(rows: np.ndarray) -> np.ndarray:
@@ -39,3 +39,20 @@ def test_weights_add_up_and_a_tie_goes_to_the_nearest():
     classes = np.array([[1, 0, 0], [2, 1, 0], [0, 1, 1]])
     assert vote(classes, np.ones((3, 3))).tolist() == [0, 2, 1]
     assert vote(classes, np.array([[5.0, 1, 1], [1, 2, 1], [2, 1, 1]])).tolist() == [1, 1, 0]
+
+
+def test_five_of_the_bank_decide(random: np.random.Generator):
+    # More queries than are compared at a time; of each class, six in the bank.
+    centers = np.eye(4)
+    labels, classes = np.repeat(np.arange(4), 6), np.tile(np.arange(4), 150)
+    bank = unit(centers[labels] + 0.05 * random.normal(size=(24, 4)))
+    queries = unit(centers[classes] + 0.05 * random.normal(size=(600, 4)))
+    assert bank_hits(bank, labels, queries, classes).tolist() == [1.0] * 600
+    assert bank_hits(bank, labels, queries, (classes + 1) % 4).tolist() == [0.0] * 600
+    # Three of five outvote the two that are nearer.
+    bank, labels = (
+        unit(np.array([[1, 0], [1, 0.1], [1, 0.2], [1, 0.3], [1, 0.4], [0, 1]])),
+        np.array([0, 0, 1, 1, 1, 0]),
+    )
+    assert bank_hits(bank, labels, unit(np.array([[1, 0]])), np.array([1])).tolist() == [1.0]
+    assert bank_hits(bank[:1], labels[:1], unit(np.array([[1, 0]])), np.array([0])).tolist() == [1.0]

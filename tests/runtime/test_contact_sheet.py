@@ -11,9 +11,14 @@ from byol_edge.runtime.contact_sheet import (
     NAME_SIZE,
     PAPER,
     ROW,
+    SMALL,
+    SMALL_GAP,
     TILE,
+    Strip,
     draw_sheet,
+    draw_strips,
     shorten,
+    wrap,
 )
 from byol_edge.runtime.nearest import Neighbor
 from PIL import Image, ImageFont
@@ -76,3 +81,28 @@ def test_names_lose_their_middle():
     assert shorten("W" * 80, 100).count("…") == 1
     assert shorten(long, 1) == "…"
     assert shorten("caf\udce9.jpg", TILE) == "caf\\udce9.jpg"
+
+
+@pytest.mark.parametrize("side", [16, 50])
+def test_strips_stand_below_each_other_under_a_title(side: int):
+    red, green, blue = (np.full((side, side, 3), color, np.uint8) for color in np.eye(3) * 255)
+    sheet = draw_strips("a title", [Strip("", [red, green]), Strip("", [None, blue], ["nothing", "blue"])])
+    pixels = np.asarray(sheet)
+    assert sheet.width == 2 * MARGIN + 2 * SMALL + SMALL_GAP
+    middles = MARGIN + SMALL // 2, MARGIN + SMALL + SMALL_GAP + SMALL // 2
+    rows = [int(np.flatnonzero((pixels[:, middles[1]] == color).all(1)).mean()) for color in ((0, 255, 0), (0, 0, 255))]
+    assert rows[0] < rows[1]
+    assert [tuple(pixels[rows[0], each]) for each in middles] == [(255, 0, 0), (0, 255, 0)]
+    assert [tuple(pixels[rows[1], each]) for each in middles] == [PAPER, (0, 0, 255)]
+
+
+def test_pixels_of_small_pictures_are_repeated_whole(random: np.random.Generator):
+    tile = random.integers(0, 256, (32, 32, 3), np.uint8)
+    pixels = np.asarray(draw_strips("", [Strip("", [tile])]))[-MARGIN - SMALL : -MARGIN, MARGIN:-MARGIN]
+    assert np.array_equal(pixels, tile.repeat(SMALL // 32, 0).repeat(SMALL // 32, 1))
+
+
+def test_a_title_is_parted_between_words():
+    assert wrap("one two three", 1) == ["one", "two", "three"]
+    assert wrap("one two three", 1000) == ["one two three"]
+    assert wrap("", 10) == [""]
