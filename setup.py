@@ -5,7 +5,7 @@ Everything else stands in pyproject.toml.
 
 from setuptools import setup
 
-FOLDERS = ["runtime", "models", "evaluate", "train", "export", "report", "cli"]
+FOLDERS = ["runtime", "models", "evaluate", "train", "export", "report", "decoding", "cli"]
 PACKAGES = {"byol_edge": "api", **{f"byol_edge.{folder}": folder for folder in FOLDERS}}
 
 setup(

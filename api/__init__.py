@@ -23,11 +23,11 @@ os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 TYPE_CHECKING = False
 
 if TYPE_CHECKING:
+    from .decoding.decode import decode
+    from .decoding.results import Decoding
+    from .decoding.stored import decode_vectors
     from .evaluate.compare import compare_encoders
     from .evaluate.comparison import Comparison
-    from .evaluate.decode import decode
-    from .evaluate.decode_vectors import decode_vectors
-    from .evaluate.decoded import Decoding
     from .evaluate.validate import Limits, Validation, validate
     from .export.bundling import Export, export_bundle
     from .export.config import ExportConfig
@@ -48,7 +48,7 @@ _HOMES = {
     "BYOLConfig": "models.byol",
     "ByolEdgeError": "runtime.errors",
     "Comparison": "evaluate.comparison",
-    "Decoding": "evaluate.decoded",
+    "Decoding": "decoding.results",
     "Conclusion": "report.findings",
     "DistillationConfig": "models.distillation",
     "Encoder": "runtime.encoder",
@@ -59,8 +59,8 @@ _HOMES = {
     "Validation": "evaluate.validate",
     "Verdict": "train.verdict",
     "compare_encoders": "evaluate.compare",
-    "decode": "evaluate.decode",
-    "decode_vectors": "evaluate.decode_vectors",
+    "decode": "decoding.decode",
+    "decode_vectors": "decoding.stored",
     "export_bundle": "export.bundling",
     "pretrain": "train.pretrain",
     "validate": "evaluate.validate",

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ..evaluate.decoded import FIGURES
+from ..decoding.results import FIGURES
 from ..runtime.choosing import AUTO
 from ..runtime.errors import UsageError
 from ..runtime.interval import Interval
@@ -16,7 +16,7 @@ from ..runtime.untrusted import read_json
 from .output import needs, note, note_unread, print_json, print_table, say, say_pairs
 
 if TYPE_CHECKING:
-    from ..evaluate.decoded import Decoding
+    from ..decoding.results import Decoding
 
 
 @click.command(short_help="See what can be read back out of vectors: a decoder, pictures, a table.")
@@ -64,7 +64,7 @@ def decode(
     if data is None:
         raise UsageError("give --data DIR, images to learn from, or --vectors FILE with a folder of this command's")
     with needs("export"):
-        from ..evaluate.decode import decode as train_and_measure
+        from ..decoding.decode import decode as train_and_measure
     note_unread(data)
     result = train_and_measure(source, data, out, variant=variant, epochs=epochs, seed=seed, overwrite=overwrite)
     if as_json:
@@ -75,7 +75,7 @@ def decode(
 
 def _decode_vectors(source: str, out: Path, vectors: Path, overwrite: bool) -> None:
     with needs("export"):
-        from ..evaluate.decode_vectors import decode_vectors
+        from ..decoding.stored import decode_vectors
     drawn = decode_vectors(source, vectors, out, overwrite=overwrite)
     say(f"{out}: {count(drawn, 'vector')}, decoded")
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from ..evaluate.decoded import FIGURES
+from ..decoding.results import FIGURES
 from ..runtime.bundle import GOLDEN, MANIFEST, Bundle, Variant
 from ..runtime.choosing import AUTO, choose
 from ..runtime.encoder import Encoder

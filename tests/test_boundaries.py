@@ -19,7 +19,8 @@ MAY_IMPORT = {
     "train": {"evaluate", "models", "runtime"},
     "export": {"evaluate", "models", "runtime"},
     "report": {"train", "evaluate", "models", "runtime"},
-    "cli": {"report", "train", "export", "evaluate", "models", "runtime"},
+    "decoding": {"evaluate", "models", "runtime"},
+    "cli": {"decoding", "report", "train", "export", "evaluate", "models", "runtime"},
 }
 LIBRARY = [folder for folder in MAY_IMPORT if folder != "cli"]
 NOT_ON_A_DEVICE = {"torch", "torchvision", "timm", "safetensors", "onnx", "nncf", "sklearn", "matplotlib"}

@@ -18,7 +18,7 @@ import pytest
 ROOT = Path(__file__).parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 WORKFLOWS = ROOT / ".github" / "workflows"
-FOLDERS = ("runtime", "models", "evaluate", "train", "export", "report", "cli")
+FOLDERS = ("runtime", "models", "evaluate", "train", "export", "report", "decoding", "cli")
 CLUTTER = shutil.ignore_patterns(".*", "build", "dist", "*.egg-info", "__pycache__", "runs", "bundles")
 
 

@@ -5,7 +5,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-from byol_edge.evaluate.decoded import DECODED
+from byol_edge.decoding.results import DECODED
 from byol_edge.runtime import load_vectors, save_vectors
 from commands import call, fails
 from PIL import Image

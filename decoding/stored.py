@@ -10,7 +10,7 @@ from ..runtime.fidelity import Vectors
 from ..runtime.text import count, to_text
 from ..runtime.vectors import load_vectors
 from .decoder_file import load_decoder
-from .decoding_sheets import MOST_VECTORS, draw_vectors, save_sheet
+from .sheets import MOST_VECTORS, draw_vectors, save_sheet
 
 
 def decode_vectors(decoded: str | Path, vectors: str | Path, out: str | Path, *, overwrite: bool = False) -> int:

@@ -6,9 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from byol_edge.evaluate.decoder_file import KeptDecoder, load_decoder, serialize_decoder
-from byol_edge.evaluate.decoding import SEEN, VectorDecoder, choose_epochs, train_decoder
-from byol_edge.evaluate.likeness import squared_errors, to_decibels
+from byol_edge.decoding.decoder_file import KeptDecoder, load_decoder, serialize_decoder
+from byol_edge.decoding.likeness import squared_errors, to_decibels
+from byol_edge.decoding.training import SEEN, VectorDecoder, choose_epochs, train_decoder
 from byol_edge.runtime import VectorFile
 from byol_edge.runtime.errors import ByolEdgeError, EngineError, VectorError
 from byol_edge.runtime.fidelity import Vectors, unit_rows

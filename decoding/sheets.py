@@ -14,10 +14,10 @@ from ..runtime.fidelity import Vectors, unit_rows
 from ..runtime.files import whole_file
 from ..runtime.preprocessing import Pixels
 from ..runtime.text import count
-from .decoded import MEANS, RECONSTRUCTIONS, STEPS, Decoding
-from .decoding import VectorDecoder
-from .decoding_images import Images
+from .images import Images
 from .likeness import squared_errors, to_decibels
+from .results import MEANS, RECONSTRUCTIONS, STEPS, Decoding
+from .training import VectorDecoder
 
 # Pictures in a row; pairs of images, and steps from one to the other; nearest images shown of a group.
 ACROSS, PAIRS, NEAREST = 8, 4, 3

@@ -7,20 +7,20 @@ from pathlib import Path
 
 import numpy as np
 
+from ..evaluate.intervals import Interval, bootstrap_interval
+from ..evaluate.knn import bank_hits
 from ..runtime.choosing import AUTO
 from ..runtime.errors import UsageError
 from ..runtime.files import finite, to_json, whole_folder, write_text
 from ..runtime.preprocessing import Pixels
 from ..runtime.reading import BATCH_SIZE
 from ..runtime.text import to_text
-from .decoded import CONSTANT, DECODED, DECODER, FIGURES, UNTRAINED, Decoding, Row
 from .decoder_file import KeptDecoder, serialize_decoder
-from .decoding import choose_epochs, train_decoder
-from .decoding_images import Images, Subject, embed_folder, open_subject, resize
-from .decoding_sheets import draw_decoded
-from .intervals import Interval, bootstrap_interval
-from .knn import bank_hits
+from .images import Images, Subject, embed_folder, open_subject, resize
 from .likeness import LEAST_ERROR, squared_errors, structural_similarity, to_decibels
+from .results import CONSTANT, DECODED, DECODER, FIGURES, UNTRAINED, Decoding, Row
+from .sheets import draw_decoded
+from .training import choose_epochs, train_decoder
 
 
 def decode(

@@ -12,6 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from ..evaluate.accuracy import draw_rows
+from ..evaluate.embedding import Embed, embed_images
+from ..evaluate.knn import Labels
+from ..evaluate.reference import load_untrained
 from ..models.eager import EagerEncoder
 from ..models.encoders import ImageEncoder, open_encoder
 from ..models.network import InferenceNetwork, embed_pixels
@@ -26,12 +30,8 @@ from ..runtime.images import find_images, folder_labels
 from ..runtime.model_file import is_model_file
 from ..runtime.preprocessing import Pixels
 from ..runtime.vectors import SINKS
-from .accuracy import draw_rows
-from .decoded import DECODER, UNTRAINED
-from .decoding import MOST_SIDE
-from .embedding import Embed, embed_images
-from .knn import Labels
-from .reference import load_untrained
+from .results import DECODER, UNTRAINED
+from .training import MOST_SIDE
 
 log = logging.getLogger(__name__)
 

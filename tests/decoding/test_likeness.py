@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from byol_edge.evaluate.likeness import LEAST_ERROR, squared_errors, structural_similarity, to_decibels
+from byol_edge.decoding.likeness import LEAST_ERROR, squared_errors, structural_similarity, to_decibels
 from byol_edge.runtime.preprocessing import Pixels
 
 

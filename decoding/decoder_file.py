@@ -15,8 +15,8 @@ from ..runtime.identity import Made
 from ..runtime.model_file import MOST_DIMENSIONS
 from ..runtime.run import DESCRIPTION, read_description
 from ..runtime.untrusted import MOST_MODEL, read_bytes
-from .decoded import DECODED, DECODER, FORMAT_VERSION
-from .decoding import MOST_SIDE, VectorDecoder
+from .results import DECODED, DECODER, FORMAT_VERSION
+from .training import MOST_SIDE, VectorDecoder
 
 
 @dataclass(frozen=True)

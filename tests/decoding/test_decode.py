@@ -6,12 +6,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from byol_edge.evaluate import decode as module
-from byol_edge.evaluate import decoding_images
-from byol_edge.evaluate.decode import decode
-from byol_edge.evaluate.decoded import CONSTANT, DECODED, UNTRAINED, Decoding
-from byol_edge.evaluate.decoding_images import embed_folder, open_subject
-from byol_edge.evaluate.decoding_sheets import find_groups, interpolate
+from byol_edge.decoding import decode as module
+from byol_edge.decoding import images as decoding_images
+from byol_edge.decoding.decode import decode
+from byol_edge.decoding.images import embed_folder, open_subject
+from byol_edge.decoding.results import CONSTANT, DECODED, UNTRAINED, Decoding
+from byol_edge.decoding.sheets import find_groups, interpolate
 from byol_edge.runtime import Bundle, Encoder, ImageError, OutputExistsError, UsageError
 from byol_edge.runtime.fidelity import unit_rows
 from PIL import Image
