@@ -36,7 +36,7 @@ def decode(
     """Trains decoders of an encoder's vectors on the images under `data`, and measures them on a tenth, held out.
 
     `source`: what compare_encoders takes but "raw"; `variant`: of a bundle, as for Encoder. `epochs`: passes over the
-    images; by default so many that a decoder sees 10,000. Writes `out`, a folder: the decoder, pictures, figures. Logs
+    images; by default so many that a decoder sees 25,000. Writes `out`, a folder: the decoder, pictures, figures. Logs
     progress, and images that cannot be read. Raises OutputExistsError, UsageError, ImageError (for fewer than 20
     images), EngineError, and what opening the source raises.
 

@@ -18,7 +18,7 @@ from ..runtime.progress import Progress, report_progress
 MOST_SIDE = 64
 BATCH_SIZE, LEARNING_RATE, WEIGHT_DECAY, WARMUP = 32, 3e-3, 0.01, 0.1
 # Images that a decoder sees in training where the number of epochs is not given: each of few many times.
-SEEN = 10_000
+SEEN = 25_000
 # Numbers of vectors that vary less do not vary, and are left as they are; of images that are all alike, a decoder's
 # first guesses are off by no more than a byte's step.
 NOISE, LEAST_DEVIATION = 1e-6, 1 / 255
@@ -63,7 +63,7 @@ class VectorDecoder:
 
 
 def choose_epochs(images: int) -> int:
-    """So many that a decoder sees 10,000 images, and each image once to 100 times."""
+    """So many that a decoder sees 25,000 images, and each image once to 100 times."""
     return min(100, max(1, round(SEEN / images)))
 
 

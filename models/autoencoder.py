@@ -17,8 +17,6 @@ from .objective import Diagnostic, Heads, Outcome, Views
 
 # Below this variance of normalized pixels, all images of a batch are one.
 ALIKE = 1e-6
-# Of the decoder: as much computing as conv4, a third of a ResNet-18.
-WIDTH = 128
 
 
 @dataclass(frozen=True)
@@ -54,7 +52,7 @@ class Autoencoder(nn.Module):
     def __init__(self, backbone: nn.Module, embedding_size: int, image_size: int) -> None:
         super().__init__()
         self.backbone = backbone
-        self.decoder = Decoder(embedding_size, image_size, WIDTH)
+        self.decoder = Decoder(embedding_size, image_size)
 
     def forward(self, views: Views) -> Outcome:
         """Mean squared error of the decoded views, in normalized pixels, and the share of their variance in them.

@@ -8,31 +8,29 @@ from torch import Tensor, nn
 
 # The side of the first map, and the largest side that is computed; beyond it, images are interpolated.
 FIRST, MOST = 4, 128
-# Channels halve as the side doubles, down to the least.
-LEAST_WIDTH = 16
+# Channels of the first map; they halve as the side doubles, down to the least.
+WIDTH, LEAST_WIDTH = 128, 16
 
 
 class Decoder(nn.Module):
     """Vectors `[N, D]` → images `[N, 3, side, side]`, in whatever units they are compared in.
-
-    `width`: channels of the first map.
 
     Linear → BatchNorm → ReLU to a map of 4×4, then, until the side is reached, twice the side by nearest neighbor →
     3×3 convolution → BatchNorm → ReLU; upsampling before a convolution leaves no checkerboard (Odena et al. 2016,
     distill.pub/2016/deconv-checkerboard).
     """
 
-    def __init__(self, embedding_size: int, side: int, width: int = 256) -> None:
+    def __init__(self, embedding_size: int, side: int) -> None:
         super().__init__()
         self.side = side
         self.first = nn.Sequential(
-            nn.Linear(embedding_size, width * FIRST**2, bias=False),
-            nn.Unflatten(1, (width, FIRST, FIRST)),
-            nn.BatchNorm2d(width),
+            nn.Linear(embedding_size, WIDTH * FIRST**2, bias=False),
+            nn.Unflatten(1, (WIDTH, FIRST, FIRST)),
+            nn.BatchNorm2d(WIDTH),
             nn.ReLU(inplace=True),
         )
         blocks: list[nn.Module] = []
-        now = FIRST
+        width, now = WIDTH, FIRST
         while now < min(side, MOST):
             narrower = max(LEAST_WIDTH, width // 2)
             blocks += [
