@@ -129,8 +129,9 @@ def _tell_provenance(trained: Provenance) -> dict[str, str]:
 def _tell_parts(parts: Sequence[tuple[str, Provenance]]) -> dict[str, str]:
     """The same of two encoders that were fused, one after the other."""
     told = {}
-    for number, (name, trained) in zip(("first", "second"), parts, strict=False):
-        told |= {number: name, **{f"{number} {what}": text for what, text in _tell_provenance(trained).items()}}
+    for number, (name, trained) in enumerate(parts, 1):
+        told[f"encoder {number}"] = name
+        told |= {f"{what} {number}": text for what, text in _tell_provenance(trained).items()}
     return told
 
 
