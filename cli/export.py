@@ -135,7 +135,7 @@ def export(
     check_output(out, overwrite, BUNDLE)  # before code of the user's runs
     if module is not None:
         with redirect_stdout(sys.stderr):  # what the user's code prints
-            checkpoint = sources[0] if sources else None
+            checkpoint = next(iter(sources), None)
             result = export_bundle(make_module(module, checkpoint), out, config, overwrite=overwrite)
     else:
         result = export_bundle(source, out, config, overwrite=overwrite)
@@ -156,13 +156,15 @@ def _choose_source(sources: tuple[str, ...], fuse: bool, module: str | None) -> 
         if fuse or len(sources) > 1:
             raise UsageError("--module takes one checkpoint, or none, and is not fused with another encoder")
         return None
-    if fuse and len(sources) != 2:
-        raise UsageError(f"--fuse takes two SOURCEs, not {len(sources)}")
+    if fuse:
+        if len(sources) != 2:
+            raise UsageError(f"--fuse takes two SOURCEs, not {len(sources)}")
+        return sources
+    if len(sources) == 1:
+        return sources[0]
     if not sources:
         raise UsageError("give a SOURCE, or --module")
-    if len(sources) > 1 and not fuse:
-        raise UsageError(f"{len(sources)} SOURCEs, where one is exported; --fuse makes one encoder of two")
-    return sources if fuse else sources[0]
+    raise UsageError(f"{len(sources)} SOURCEs, where one is exported; --fuse makes one encoder of two")
 
 
 def print_export(result: Export, out: Path) -> None:

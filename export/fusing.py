@@ -54,7 +54,7 @@ def load_pair(names: Sequence[str | Path], config: ExportConfig) -> Source:
                 weight,
                 sum(sizes),
             ),
-            backbone=Fusion(*networks, weight),
+            backbone=Fusion(networks[0], networks[1], weight),
             provenance=_join(names, (first, second), config),
             layers=[],
             run=run,
