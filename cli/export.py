@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 @click.command(short_help="Export a run for CPUs and edge devices: SOURCE → bundle.")
-@click.argument("source", required=False)
+@click.argument("sources", metavar="[SOURCE]", nargs=-1)
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="The bundle to write, a folder.")
 @click.option("--int8", is_flag=True, help="Also quantize, for ONNX Runtime and for OpenVINO.")
 @click.option("--fp16", is_flag=True, help="Also with weights in half precision: half the size, the same speed.")
@@ -49,6 +49,8 @@ if TYPE_CHECKING:
 )
 @click.option("--with-projector", is_flag=True, help="Projections in place of embeddings: what BYOL compared.")
 @click.option("--dim", "dimensions", type=int, help="Shorter vectors: this many of the directions that keep most.")
+@click.option("--fuse", is_flag=True, help="Of two SOURCEs, one encoder: both vectors side by side.")
+@click.option("--weight", type=float, help="The first SOURCE's share of a fused cosine, 0 to 1.  [default: 0.5]")
 @click.option("--features", metavar="NAMES", help="Feature maps as outputs, too, by module: layer2,layer3.")
 @click.option(
     "--calibration",
@@ -68,7 +70,7 @@ if TYPE_CHECKING:
 @click.option("--overwrite", is_flag=True, help="Replace the bundle at --out.")
 @click.option("--json", "as_json", is_flag=True, help="Print the result for a program.")
 def export(
-    source: str | None,
+    sources: tuple[str, ...],
     module: str | None,
     out: Path,
     int8: bool,
@@ -78,6 +80,8 @@ def export(
     network: str,
     with_projector: bool,
     dimensions: int | None,
+    fuse: bool,
+    weight: float | None,
     features: str | None,
     calibration: Path | None,
     no_finetune: bool,
@@ -100,6 +104,8 @@ def export(
     With --module nets:make, it is a network of your own: make of nets.py is called with SOURCE, the path of a
     checkpoint, or with nothing if there is none, and returns a torch.nn.Module, images to vectors. Give --image-size.
 
+    With --fuse, two SOURCEs for images of one size become one encoder, as large and as slow as both together.
+
     Example: byol-edge export runs/photos --int8 --out bundles/photos
     """
     with needs("export"):
@@ -116,6 +122,7 @@ def export(
         no_images=no_images,
         with_projector=with_projector,
         dimensions=dimensions,
+        weight=weight,
         features=() if features is None else tuple(name.strip() for name in features.split(",")),
         backbone=backbone,
         image_size=image_size,
@@ -124,14 +131,14 @@ def export(
         bgr=bgr,
         sign=sign,
     )
+    source = _choose_source(sources, fuse, module)
     check_output(out, overwrite, BUNDLE)  # before code of the user's runs
     if module is not None:
         with redirect_stdout(sys.stderr):  # what the user's code prints
-            result = export_bundle(make_module(module, source), out, config, overwrite=overwrite)
-    elif source is not None:
-        result = export_bundle(source, out, config, overwrite=overwrite)
+            checkpoint = next(iter(sources), None)
+            result = export_bundle(make_module(module, checkpoint), out, config, overwrite=overwrite)
     else:
-        raise UsageError("give a SOURCE, or --module")
+        result = export_bundle(source, out, config, overwrite=overwrite)
     if as_json:
         print_json(asdict(result))
     else:
@@ -141,6 +148,23 @@ def export(
         raise FidelityError(
             f"{out} was written, but {missed[0].name} on {missed[0].engine} misses its gates (--strict)"
         )
+
+
+def _choose_source(sources: tuple[str, ...], fuse: bool, module: str | None) -> Any:
+    """What is exported, a name or a pair of them, unless it is a module. Raises UsageError."""
+    if module is not None:
+        if fuse or len(sources) > 1:
+            raise UsageError("--module takes one checkpoint, or none, and is not fused with another encoder")
+        return None
+    if fuse:
+        if len(sources) != 2:
+            raise UsageError(f"--fuse takes two SOURCEs, not {len(sources)}")
+        return sources
+    if len(sources) == 1:
+        return sources[0]
+    if not sources:
+        raise UsageError("give a SOURCE, or --module")
+    raise UsageError(f"{len(sources)} SOURCEs, where one is exported; --fuse makes one encoder of two")
 
 
 def print_export(result: Export, out: Path) -> None:

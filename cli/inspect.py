@@ -92,10 +92,7 @@ def _inspect_bundle(bundle: Bundle, as_json: bool) -> None:
             "embedding": f"{bundle.embedding_size} numbers, unit length",
             **_tell_features(bundle.features),
             "input": f"uint8 [N, {bundle.preprocessing.image_size}, {bundle.preprocessing.image_size}, 3], RGB",
-            "weights": _tell_origin(trained),
-            **({"assumed": "; ".join(map(str, trained.assumptions))} if trained.assumptions else {}),
-            "trained": _tell_training(trained),
-            "verdict": _show(trained.verdict),
+            **(_tell_parts(bundle.sources) if bundle.fusion else _tell_provenance(trained)),
             "made with": _list_versions(exported),
             "default": _tell_default(bundle),
             **{name: f"quantized with {_show(_table(searches, name).get('kept'))}" for name in searches},
@@ -124,6 +121,24 @@ def _inspect_bundle(bundle: Bundle, as_json: bool) -> None:
     print_maps({name: _read_maps(bundle, name) for name in bundle.variants})
 
 
+def _tell_provenance(trained: Provenance) -> dict[str, str]:
+    return {
+        "weights": _tell_origin(trained),
+        **({"assumed": "; ".join(map(str, trained.assumptions))} if trained.assumptions else {}),
+        "trained": _tell_training(trained),
+        "verdict": _show(trained.verdict),
+    }
+
+
+def _tell_parts(parts: Sequence[tuple[str, Provenance]]) -> dict[str, str]:
+    """The same of two encoders that were fused, one after the other."""
+    told = {}
+    for number, (name, trained) in enumerate(parts, 1):
+        told[f"encoder {number}"] = name
+        told |= {f"{what} {number}": text for what, text in _tell_provenance(trained).items()}
+    return told
+
+
 def _tell_features(features: Sequence[FeatureMap]) -> dict[str, str]:
     return {"maps": ", ".join(map(str, features))} if features else {}
 
@@ -136,6 +151,8 @@ def _read_maps(bundle: Bundle, variant: str) -> dict[str, MapFidelity]:
 def _tell_network(bundle: Bundle) -> str:
     if bundle.module is not None:
         return f"a module of its maker's own, {bundle.module}; validate takes it again: --module"
+    if bundle.fusion is not None:
+        return f"two, fused: {bundle.fusion}"
     return f"{bundle.encoder_spec.backbone}, {bundle.encoder_spec.stem} stem"
 
 

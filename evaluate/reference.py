@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from ..models.backbones import build_backbone
 from ..models.checkpoint import read_target
+from ..models.fusion import build_untrained, load_fusion
 from ..models.module import name_module, prepare_module
 from ..models.network import InferenceNetwork, embed_pixels
 from ..models.starts import find_path
@@ -60,6 +61,9 @@ def load_reference(bundle: Bundle, against: Path | None = None, module: nn.Modul
     own = load_own_network(bundle)
     if against is None:
         return Reference(own)
+    if bundle.fusion is not None:
+        text = f"{{against}}: {bundle.path} holds two encoders, fused; its own weights are all it is compared with"
+        raise UsageError(text, against=against)
     spec = bundle.encoder_spec
     run = Run(against)
     if run.exists:
@@ -100,12 +104,17 @@ def _take_module(bundle: Bundle, module: nn.Module) -> Reference:
 
 def load_own_network(bundle: Bundle) -> InferenceNetwork:
     """The bundle's own weights in the architecture that its manifest names, eager, FP32."""
-    return load_network(bundle.read(ENCODER), bundle.encoder_spec, str(bundle.path / ENCODER))
+    content, file = bundle.read(ENCODER), str(bundle.path / ENCODER)
+    if bundle.fusion is not None:
+        return load_fusion(content, bundle.fusion, file)
+    return load_network(content, bundle.encoder_spec, file)
 
 
 def load_untrained(bundle: Bundle) -> InferenceNetwork:
     """The bundle's architecture with random weights: by the seed of its run, if it is of one."""
     seed = bundle.provenance.seed or 0
+    if bundle.fusion is not None:
+        return build_untrained(bundle.fusion, seed)
     return InferenceNetwork(untrained_encoder(bundle.encoder_spec, seed), bundle.preprocessing)
 
 

@@ -34,6 +34,7 @@ from ..runtime.fidelity import (
     failed_map_gates,
 )
 from ..runtime.files import check_output, sha256, to_json, whole_folder
+from ..runtime.fusion import FusionSpec
 from ..runtime.golden import PYTORCH, name_of
 from ..runtime.model_file import FORMAT_READER, FORMAT_VERSION
 from ..runtime.onnx_file import ONNX
@@ -42,6 +43,7 @@ from ..runtime.run import ENCODER
 from ..runtime.signature import SIGNATURE, check_private_key, sign
 from ..runtime.timing import LEAD, Timing, time_in_turn
 from .config import ExportConfig
+from .fusing import Pair, load_pair
 from .golden import GOLDEN_IMAGES, synthetic_images, write_golden
 from .search import Search
 from .source import Source, load_source
@@ -93,12 +95,18 @@ class Export:
 
 
 def export_bundle(
-    source: str | Path | nn.Module, out: str | Path, config: ExportConfig | None = None, *, overwrite: bool = False
+    source: str | Path | nn.Module | Pair,
+    out: str | Path,
+    config: ExportConfig | None = None,
+    *,
+    overwrite: bool = False,
 ) -> Export:
     """Exports `source`, a run or another start (docs/training.md), as the bundle `out`: whole, or not at all.
 
     `source` may also be a module of your own, images float32 `[N, 3, H, W]` to vectors `[N, D]`; `config` then has to
     say `image_size`, and `mean` and `std` if they are not ImageNet's. It is copied, and left as it is.
+
+    Two sources, `("runs/a", "runs/b")`, are fused into one encoder: their vectors, each of unit length, side by side.
 
     `overwrite`: replace a bundle at `out`. Logs what is being done, and images that cannot be read. Raises RunError,
     OutputExistsError, ImageError, UsageError, EngineError, and FidelityError if an FP32 variant is not what PyTorch
@@ -108,7 +116,7 @@ def export_bundle(
     check_output(out, overwrite, BUNDLE)
     if config.sign is not None:
         check_private_key(Path(config.sign))
-    run = load_source(source, config)
+    run = load_pair(source, config) if isinstance(source, (tuple, list)) else load_source(source, config)
     keeps_images = not (config.no_images or run.drawn)
     side = run.spec.preprocessing.image_size
     reference = run.judge[:GOLDEN_IMAGES] if keeps_images else synthetic_images(GOLDEN_IMAGES, side)
@@ -126,6 +134,7 @@ def export_bundle(
             "files": _describe_files(folder),
             "provenance": {
                 "training": run.provenance.to_json(),
+                **_describe_parts(run),
                 "export": _describe_export(run, config, searches),
             },
         }
@@ -283,7 +292,13 @@ def _describe_maps(judged: Sequence[ExportedVariant]) -> dict[str, Any]:
 def _describe_network(run: Source) -> dict[str, Any]:
     if run.module is not None:
         return {"module": run.module, "can_be_rebuilt": False}
+    if isinstance(run.spec, FusionSpec):
+        return {"fused": run.spec.to_json()}
     return {"backbone": run.spec.backbone, "stem": run.spec.stem}
+
+
+def _describe_parts(run: Source) -> dict[str, Any]:
+    return {"parts": [{"name": name, **each.to_json()} for name, each in run.parts]} if run.parts else {}
 
 
 def _describe_files(folder: Path) -> dict[str, Any]:

@@ -19,15 +19,16 @@ NETWORKS = ("online", "target")
 class ExportConfig:
     """What is asked of an export.
 
-    `formats`: of the model files, "onnx" and "openvino". `network`: "online", the backbone that learned, or
-    "target", its moving average. `target`: the CPU that INT8's numbers are chosen for, by default this machine's.
-    `calibration`: a folder, whose images calibrate and judge in place of the run's. `finetune`: where nothing else
-    keeps INT8 good, fine-tune the network for it. `no_images`: synthetic images in the bundle, none of a user's.
-    `with_projector`: projections in place of embeddings. `dimensions`: shorter vectors, by the directions that keep
-    most of the calibration images. `features`: modules of the backbone, by their names as in `named_modules()`, whose
-    maps are outputs, too. `backbone`, `image_size`, `mean` and `std`: of weights that do not say them (a checkpoint
-    from elsewhere), whose first layer takes blue, green, red if `bgr` says so. `sign`: a PEM file with the private key
-    that the bundle is signed with. Raises UsageError.
+    `formats`: of the model files, "onnx" and "openvino". `network`: "online", the backbone that learned, or "target",
+    its moving average. `target`: the CPU that INT8's numbers are chosen for, by default this machine's. `calibration`:
+    a folder, whose images calibrate and judge in place of the run's. `finetune`: where nothing else keeps INT8 good,
+    fine-tune the network for it. `no_images`: synthetic images in the bundle, none of a user's. `with_projector`:
+    projections in place of embeddings. `dimensions`: shorter vectors, by the directions that keep most of the
+    calibration images. `features`: modules of the backbone, by their names as in `named_modules()`, whose maps are
+    outputs, too. `weight`: of the first of two encoders that are fused, 0.5 if it is not given. `backbone`,
+    `image_size`, `mean` and `std`: of weights that do not say them (a checkpoint from elsewhere), whose first layer
+    takes blue, green, red if `bgr` says so. `sign`: a PEM file with the private key that the bundle is signed with.
+    Raises UsageError.
     """
 
     int8: bool = False
@@ -41,6 +42,7 @@ class ExportConfig:
     with_projector: bool = False
     dimensions: int | None = None
     features: tuple[str, ...] = ()
+    weight: float | None = None
     backbone: str | None = None
     image_size: int | None = None
     mean: Channels | None = None
@@ -58,6 +60,8 @@ class ExportConfig:
             raise UsageError(f"{{formats}}: has to be {names}, or one of these", formats=",".join(self.formats))
         if self.image_size is not None and not 16 <= self.image_size <= MOST_SIDE:
             raise UsageError(f"{{image_size}}: has to be from 16 to {MOST_SIDE}", image_size=self.image_size)
+        if self.weight is not None and not 0 < self.weight < 1:
+            raise UsageError("{weight}: has to be between 0 and 1", weight=self.weight)
         if len(set(self.features)) < len(self.features) or not all(self.features):
             raise UsageError("{features}: has to be names of modules, each once", features=",".join(self.features))
         check_normalization(self.mean, self.std)

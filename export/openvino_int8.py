@@ -109,31 +109,36 @@ def _convolutions(ir: IR, layers: Collection[str]) -> list[str]:
 
 
 def outside_backbone(ir: IR) -> list[str]:
-    """Names of the operations before and after the backbone.
+    """Names of the operations around the backbones: those that no layer leads to, or that lead to no layer.
 
-    The converter renames and adds operations, so they are found by walking in from both ends of the graph.
+    The converter renames and adds operations, so they are found by where they stand in the graph.
     """
-    found: dict[str, Any] = {}
-    front = list(ir.model.get_parameters())
-    while front:
-        operation = front.pop()
-        found[operation.get_friendly_name()] = operation
-        followers = [target.get_node() for output in operation.outputs() for target in output.get_target_inputs()]
-        front += [each for each in followers if _is_new(each, found, ir.layers)]
-    front = list(ir.model.get_results())
-    while front:
-        operation = front.pop()
-        found[operation.get_friendly_name()] = operation
+    operations = ir.model.get_ordered_ops()
+    layers = {each.get_friendly_name() for each in operations if _is_layer(each, ir.layers)}
+    behind, before = set(layers), set(layers)
+    for operation in operations:
         sources = [value.get_source_output().get_node() for value in operation.inputs()]
-        front += [each for each in sources if _is_new(each, found, ir.layers)]
+        if any(each.get_friendly_name() in behind for each in sources):
+            behind.add(operation.get_friendly_name())
+    for operation in reversed(operations):
+        if any(each.get_friendly_name() in before for each in _find_followers(operation)):
+            before.add(operation.get_friendly_name())
     passive = {"Parameter", "Result", "Constant"}
-    return sorted(name for name, operation in found.items() if operation.get_type_name() not in passive)
+    return sorted(
+        each.get_friendly_name()
+        for each in operations
+        if each.get_type_name() not in passive and each.get_friendly_name() not in before & behind
+    )
 
 
-def _is_new(operation: Any, found: dict[str, Any], layers: frozenset[str]) -> bool:
-    """Whether a walk goes on here. The converter may move a layer's name to its bias, but what has weights is known."""
-    name = operation.get_friendly_name()
-    return name not in found and name not in layers and not _has_weights(operation)
+def _is_layer(operation: Any, layers: frozenset[str]) -> bool:
+    """The converter gives a layer's name to its bias, where it has one."""
+    names = [each.get_friendly_name() for each in (operation, *_find_followers(operation))]
+    return names[0] in layers or (_has_weights(operation) and not layers.isdisjoint(names))
+
+
+def _find_followers(operation: Any) -> list[Any]:
+    return [target.get_node() for output in operation.outputs() for target in output.get_target_inputs()]
 
 
 def _has_weights(operation: Any) -> bool:

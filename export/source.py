@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from os import PathLike
 from pathlib import Path
+from typing import Any, Generic, TypeVar
 
 from torch import nn
 
@@ -24,6 +25,7 @@ from ..models.weights import load_network, serialize_network, serialize_weights
 from ..runtime.errors import ImageError, RunError, UsageError
 from ..runtime.feature_maps import FeatureMap
 from ..runtime.fidelity import LEAST_FOR_OVERLAP, Vectors, neighbor_overlap
+from ..runtime.fusion import FusionSpec
 from ..runtime.preprocessing import Pixels, Preprocessing
 from ..runtime.reading import draw_images
 from ..runtime.run import ENCODER, EncoderSpec, Provenance, Run
@@ -32,6 +34,8 @@ from .golden import synthetic_images
 from .stand_ins import make_stand_ins
 
 log = logging.getLogger(__name__)
+
+Spec = TypeVar("Spec", EncoderSpec, FusionSpec)
 
 # Of the calibration images, this many set the ranges of INT8; the rest judge it, unseen.
 MOST_TO_CALIBRATE = 300
@@ -48,10 +52,10 @@ class Source:
     """An encoder as export sees it. `calibrate` and `judge` are disjoint, uint8 `[N, H, W, 3]`; `drawn`: by us.
 
     `module`: the class of a user's own module, None for a backbone that `spec` can be built from. `features`: the maps
-    that are outputs, too.
+    that are outputs, too. `parts`: of two encoders that are fused, each one's name and where it comes from.
     """
 
-    spec: EncoderSpec
+    spec: EncoderSpec | FusionSpec
     network: InferenceNetwork
     weights: bytes
     calibrate: Pixels
@@ -60,6 +64,7 @@ class Source:
     drawn: bool = False
     module: str | None = None
     features: tuple[FeatureMap, ...] = ()
+    parts: tuple[tuple[str, Provenance], ...] = ()
 
     @property
     def feature_names(self) -> list[str]:
@@ -72,18 +77,19 @@ class Source:
 
 
 @dataclass(frozen=True)
-class Weights:
+class Weights(Generic[Spec]):
     """A backbone with its weights. `layers`: of its projector, if it is to be exported. `run`: if it is of one.
 
-    `module`: see Source.
+    `module`, `parts`: see Source.
     """
 
-    spec: EncoderSpec
+    spec: Spec
     backbone: nn.Module
     provenance: Provenance
     layers: list[Linear]
     run: Run | None = None
     module: str | None = None
+    parts: tuple[tuple[str, Provenance], ...] = ()
 
 
 def load_source(name: str | Path | nn.Module, config: ExportConfig) -> Source:
@@ -91,7 +97,13 @@ def load_source(name: str | Path | nn.Module, config: ExportConfig) -> Source:
 
     Raises RunError, naming the file and what to do, ImageError, UsageError.
     """
-    weights = find_weights(name, config)
+    if config.weight is not None:
+        raise UsageError("{weight}: of two encoders that are fused; leave it out for one", weight=config.weight)
+    return add_images(find_weights(name, config), config)
+
+
+def add_images(weights: Weights[Spec], config: ExportConfig) -> Source:
+    """A network with its images, and shorter vectors if asked for. Raises ImageError, RunError, UsageError."""
     spec, backbone, layers = weights.spec, weights.backbone, weights.layers
     features = choose_maps(InferenceNetwork(backbone, spec.preprocessing), config.features)
     images = _find_images(weights, config)
@@ -105,10 +117,10 @@ def load_source(name: str | Path | nn.Module, config: ExportConfig) -> Source:
         spec = replace(spec, embedding_size=len(layers[-1][0]))
     drawn = config.calibration is None and weights.run is None
     content = serialize_network(encoder) if weights.module else serialize_weights(backbone, encoder.tail)
-    return Source(spec, encoder, content, calibrate, judge, provenance, drawn, weights.module, features)
+    return Source(spec, encoder, content, calibrate, judge, provenance, drawn, weights.module, features, weights.parts)
 
 
-def find_weights(name: str | Path | nn.Module, config: ExportConfig) -> Weights:
+def find_weights(name: str | Path | nn.Module, config: ExportConfig) -> Weights[EncoderSpec]:
     """Reads a run, or another start by its name (see models/starts.py) or path; or takes a module as it is.
 
     Raises RunError, naming the file and what to do, and UsageError.
@@ -122,7 +134,7 @@ def find_weights(name: str | Path | nn.Module, config: ExportConfig) -> Weights:
     return _from_start(find_start(name, *known) if isinstance(name, str) else find_path(name, *known), config)
 
 
-def _from_run(run: Run, config: ExportConfig) -> Weights:
+def _from_run(run: Run, config: ExportConfig) -> Weights[EncoderSpec]:
     trained = run.read_encoder()
     spec = trained.spec
     for name in ("backbone", "image_size", "mean", "std", "bgr"):
@@ -143,7 +155,7 @@ def _from_run(run: Run, config: ExportConfig) -> Weights:
     return Weights(spec, network.backbone, provenance, layers, run)
 
 
-def _from_module(module: nn.Module, config: ExportConfig) -> Weights:
+def _from_module(module: nn.Module, config: ExportConfig) -> Weights[EncoderSpec]:
     """A user's own network, which says nothing of its input: `config` has to."""
     if not isinstance(module, nn.Module):
         raise UsageError(f"a name, a path or a torch.nn.Module is needed, not a {type(module).__name__}")
@@ -173,7 +185,7 @@ def _tell(assumptions: Sequence[str]) -> None:
         log.warning(f"assumed: {each}")
 
 
-def _from_start(start: Start, config: ExportConfig) -> Weights:
+def _from_start(start: Start, config: ExportConfig) -> Weights[EncoderSpec]:
     """Weights that were not trained here: what they do not say of themselves, `config` has to say."""
     if start.what == "a bundle":
         raise UsageError(f"{start.name} is a bundle already; export its run or its checkpoint")
@@ -201,7 +213,7 @@ def _check_parts(start: Start, config: ExportConfig) -> None:
         raise UsageError(f"{{with_projector}}: {start.name} holds no projector of linear layers", with_projector=True)
 
 
-def _find_images(weights: Weights, config: ExportConfig) -> Pixels:
+def _find_images(weights: Weights[Any], config: ExportConfig) -> Pixels:
     """Images to calibrate with and to judge by: a folder's, the run's, or, for want of both, stand-ins."""
     if config.calibration is not None:
         images = draw_images(Path(config.calibration), weights.spec.preprocessing, MOST_TO_DRAW)
@@ -220,7 +232,7 @@ def _find_images(weights: Weights, config: ExportConfig) -> Pixels:
 
 def _shorten(
     backbone: nn.Module,
-    spec: EncoderSpec,
+    spec: EncoderSpec | FusionSpec,
     layers: list[Linear],
     dimensions: int,
     calibrate: Pixels,

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
+from ..models.fusion import list_backbones
 from ..models.network import InferenceNetwork
 from ..models.tracing import merge_branches
 from ..runtime.errors import RunError
@@ -38,7 +39,8 @@ def fine_tune(network: InferenceNetwork, images: Pixels) -> InferenceNetwork:
     pixels = torch.from_numpy(images)
     finish = simulate_int8(student, pixels)
     generator = torch.Generator().manual_seed(0)
-    optimizer = torch.optim.Adam(student.backbone.parameters(), lr=LEARNING_RATE)
+    learned = [each for backbone in list_backbones(student).values() for each in backbone.parameters()]
+    optimizer = torch.optim.Adam(learned, lr=LEARNING_RATE)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, STEPS)
     start = time.monotonic()
     for step in range(STEPS):
@@ -73,7 +75,8 @@ def _vary(batch: Tensor, generator: torch.Generator) -> Tensor:
 
 def simulate_int8(network: InferenceNetwork, images: Tensor) -> Callable[[], None]:
     """Makes the backbone's layers round as INT8 does, with the ranges that `images` give; returns what undoes it."""
-    layers: list[nn.Module] = [each for each in network.backbone.modules() if isinstance(each, (nn.Conv2d, nn.Linear))]
+    modules = [each for backbone in list_backbones(network).values() for each in backbone.modules()]
+    layers: list[nn.Module] = [each for each in modules if isinstance(each, (nn.Conv2d, nn.Linear))]
     if any(map(parametrize.is_parametrized, layers)):  # a copy shares its class with the network's, which would change
         raise RunError("a layer whose weight is computed from others, as by weight_norm, cannot be fine-tuned")
     roundings = [_Rounding() for _ in layers]

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from ..runtime.errors import UsageError
 from ..runtime.feature_maps import MOST_LENGTH, MOST_MAPS, MOST_NAME, RESERVED, FeatureMap
+from .fusion import list_backbones
 from .network import InferenceNetwork, map_pixels
 from .tracing import merge_branches
 
@@ -45,7 +46,8 @@ def choose_maps(network: InferenceNetwork, names: Sequence[str]) -> tuple[Featur
         elif merged.get(name) != calls[name]:
             reason = "is merged with what runs beside it"
         if reason:
-            raise UsageError(f"{{features}}: {name[:80]!r} {reason}; {_suggest(maps)}", features=",".join(names))
+            text = f"{{features}}: {name[:80]!r} {reason}; {_suggest(network, maps)}"
+            raise UsageError(text, features=",".join(names))
     _refuse_copies(network, names)
     return tuple(maps[name] for name in names)
 
@@ -86,14 +88,15 @@ def _describe(name: str, output: object) -> FeatureMap | str:
     return FeatureMap(name, *output.shape[1:])
 
 
-def _suggest(maps: dict[str, FeatureMap]) -> str:
-    """The last module at each size of map, which is where a stage of the network ends."""
-    ends: dict[tuple[int, int], FeatureMap] = {}
-    outer = [each for each in maps.values() if each.name.count(".") <= 1]  # "blocks.3", not what a block is made of
-    for each in outer or maps.values():
-        if each.height * each.width > 1:
-            ends[each.height, each.width] = each
-    stages = sorted(ends.values(), key=lambda each: -each.height * each.width)
+def _suggest(network: InferenceNetwork, maps: dict[str, FeatureMap]) -> str:
+    """The last module at each size of map, which is where a stage of a network ends."""
+    stages: list[FeatureMap] = []
+    for backbone in list_backbones(network):
+        prefix = f"{backbone}.".removeprefix("backbone.")
+        its = [each for each in maps.values() if each.name.startswith(prefix)]
+        outer = [each for each in its if each.name.removeprefix(prefix).count(".") <= 1]  # "blocks.3", not its parts
+        ends = {(each.height, each.width): each for each in outer or its if each.height * each.width > 1}
+        stages += sorted(ends.values(), key=lambda each: -each.height * each.width)
     return f"its stages end in {', '.join(map(str, stages))}" if stages else "it has none that gives a map"
 
 

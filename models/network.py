@@ -40,13 +40,22 @@ class InferenceNetwork(nn.Module):
 
     def unscaled(self, images: Tensor) -> Tensor:
         """uint8 `[N, H, W, 3]` → float32 `[N, D]`: embeddings before they are brought to unit length."""
-        embeddings = self.backbone(self.inputs(images))
-        return self.tail(embeddings if embeddings.ndim == 2 else embeddings.flatten(1))  # pooled, but [N, D, 1, 1]
+        return embed_inputs(self.backbone, self.tail, self.inputs(images))
 
     def forward(self, images: Tensor) -> Tensor:
         """uint8 `[N, H, W, 3]` → float32 `[N, D]`, rows of unit length (a row of zeros stays zero)."""
-        embeddings = self.unscaled(images)
-        return embeddings / embeddings.square().sum(1, keepdim=True).sqrt().clamp(min=1e-12)
+        return to_unit_length(self.unscaled(images))
+
+
+def embed_inputs(backbone: nn.Module, tail: nn.Module, inputs: Tensor) -> Tensor:
+    """Normalized images `[N, 3, H, W]` → `[N, D]`, of any length."""
+    embeddings = backbone(inputs)
+    return tail(embeddings if embeddings.ndim == 2 else embeddings.flatten(1))  # pooled, but [N, D, 1, 1]
+
+
+def to_unit_length(embeddings: Tensor) -> Tensor:
+    """Rows of unit length, `[N, D]`; a row of zeros stays zero."""
+    return embeddings / embeddings.square().sum(1, keepdim=True).sqrt().clamp(min=1e-12)
 
 
 @contextmanager

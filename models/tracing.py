@@ -11,7 +11,7 @@ import math
 import re
 import warnings
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import cast
 
@@ -21,6 +21,7 @@ from timm.utils import reparameterize_model  # pyright: ignore[reportPrivateImpo
 from torch import Tensor, nn
 
 from ..runtime.errors import RunError
+from .fusion import list_backbones
 from .network import InferenceNetwork, giving_maps
 
 # Old enough for engines of 2023, new enough for torch's exporter.
@@ -80,7 +81,7 @@ def trace(network: InferenceNetwork, features: Sequence[str] = ()) -> Graph:
             "constant, as len(x) and int(x.shape[0]) do; x.shape[0] and x.flatten(1) do not"
         )
     _name_outputs(model, features)
-    nodes = _name_after_modules(model)
+    nodes = _name_after_modules(model, list_backbones(merged))
     clean(model)
     return Graph(model, nodes)
 
@@ -150,19 +151,26 @@ def _name_outputs(model: onnx.ModelProto, features: Sequence[str]) -> None:
         values[:] = [names.get(name, name) for name in values]
 
 
-def _name_after_modules(model: onnx.ModelProto) -> frozenset[str]:
-    """Renames the backbone's nodes by the module that each came from, which torch notes; returns their names."""
+def _name_after_modules(model: onnx.ModelProto, backbones: Collection[str]) -> frozenset[str]:
+    """Renames the backbone's nodes by the module that each came from, which torch notes; returns their names.
+
+    `backbones`: what is called so, by its name in the network.
+    """
     counts: Counter[str] = Counter()
     names = []
     for node in model.graph.node:
         noted = next((entry.value for entry in node.metadata_props if entry.key == "pkg.torch.onnx.name_scopes"), "[]")
-        modules = [scope for scope in ast.literal_eval(noted) if scope.split(".")[0] == "backbone"]
+        modules = [scope for scope in ast.literal_eval(noted) if _lies_within(scope, backbones)]
         if modules:
             module = modules[-1].removeprefix("backbone.")
             counts[module] += 1
             node.name = module if counts[module] == 1 else f"{module}:{counts[module]}"
             names.append(node.name)
     return frozenset(names)
+
+
+def _lies_within(scope: str, modules: Collection[str]) -> bool:
+    return any(f"{scope}.".startswith(f"{module}.") for module in modules)
 
 
 def clean(model: onnx.ModelProto) -> None:

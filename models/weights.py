@@ -47,7 +47,11 @@ def serialize_network(network: InferenceNetwork) -> bytes:
 
 def load_network(weights: bytes, spec: EncoderSpec, name: str) -> InferenceNetwork:
     """The network that embeds, with its tail if the weights have one. Raises RunError, naming the file."""
-    state = read_state(weights, name)
+    return build_network(read_state(weights, name), spec, name)
+
+
+def build_network(state: Mapping[str, Tensor], spec: EncoderSpec, name: str) -> InferenceNetwork:
+    """The same of tensors that were read from a file of this name."""
     tail = {key: tensor for key, tensor in state.items() if key.startswith(PREFIX)}
     backbone = _match({key: tensor for key, tensor in state.items() if key not in tail}, spec, name)
     return InferenceNetwork(backbone, spec.preprocessing, read_tail(tail, name))

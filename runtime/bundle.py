@@ -20,6 +20,7 @@ from .signature import SIGNATURE, verify
 from .untrusted import MOST_JSON, MOST_MODEL, parse_json, read_bytes, to_dataclass
 
 if TYPE_CHECKING:
+    from .fusion import FusionSpec
     from .run import EncoderSpec, Provenance
 
 MANIFEST = "manifest.json"
@@ -133,7 +134,8 @@ class Bundle:
 
     @property
     def encoder_spec(self) -> EncoderSpec:
-        """The architecture of the encoder that was exported. Raises BundleError where only its maker has it."""
+        """The architecture of the encoder that was exported. Raises BundleError where only its maker has it, and where
+        it is two."""
         from .run import EncoderSpec  # a device that embeds needs neither this nor the next
 
         network = self.manifest["network"]
@@ -142,7 +144,14 @@ class Bundle:
                 f"{self.path}: made from a module of its maker's own ({self.module}), whose code it does not hold: "
                 "PyTorch's side cannot be rebuilt from it"
             )
+        if self.fusion is not None:
+            raise BundleError(f"{self.path}: holds two encoders, fused ({self.fusion}), where one is needed")
         return EncoderSpec(network["backbone"], network["stem"], self.embedding_size, self.preprocessing)
+
+    @property
+    def fusion(self) -> FusionSpec | None:
+        """The architectures of the two encoders that were fused; None if the bundle is of one."""
+        return _read_fusion(self.manifest)
 
     @property
     def provenance(self) -> Provenance:
@@ -153,6 +162,18 @@ class Bundle:
             return Provenance.from_json(dict(self.manifest["provenance"]["training"]))
         except (KeyError, TypeError, ValueError):
             return Provenance()
+
+    @property
+    def sources(self) -> list[tuple[str, Provenance]]:
+        """Of two encoders that were fused, the name that each had at export, and where it comes from, as far as the
+        manifest says."""
+        from .run import Provenance
+
+        try:
+            parts = self.manifest["provenance"]["parts"]
+            return [(str(each["name"]), Provenance.from_json(each)) for each in parts]
+        except (KeyError, TypeError, ValueError):
+            return []
 
     @property
     def variants(self) -> dict[str, Variant]:
@@ -246,6 +267,17 @@ class Bundle:
         )
 
 
+def _read_fusion(manifest: dict[str, Any]) -> FusionSpec | None:
+    if "fused" not in manifest["network"]:
+        return None
+    from .fusion import FusionSpec
+
+    spec = FusionSpec.from_json(manifest["network"]["fused"], read_size(manifest))
+    if spec.preprocessing != Preprocessing.from_json(manifest["preprocessing"]):
+        raise ValueError("the first encoder's preprocessing is another")
+    return spec
+
+
 def _format_of(name: str, entry: dict[str, Any]) -> str:
     """A variant's file format by its entry in the manifest, or by its suffix where the entry has none."""
     return entry.get("format", Path(name).suffix[1:])
@@ -285,7 +317,8 @@ def _check_manifest(manifest: Any, file: Path) -> None:
         read_size(manifest)
         maps = [each.name for each in read_features(manifest)]
         network = manifest["network"]
-        _ = [network[name].strip() for name in (("module",) if "module" in network else ("backbone", "stem"))]
+        if _read_fusion(manifest) is None:
+            _ = [network[name].strip() for name in (("module",) if "module" in network else ("backbone", "stem"))]
         for entry in manifest["files"].values():
             _ = entry["sha256"].strip()
             if not 0 <= int(entry["size"]) <= MOST_MODEL:
