@@ -26,6 +26,7 @@ class AutoencoderConfig:
     name: ClassVar[str] = "autoencoder"
     needs_teacher: ClassVar[bool] = False
     least_batch: ClassVar[int] = 2
+    rate: ClassVar[float] = 1.0
     epochs: ClassVar[int] = 100
     margin: ClassVar[float] = 0.0
     recipe: ClassVar[str | None] = None

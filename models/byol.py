@@ -31,6 +31,7 @@ class BYOLConfig:
     name: ClassVar[str] = "byol"
     needs_teacher: ClassVar[bool] = False
     least_batch: ClassVar[int] = 2  # as batch norm needs
+    rate: ClassVar[float] = 1.0
     epochs: ClassVar[int] = 100
     # Invariance to views is what BYOL learns, so that a network that forgets what it knew may gain a little of it.
     margin: ClassVar[float] = 0.01

@@ -40,6 +40,7 @@ class DistillationConfig:
     name: ClassVar[str] = "distillation"
     needs_teacher: ClassVar[bool] = True
     least_batch: ClassVar[int] = 2  # as batch norm needs
+    rate: ClassVar[float] = 1.0
     epochs: ClassVar[int] = 40
     margin: ClassVar[float] = 0.0
     recipe: ClassVar[str | None] = "distillation"

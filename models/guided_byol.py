@@ -22,6 +22,7 @@ class GuidedBYOLConfig:
     name: ClassVar[str] = "guided-byol"
     needs_teacher: ClassVar[bool] = True
     least_batch: ClassVar[int] = 2  # as batch norm needs
+    rate: ClassVar[float] = 1.0
     loss_title: ClassVar[str] = "loss"
     diagnostics: ClassVar[Mapping[str, Diagnostic]] = {**BYOLConfig.diagnostics, **DistillationConfig.diagnostics}
     epochs: ClassVar[int] = DistillationConfig.epochs

@@ -97,6 +97,7 @@ class ObjectiveConfig(Protocol):
     name: ClassVar[str]
     needs_teacher: ClassVar[bool]
     least_batch: ClassVar[int]  # images that have to go through at once
+    rate: ClassVar[float]  # its learning rate, as a share of the recipe's
     epochs: ClassVar[int]  # that a run from random weights takes, if nobody says
     margin: ClassVar[float]  # what view consistency has to gain on the start before it counts: see train/selection.py
     recipe: ClassVar[str | None]  # train/recipe.py's that suits it, None if that depends on the images

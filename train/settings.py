@@ -103,7 +103,7 @@ def resolve(config: TrainConfig, images: int) -> Settings:
         epochs=epochs,
         batch_size=batch_size,
         accumulate=config.accumulate,
-        learning_rate=_given(config.learning_rate, rates.peak(batch_size)),
+        learning_rate=_given(config.learning_rate, objective.rate * rates.peak(batch_size)),
         # Ten epochs, as in the recipe of record, or a tenth of a short run.
         warmup_epochs=_given(config.warmup_epochs, min(10, epochs / 10)),
     )

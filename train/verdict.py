@@ -183,7 +183,8 @@ def is_collapsing(history: Sequence[Metrics], settings: Settings) -> bool:
 def likely_cause(settings: Settings) -> tuple[str, dict[str, object]]:
     """The likeliest cause of a collapse, with what to change: a message and the arguments that it names."""
     plan = settings.plan
-    usual = RECIPES[settings.recipe]().rates_of(settings.optimizer).peak(plan.batch_size)
+    rates = RECIPES[settings.recipe]().rates_of(settings.optimizer)
+    usual = settings.objective.rate * rates.peak(plan.batch_size)
     if plan.learning_rate > 1.5 * usual:
         return (
             f"the learning rate is {plan.learning_rate / usual:.1f} times the usual one of {settings.optimizer}: "

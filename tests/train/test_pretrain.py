@@ -382,6 +382,7 @@ def test_another_objective_trains_as_byol_does(photos: Path, tmp_path: Path):
         name: ClassVar[str] = "spread"
         needs_teacher: ClassVar[bool] = False
         least_batch: ClassVar[int] = 2
+        rate: ClassVar[float] = 1.0
         epochs: ClassVar[int] = 10
         margin: ClassVar[float] = 0.0
         recipe: ClassVar[str | None] = None
