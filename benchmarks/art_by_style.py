@@ -141,7 +141,7 @@ def main() -> None:
     print(f"| | {' | '.join(columns)} |\n|---|{'---|' * len(columns)}")
     print_row(
         "raw pixels, 32 px",
-        to_unit(prepare_all(pictures.paths, Preprocessing(32)).reshape(len(pictures.paths), -1) / np.float32(255)),
+        to_unit(prepare_all(pictures.paths, Preprocessing(32)).reshape(len(pictures.paths), -1).astype(np.float32)),
         pictures,
     )
     print_row("colors", describe_colors(pictures.paths), pictures)

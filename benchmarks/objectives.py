@@ -70,8 +70,9 @@ def main() -> None:
         train_peer(Path(images), arguments.out, method, backbone, int(epochs), int(seed))
         return
     if not arguments.table:
-        for seed, backbone in itertools.product(range(arguments.seeds), arguments.backbones.split(",")):
-            measure(arguments, backbone, seed)
+        for seed in range(arguments.seeds):
+            for backbone in arguments.backbones.split(","):
+                measure(arguments, backbone, seed)
     print_table(read_results(arguments.out), arguments)
 
 
@@ -99,7 +100,7 @@ def measure(arguments: argparse.Namespace, backbone: str, seed: int) -> None:
     if CHAIN not in done:
         add_chain(arguments, images, backbone, seed, labeled)
     for pair in itertools.combinations(OWN, 2):
-        fused = [np.concatenate(parts, 1) / 2**0.5 for parts in zip(*(trained[each] for each in pair), strict=True)]
+        fused = [unit_rows(np.concatenate(parts, 1)) for parts in zip(*(trained[each] for each in pair), strict=True)]
         add(" + ".join(pair), fused)
 
 

@@ -169,7 +169,7 @@ def choose_default(variants: Sequence[ExportedVariant]) -> str:
 
 
 def _judge(
-    run: Source, written: Sequence[WrittenVariant], golden: Pixels, golden_maps: Maps
+    run: Source[Any], written: Sequence[WrittenVariant], golden: Pixels, golden_maps: Maps
 ) -> tuple[tuple[ExportedVariant, ...], dict[str, Vectors]]:
     """Runs each variant on each engine; returns its figures, and embeddings of the `golden` images by who made them."""
     engines = [(each, engine) for each in written for engine in _load(each, golden[:1])]
@@ -251,7 +251,7 @@ def _describe_speed(variants: Sequence[ExportedVariant], searches: dict[str, Sea
 
 
 def _describe_model(
-    run: Source, written: Sequence[WrittenVariant], variants: Sequence[ExportedVariant]
+    run: Source[Any], written: Sequence[WrittenVariant], variants: Sequence[ExportedVariant]
 ) -> dict[str, Any]:
     return {
         "format_version": FORMAT_VERSION,
@@ -289,7 +289,7 @@ def _describe_maps(judged: Sequence[ExportedVariant]) -> dict[str, Any]:
     return {"maps": {name: each.to_json() for name, each in judged[0].maps.items()}, "own_agreement": lowest}
 
 
-def _describe_network(run: Source) -> dict[str, Any]:
+def _describe_network(run: Source[Any]) -> dict[str, Any]:
     if run.module is not None:
         return {"module": run.module, "can_be_rebuilt": False}
     if isinstance(run.spec, FusionSpec):
@@ -297,7 +297,7 @@ def _describe_network(run: Source) -> dict[str, Any]:
     return {"backbone": run.spec.backbone, "stem": run.spec.stem}
 
 
-def _describe_parts(run: Source) -> dict[str, Any]:
+def _describe_parts(run: Source[Any]) -> dict[str, Any]:
     return {"parts": [{"name": name, **each.to_json()} for name, each in run.parts]} if run.parts else {}
 
 
@@ -308,7 +308,7 @@ def _describe_files(folder: Path) -> dict[str, Any]:
     return {name: {"sha256": sha256(content), "size": len(content)} for name, content in contents.items()}
 
 
-def _describe_export(run: Source, config: ExportConfig, searches: dict[str, Search]) -> dict[str, Any]:
+def _describe_export(run: Source[Any], config: ExportConfig, searches: dict[str, Search]) -> dict[str, Any]:
     return {
         "versions": _versions(),
         "calibration": {

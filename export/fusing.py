@@ -26,7 +26,7 @@ Pair = tuple[str | Path, str | Path]
 WEIGHT = 0.5
 
 
-def load_pair(names: Sequence[str | Path], config: ExportConfig) -> Source:
+def load_pair(names: Sequence[str | Path], config: ExportConfig) -> Source[FusionSpec]:
     """Two encoders as one, see models/fusion.py, with images to calibrate with and to judge by: the first run's.
 
     Each is what find_weights takes, but for a module. Raises UsageError where they do not go together, and what

@@ -6,7 +6,7 @@ import logging
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from ..evaluate.layers import IMAGES, Layer, compare_layers
 from ..models.tracing import Graph, count_multiply_adds, trace
@@ -27,7 +27,7 @@ Model = TypeVar("Model")
 class Network:
     """An encoder as all formats are made from it: traced, and fine-tuned for INT8 once that is asked for."""
 
-    source: Source
+    source: Source[Any]
     graph: Graph
 
     @cached_property

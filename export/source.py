@@ -48,14 +48,14 @@ FEW = 100
 
 
 @dataclass(frozen=True)
-class Source:
+class Source(Generic[Spec]):
     """An encoder as export sees it. `calibrate` and `judge` are disjoint, uint8 `[N, H, W, 3]`; `drawn`: by us.
 
     `module`: the class of a user's own module, None for a backbone that `spec` can be built from. `features`: the maps
     that are outputs, too. `parts`: of two encoders that are fused, each one's name and where it comes from.
     """
 
-    spec: EncoderSpec | FusionSpec
+    spec: Spec
     network: InferenceNetwork
     weights: bytes
     calibrate: Pixels
@@ -92,7 +92,7 @@ class Weights(Generic[Spec]):
     parts: tuple[tuple[str, Provenance], ...] = ()
 
 
-def load_source(name: str | Path | nn.Module, config: ExportConfig) -> Source:
+def load_source(name: str | Path | nn.Module, config: ExportConfig) -> Source[EncoderSpec]:
     """An encoder, see find_weights, with images to calibrate with and to judge by.
 
     Raises RunError, naming the file and what to do, ImageError, UsageError.
@@ -102,7 +102,7 @@ def load_source(name: str | Path | nn.Module, config: ExportConfig) -> Source:
     return add_images(find_weights(name, config), config)
 
 
-def add_images(weights: Weights[Spec], config: ExportConfig) -> Source:
+def add_images(weights: Weights[Spec], config: ExportConfig) -> Source[Spec]:
     """A network with its images, and shorter vectors if asked for. Raises ImageError, RunError, UsageError."""
     spec, backbone, layers = weights.spec, weights.backbone, weights.layers
     features = choose_maps(InferenceNetwork(backbone, spec.preprocessing), config.features)

@@ -38,7 +38,7 @@ class WrittenVariant:
     search: Search | None = None
 
 
-def write_variants(source: Source, folder: Path, config: ExportConfig) -> list[WrittenVariant]:
+def write_variants(source: Source[Any], folder: Path, config: ExportConfig) -> list[WrittenVariant]:
     """Writes the model files. Raises RunError where the network cannot be traced, or not quantized in any way.
 
     A format whose tools are not installed is left out; EngineError if there is no other.
@@ -95,7 +95,7 @@ def _write(kind: ExportFormat[Model], network: Network, folder: Path, config: Ex
     return variants
 
 
-def _essentials(source: Source, variant: str, precision: str) -> dict[str, Any]:
+def _essentials(source: Source[Any], variant: str, precision: str) -> dict[str, Any]:
     """What a model file needs to work alone."""
     return {
         "format_version": FORMAT_VERSION,

@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from byol_edge.models.backbones import build_backbone, embedding_size
 from byol_edge.models.network import InferenceNetwork, embed_pixels
-from byol_edge.models.objective import Heads, Views
+from byol_edge.models.objective import Heads, Objective, Views
 from byol_edge.models.objectives import find_objective
 from byol_edge.runtime import Preprocessing, RunError, UsageError
 from byol_edge.train import ranks
@@ -88,11 +88,12 @@ def take_part(number: int, port: int, tasks: Any, results: Any) -> None:
         results.put((number, error))
 
 
-def build(objective: str, backbone: str, dtype: torch.dtype) -> nn.Module:
+def build(objective: str, backbone: str, dtype: torch.dtype) -> Objective:
     torch.manual_seed(ranks.rank())  # the first one's weights are to be everyone's
     network = build_backbone(backbone, SIDE, "standard")
     config = find_objective(objective)().complete(Heads(64, 32), 20)
-    return config.build(network, embedding_size(network, SIDE), SIDE, None).to(dtype).train()
+    found = config.build(network, embedding_size(network, SIDE), SIDE, None).to(dtype)
+    return found.train()
 
 
 def learn(name: str, backbone: str, dtype: torch.dtype, steps: int) -> tuple[dict[str, Any], dict[str, Any]]:

@@ -19,7 +19,7 @@ def draw_colors(random: np.random.Generator, count: int, side: int = 8) -> tuple
     """Images of one color over another, and vectors that say which."""
     colors = random.integers(0, 256, (count, 2, 3))
     images = np.repeat(colors, side // 2, axis=1)[:, :, None].repeat(side, axis=2).astype(np.uint8)
-    vectors = colors.reshape(count, 6).astype(np.float32) / 255 - 0.5
+    vectors = (colors.reshape(count, 6) / 255 - 0.5).astype(np.float32)
     return unit_rows(np.concatenate([vectors, np.ones((count, 1), np.float32)], 1)), images
 
 

@@ -143,7 +143,7 @@ def change(state: "OrderedDict[str, Tensor]") -> bytes:
     ],
 )
 def test_weights_that_are_not_of_it_are_refused(changes: dict[str, Tensor], reason: str):
-    state = fused().backbone.state_dict()
+    state = OrderedDict(fused().backbone.state_dict())
     assert load_fusion(change(state), SPEC, "it")
     with pytest.raises(RunError, match=f"^it: .*{reason}"):
         load_fusion(change(OrderedDict({**state, **changes})), SPEC, "it")
