@@ -22,6 +22,7 @@ from byol_edge.models.network import InferenceNetwork, embed_pixels
 from byol_edge.models.starts import find_start
 from byol_edge.models.weights import load_network
 from byol_edge.runtime import Bundle, BundleError, ByolEdgeError, Encoder, RunError, UsageError, find_images
+from byol_edge.runtime.golden import PYTORCH, read_golden
 from byol_edge.runtime.openvino_backend import import_openvino
 from byol_edge.runtime.preprocessing import Preprocessing, prepare_all
 from byol_edge.runtime.run import Run
@@ -112,10 +113,13 @@ def test_the_bundle_alone_is_validated(finished_bundle: Path, some: Path):
     assert all(Encoder(finished_bundle, each.name, each.engine).self_test().passed for each in result.variants)
 
 
-def test_a_wrong_weight_in_the_manifest_is_noticed(bundle: Path, some: Path):
-    change_manifest(bundle, lambda manifest: manifest["network"]["fused"].update(weight=0.7))
-    found = validate(bundle, some, variant="fp32.onnx").failures
-    assert any("encoder.safetensors is not what the bundle was exported from" in each for each in found)
+def test_the_weight_is_the_manifests(bundle: Path):
+    golden = read_golden(Bundle.open(bundle))
+    whole = embed_pixels(load_own_network(Bundle.open(bundle)), golden.images)
+    np.testing.assert_allclose(whole, golden.embeddings[PYTORCH], atol=1e-5)
+    change_manifest(bundle, lambda manifest: manifest["network"]["fused"].update(weight=0.75))
+    swapped = embed_pixels(load_own_network(Bundle.open(bundle)), golden.images)
+    np.testing.assert_allclose(swapped[:, :256], whole[:, :256] * 3**0.5, atol=1e-5)
 
 
 def test_the_manifest_names_both(finished_bundle: Path, finished_run: Path, other_run: Path):
