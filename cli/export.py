@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 @click.command(short_help="Export a run for CPUs and edge devices: SOURCE → bundle.")
-@click.argument("sources", metavar="[SOURCE]", nargs=-1)
+@click.argument("sources", metavar="[SOURCE] [SOURCE]", nargs=-1)
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="The bundle to write, a folder.")
 @click.option("--int8", is_flag=True, help="Also quantize, for ONNX Runtime and for OpenVINO.")
 @click.option("--fp16", is_flag=True, help="Also with weights in half precision: half the size, the same speed.")
