@@ -20,7 +20,7 @@ from shapes import draw_shapes
 # What the extras bring, as it is imported.
 EXTRAS = {"cryptography", "faiss", "jsonschema", "matplotlib", "nncf", "onnx", "onnxscript", "openvino", "pyarrow"}
 EXTRAS |= {"duckdb", "lancedb", "pandas", "polars", "qdrant_client", "ray"}
-EXTRAS |= {"safetensors", "sklearn", "timm", "torch", "torchvision"}
+EXTRAS |= {"safetensors", "scipy", "sklearn", "timm", "torch", "torchvision"}
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
