@@ -22,6 +22,7 @@ from pathlib import Path
 
 import numpy as np
 from byol_edge.runtime import Bundle, Encoder, Preprocessing, find_images
+from byol_edge.runtime.fidelity import unit_rows
 from byol_edge.runtime.preprocessing import prepare_all
 from byol_edge.runtime.reading import read_batches
 from numpy.typing import NDArray
@@ -57,10 +58,6 @@ def read_pictures(folder: Path) -> Pictures:
     return Pictures(paths, np.array(styles), np.array(hands), np.array(subjects))
 
 
-def to_unit(rows: Floats) -> Floats:
-    return rows / np.linalg.norm(rows, axis=1, keepdims=True).clip(1e-12)
-
-
 def measure_precision(vectors: Floats, right: Names, apart: Names | None = None) -> float:
     """The share of the nearest that are `right`, without the query and those that share its `apart`."""
     cosines = vectors @ vectors.T
@@ -75,7 +72,7 @@ def describe_colors(paths: list[Path]) -> Floats:
     """Histograms of colors; square roots, so that their cosine is the Bhattacharyya coefficient."""
     shades = prepare_all(paths, Preprocessing(64)).astype(int) * SHADES // 256
     codes = (shades @ (SHADES**2, SHADES, 1)).reshape(len(paths), -1)
-    return to_unit(np.sqrt([np.bincount(row, minlength=SHADES**3) for row in codes]).astype(np.float32))
+    return unit_rows(np.sqrt([np.bincount(row, minlength=SHADES**3) for row in codes]).astype(np.float32))
 
 
 def measure_grams(maps: Floats) -> Floats:
@@ -89,7 +86,7 @@ def shorten(vectors: Floats) -> Floats:
     """Their first principal components, as unit vectors."""
     centered = vectors - vectors.mean(0)
     values, directions = np.linalg.eigh(centered @ centered.T)
-    return to_unit(directions[:, -COMPONENTS:] * np.sqrt(values[-COMPONENTS:].clip(0)))
+    return unit_rows(directions[:, -COMPONENTS:] * np.sqrt(values[-COMPONENTS:].clip(0)))
 
 
 def describe(encoder: Encoder, paths: list[Path], layers: bool) -> Iterator[tuple[str, Floats]]:
@@ -141,7 +138,7 @@ def main() -> None:
     print(f"| | {' | '.join(columns)} |\n|---|{'---|' * len(columns)}")
     print_row(
         "raw pixels, 32 px",
-        to_unit(prepare_all(pictures.paths, Preprocessing(32)).reshape(len(pictures.paths), -1).astype(np.float32)),
+        unit_rows(prepare_all(pictures.paths, Preprocessing(32)).reshape(len(pictures.paths), -1).astype(np.float32)),
         pictures,
     )
     print_row("colors", describe_colors(pictures.paths), pictures)

@@ -77,18 +77,10 @@ class InfoNCE(BYOL):
     def compare(self, views: Views, embeddings: Sequence[Tensor]) -> Outcome:
         """The sum of both directions' losses, and the share of views whose other view is the nearest of the batch."""
         projections, predictions, targets = self.predict(views, embeddings)
-        losses, found = zip(
-            *(
-                contrastive_loss(prediction, target, self.temperature)
-                for prediction, target in zip(predictions, targets[::-1], strict=True)
-            ),
-            strict=True,
-        )
-        diagnostics = {
-            "projection_std": projection_std(projections[0].detach()),
-            "found": torch.stack(found).mean(),
-        }
-        return Outcome(torch.stack(losses).sum(), diagnostics)
+        first, first_found = contrastive_loss(predictions[0], targets[1], self.temperature)
+        second, second_found = contrastive_loss(predictions[1], targets[0], self.temperature)
+        spread = projection_std(projections[0].detach())
+        return Outcome(first + second, {"projection_std": spread, "found": (first_found + second_found) / 2})
 
 
 def contrastive_loss(predictions: Tensor, targets: Tensor, temperature: float) -> tuple[Tensor, Tensor]:

@@ -95,24 +95,15 @@ def test_a_killed_run_resumes_to_the_same_weights(
     assert [each.epoch for each in read_metrics(out)] == [0, 1, 2]
 
 
-def test_a_run_whose_views_the_device_makes_resumes_to_the_same_weights(
-    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("augment", "objective"),
+    [("device", BYOLConfig()), ("workers", InfoNCEConfig()), ("workers", AutoencoderConfig())],
+    ids=["views made on the device", "infonce", "autoencoder"],
+)
+def test_a_killed_run_of_another_kind_resumes_to_the_same_weights(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, augment: str, objective: ObjectiveConfig
 ):
-    on_device = dataclasses.replace(CONFIG, augment="device")
-    pretrain(photos, tmp_path / "whole", on_device)
-    with monkeypatch.context() as patch, pytest.raises(Stop):
-        stop_at(8, patch)
-        pretrain(photos, tmp_path / "run", on_device)
-    pretrain(None, tmp_path / "run", resume=True)
-    one, other = (tmp_path / name / "encoder.safetensors" for name in ("whole", "run"))
-    assert one.read_bytes() == other.read_bytes()
-
-
-@pytest.mark.parametrize("objective", [InfoNCEConfig(), AutoencoderConfig()], ids=lambda each: each.name)
-def test_a_killed_run_of_another_objective_resumes_to_the_same_weights(
-    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, objective: ObjectiveConfig
-):
-    config = dataclasses.replace(CONFIG, objective=objective)
+    config = dataclasses.replace(CONFIG, augment=augment, objective=objective)
     pretrain(photos, tmp_path / "whole", config)
     with monkeypatch.context() as patch, pytest.raises(Stop):
         stop_at(8, patch)
