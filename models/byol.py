@@ -10,7 +10,7 @@ import copy
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import ClassVar
+from typing import ClassVar, Self
 
 import torch
 import torch.nn.functional as F
@@ -47,7 +47,7 @@ class BYOLConfig:
     projector_hidden: int | None = None
     projection_size: int | None = None
 
-    def complete(self, heads: Heads, steps: int) -> BYOLConfig:
+    def complete(self, heads: Heads, steps: int) -> Self:
         """Every setting set. Raises UsageError for one out of range."""
         complete = replace(
             self,
@@ -63,8 +63,7 @@ class BYOLConfig:
         return complete
 
     def build(self, backbone: nn.Module, embedding_size: int, image_size: int, targets: Tensor | None = None) -> BYOL:
-        assert self.projector_hidden is not None and self.projection_size is not None and self.tau_base is not None
-        return BYOL(backbone, embedding_size, self.projector_hidden, self.projection_size, self.tau_base)
+        return BYOL(backbone, embedding_size, self)
 
 
 class BYOL(nn.Module):
@@ -72,14 +71,15 @@ class BYOL(nn.Module):
 
     head: nn.Module | None = None
 
-    def __init__(
-        self, backbone: nn.Module, embedding_size: int, hidden: int, projection_size: int, tau_base: float
-    ) -> None:
+    def __init__(self, backbone: nn.Module, embedding_size: int, config: BYOLConfig) -> None:
+        """`config`: complete."""
         super().__init__()
-        self.tau_base = tau_base
+        hidden, size = config.projector_hidden, config.projection_size
+        assert hidden is not None and size is not None and config.tau_base is not None
+        self.tau_base = config.tau_base
         self.backbone = backbone
-        self.projector = mlp_head(embedding_size, hidden, projection_size)
-        self.predictor = mlp_head(projection_size, hidden, projection_size)
+        self.projector = mlp_head(embedding_size, hidden, size)
+        self.predictor = mlp_head(size, hidden, size)
         self.target_backbone = copy.deepcopy(self.backbone).requires_grad_(False)
         self.target_projector = copy.deepcopy(self.projector).requires_grad_(False)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import ClassVar
+from typing import ClassVar, Self
 
 import torch
 from torch import Tensor, nn
@@ -16,37 +16,29 @@ from .objective import Diagnostic, Heads, Outcome, Views
 
 
 @dataclass(frozen=True)
-class GuidedBYOLConfig:
+class GuidedBYOLConfig(BYOLConfig):
     """Settings of both; None is "computed". `byol_weight`: of BYOL's loss (0 to 8), beside distillation's (0 to 4)."""
 
     name: ClassVar[str] = "guided-byol"
     needs_teacher: ClassVar[bool] = True
-    least_batch: ClassVar[int] = 2  # as batch norm needs
-    rate: ClassVar[float] = 1.0
+    epochs: ClassVar[int] = DistillationConfig.epochs
+    recipe: ClassVar[str | None] = "adaptation"
     loss_title: ClassVar[str] = "loss"
     diagnostics: ClassVar[Mapping[str, Diagnostic]] = {**BYOLConfig.diagnostics, **DistillationConfig.diagnostics}
-    epochs: ClassVar[int] = DistillationConfig.epochs
-    margin: ClassVar[float] = BYOLConfig.margin
-    recipe: ClassVar[str | None] = "adaptation"
 
-    tau_base: float | None = None
-    projector_hidden: int | None = None
-    projection_size: int | None = None
     components: int | None = None
     byol_weight: float = 0.5
 
-    @property
-    def byol(self) -> BYOLConfig:
-        return BYOLConfig(self.tau_base, self.projector_hidden, self.projection_size)
-
-    def complete(self, heads: Heads, steps: int) -> GuidedBYOLConfig:
+    def complete(self, heads: Heads, steps: int) -> Self:
         """Every setting set. Raises UsageError for one out of range."""
         if not 0 < self.byol_weight <= 100:
             raise UsageError("{byol_weight}: has to be above 0, and at most 100", byol_weight=self.byol_weight)
         components = DistillationConfig(self.components).complete(heads, steps).components
-        return replace(self, **vars(self.byol.complete(heads, steps)), components=components)
+        return replace(super().complete(heads, steps), components=components)
 
-    def build(self, backbone: nn.Module, embedding_size: int, image_size: int, targets: Tensor | None) -> GuidedBYOL:
+    def build(
+        self, backbone: nn.Module, embedding_size: int, image_size: int, targets: Tensor | None = None
+    ) -> GuidedBYOL:
         if targets is None:
             raise UsageError("guided BYOL needs a {teacher}", teacher="SOURCE")
         return GuidedBYOL(backbone, embedding_size, targets, self)
@@ -56,9 +48,8 @@ class GuidedBYOL(BYOL):
     """BYOL's networks, and a predictor of what the teacher makes of the image."""
 
     def __init__(self, backbone: nn.Module, embedding_size: int, targets: Tensor, config: GuidedBYOLConfig) -> None:
-        assert config.projector_hidden is not None and config.projection_size is not None
-        assert config.tau_base is not None and config.components is not None
-        super().__init__(backbone, embedding_size, config.projector_hidden, config.projection_size, config.tau_base)
+        super().__init__(backbone, embedding_size, config)
+        assert config.components is not None
         self.space = TeacherSpace(targets, config.components)
         self.teacher_predictor = linear_head(embedding_size, self.space.size)
         self.weight = config.byol_weight

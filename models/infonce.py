@@ -7,8 +7,8 @@ image's other view than to what it makes of the other images of the batch, the n
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import ClassVar
+from dataclasses import dataclass
+from typing import ClassVar, Self
 
 import torch
 import torch.distributed as dist
@@ -21,8 +21,8 @@ from .objective import Diagnostic, Heads, Outcome, Views
 
 
 @dataclass(frozen=True)
-class InfoNCEConfig:
-    """InfoNCE's settings, beside BYOL's; None is "computed".
+class InfoNCEConfig(BYOLConfig):
+    """BYOL's settings, and one more.
 
     `temperature`: cosines are divided by it; the smaller, the more the nearest negatives count. MoCo v3 has 0.2 for
     batches of 4,096; on 5,000 CIFAR-10 images, batches of 64, eight epochs of conv4, kNN was 0.408 with 0.1, 0.398 with
@@ -30,34 +30,23 @@ class InfoNCEConfig:
     """
 
     name: ClassVar[str] = "infonce"
-    needs_teacher: ClassVar[bool] = False
     least_batch: ClassVar[int] = 16  # an image is to be told from the others of its batch
     # ResNet-18, 5,000 CIFAR-10 images, five epochs: kNN 0.286 at the recipe's rate, 0.333 at four times that; after
     # three epochs 0.272, 0.322, and 0.324 at eight times (one seed).
     rate: ClassVar[float] = 4.0
-    epochs: ClassVar[int] = BYOLConfig.epochs
-    margin: ClassVar[float] = BYOLConfig.margin
-    recipe: ClassVar[str | None] = None
     loss_title: ClassVar[str] = "loss (2·ln N at chance)"
     diagnostics: ClassVar[Mapping[str, Diagnostic]] = {
         **BYOLConfig.diagnostics,
         "found": Diagnostic("views found in the batch"),
     }
 
-    tau_base: float | None = None
-    projector_hidden: int | None = None
-    projection_size: int | None = None
     temperature: float = 0.1
 
-    @property
-    def byol(self) -> BYOLConfig:
-        return BYOLConfig(self.tau_base, self.projector_hidden, self.projection_size)
-
-    def complete(self, heads: Heads, steps: int) -> InfoNCEConfig:
+    def complete(self, heads: Heads, steps: int) -> Self:
         """Every setting set. Raises UsageError for one out of range."""
         if not 0.01 <= self.temperature <= 10:
             raise UsageError("{temperature}: has to be from 0.01 to 10", temperature=self.temperature)
-        return replace(self, **vars(self.byol.complete(heads, steps)))
+        return super().complete(heads, steps)
 
     def build(
         self, backbone: nn.Module, embedding_size: int, image_size: int, targets: Tensor | None = None
@@ -69,9 +58,7 @@ class InfoNCE(BYOL):
     """BYOL's networks with a contrastive loss."""
 
     def __init__(self, backbone: nn.Module, embedding_size: int, config: InfoNCEConfig) -> None:
-        assert config.projector_hidden is not None and config.projection_size is not None
-        assert config.tau_base is not None
-        super().__init__(backbone, embedding_size, config.projector_hidden, config.projection_size, config.tau_base)
+        super().__init__(backbone, embedding_size, config)
         self.temperature = config.temperature
 
     def compare(self, views: Views, embeddings: Sequence[Tensor]) -> Outcome:

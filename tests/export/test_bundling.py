@@ -18,7 +18,7 @@ from byol_edge.export import bundling, source
 from byol_edge.export.bundling import Export, ExportedVariant, choose_default, export_bundle
 from byol_edge.export.config import ExportConfig
 from byol_edge.models.backbones import build_backbone
-from byol_edge.models.byol import BYOL
+from byol_edge.models.byol import BYOLConfig
 from byol_edge.models.network import InferenceNetwork
 from byol_edge.runtime import (
     Bundle,
@@ -369,7 +369,8 @@ def test_number_formats_follow_the_target(target: str, made: str, request: pytes
 def test_projections_in_place_of_embeddings(finished_run: Path, projections: Made, photos: Path, tmp_path: Path):
     state = torch.load(finished_run / "last.pt", weights_only=True)
     objective = json.loads((finished_run / "config.json").read_text())["settings"]["objective"]
-    byol = BYOL(build_backbone("conv4", 32), 256, objective["projector_hidden"], objective["projection_size"], 1.0)
+    del objective["name"]
+    byol = BYOLConfig(**objective).build(build_backbone("conv4", 32), 256, 32)
     byol.load_state_dict(state["objective"])
     byol.eval()
     encoder = Encoder(projections.path, "fp32.onnx")

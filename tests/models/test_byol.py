@@ -23,7 +23,7 @@ from torch import nn
 def small_byol() -> BYOL:
     torch.manual_seed(0)
     backbone = nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten())
-    return BYOL(backbone, embedding_size=8, hidden=16, projection_size=4, tau_base=0.9)
+    return BYOLConfig(tau_base=0.9, projector_hidden=16, projection_size=4).build(backbone, 8, 8)
 
 
 def test_the_loss_of_the_two_sample_example():

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 import torch.nn.functional as F
-from byol_edge.models.byol import BYOLConfig, compute_tau_base
+from byol_edge.models.byol import compute_tau_base
 from byol_edge.models.infonce import InfoNCE, InfoNCEConfig, contrastive_loss
 from byol_edge.models.objective import Heads, Views
 from byol_edge.runtime.errors import UsageError
@@ -77,6 +77,7 @@ def test_the_momentum_encoder_follows_and_never_receives_a_gradient():
 def test_settings_are_byols_and_a_temperature():
     complete = InfoNCEConfig().complete(Heads(512, 64), 1250)
     assert complete == InfoNCEConfig(compute_tau_base(1250), 512, 64, 0.1)
-    assert complete.byol == BYOLConfig(compute_tau_base(1250), 512, 64)
+    with pytest.raises(UsageError, match="tau_base=2: at most 1"):
+        InfoNCEConfig(tau_base=2).complete(Heads(), 10)
     with pytest.raises(UsageError, match=r"temperature=0: has to be from 0\.01 to 10"):
         InfoNCEConfig(temperature=0).complete(Heads(), 10)
