@@ -4,8 +4,6 @@ import json
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -35,8 +33,10 @@ from byol_edge.runtime.fidelity import Fidelity, neighbor_overlap
 from byol_edge.runtime.files import sha256
 from byol_edge.runtime.openvino_backend import OpenVinoBackend
 from byol_edge.runtime.preprocessing import prepare_all
-from byol_edge.runtime.timing import Timing, time_in_turn
+from byol_edge.runtime.timing import Timing
 from onnx import numpy_helper
+
+pytestmark = pytest.mark.usefixtures("short_timing")
 
 FAITHFUL = Fidelity(100, 1.0, 1.0, 1.0, 0.0, 0.0, 1.0, 1.0, 0.0)
 
@@ -51,14 +51,6 @@ class Made:
     @property
     def variants(self) -> dict[str, ExportedVariant]:
         return {each.name: each for each in self.export.variants}
-
-
-@pytest.fixture(scope="module", autouse=True)
-def short_timing() -> Iterator[None]:
-    """Nothing here depends on how fast a variant is."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(bundling, "time_in_turn", partial(time_in_turn, seconds=0.05))
-        yield
 
 
 @pytest.fixture(scope="module")

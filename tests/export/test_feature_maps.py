@@ -2,29 +2,23 @@
 
 import dataclasses
 import json
-from functools import partial
 from pathlib import Path
 
 import pytest
 import torch
 from byol_edge.evaluate.layers import measure_layers
 from byol_edge.evaluate.validate import validate
-from byol_edge.export import bundling
 from byol_edge.export.bundling import export_bundle
 from byol_edge.export.config import ExportConfig
 from byol_edge.runtime import Bundle, Encoder, FidelityError, UsageError, fidelity, find_images
 from byol_edge.runtime.fidelity import Gate
-from byol_edge.runtime.timing import time_in_turn
 from commands import call, fails
 from torch import nn
 
+pytestmark = pytest.mark.usefixtures("short_timing")
+
 HALF = (0.5, 0.5, 0.5)
 VARIANTS = ("fp32.onnx", "fp32.xml", "int8.onnx", "int8.xml")
-
-
-@pytest.fixture(autouse=True)
-def short_timing(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(bundling, "time_in_turn", partial(time_in_turn, seconds=0.05))
 
 
 def test_the_manifest_tells_them_and_how_well_they_agree(mapped_bundle: Path):

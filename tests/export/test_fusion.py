@@ -1,8 +1,7 @@
 import json
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,7 @@ import torch
 from byol_edge.evaluate.candidates import open_candidates
 from byol_edge.evaluate.reference import load_own_network, load_reference, load_untrained
 from byol_edge.evaluate.validate import validate
-from byol_edge.export import bundling, tuning
+from byol_edge.export import tuning
 from byol_edge.export.bundling import Export, export_bundle
 from byol_edge.export.config import ExportConfig
 from byol_edge.export.fusing import load_pair
@@ -26,21 +25,14 @@ from byol_edge.runtime.golden import PYTORCH, read_golden
 from byol_edge.runtime.openvino_backend import import_openvino
 from byol_edge.runtime.preprocessing import Preprocessing, prepare_all
 from byol_edge.runtime.run import Run
-from byol_edge.runtime.timing import time_in_turn
 from byol_edge.train.pretrain import pretrain
 from sabotage import change_manifest
 from small_run import CONFIG
 from two_runs import OTHER, write_run
 
+pytestmark = pytest.mark.usefixtures("short_timing")
+
 WEIGHT = 0.25
-
-
-@pytest.fixture(scope="module", autouse=True)
-def short_timing() -> Iterator[None]:
-    """Nothing here depends on how fast a variant is."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(bundling, "time_in_turn", partial(time_in_turn, seconds=0.05))
-        yield
 
 
 @pytest.fixture(scope="module")

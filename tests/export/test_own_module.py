@@ -1,7 +1,6 @@
 """A module of a user's own from export to validation."""
 
 import json
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +9,7 @@ import torch
 from byol_edge.evaluate.layers import measure_layers
 from byol_edge.evaluate.reference import load_own_network, load_reference
 from byol_edge.evaluate.validate import validate
-from byol_edge.export import bundling, search, tuning
+from byol_edge.export import search, tuning
 from byol_edge.export.bundling import Export, export_bundle
 from byol_edge.export.config import ExportConfig
 from byol_edge.models.backbones import conv4
@@ -20,10 +19,11 @@ from byol_edge.runtime import Bundle, BundleError, Encoder, Preprocessing, RunEr
 from byol_edge.runtime.files import sha256
 from byol_edge.runtime.preprocessing import prepare_all
 from byol_edge.runtime.run import Run
-from byol_edge.runtime.timing import time_in_turn
 from torch import Tensor, nn
 from torch.nn import functional
 from torch.nn.utils import parametrizations
+
+pytestmark = pytest.mark.usefixtures("short_timing")
 
 HALF = (0.5, 0.5, 0.5)
 CONFIG = ExportConfig(formats=("onnx",), image_size=32, mean=HALF, std=HALF)
@@ -73,14 +73,6 @@ class Branching(Own):
 class Rare(Own):
     def forward(self, images: Tensor) -> Tensor:
         return super().forward(torch.fft.rfft2(images).abs())
-
-
-@pytest.fixture(scope="module", autouse=True)
-def short_timing():
-    """Nothing here depends on how fast a variant is."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(bundling, "time_in_turn", partial(time_in_turn, seconds=0.05))
-        yield
 
 
 @pytest.fixture(scope="module")
