@@ -26,10 +26,11 @@ def choose_maps(network: InferenceNetwork, names: Sequence[str]) -> tuple[Featur
     """
     if not names:
         return ()
+    backbones = list_backbones(network).values()
+    if any(getattr(each, "output_fmt", "NCHW") == "NHWC" for each in backbones):  # as timm calls it
+        raise UsageError("{features}: this backbone's maps have their channels last", features=",".join(names))
     calls = _try_out(network)
     maps = {name: each for name, (each, *more) in calls.items() if isinstance(each, FeatureMap) and not more}
-    if getattr(network.backbone, "output_fmt", "NCHW") == "NHWC":  # as timm calls it
-        raise UsageError("{features}: this backbone's maps have their channels last", features=",".join(names))
     merged = _try_out(merge_branches(network))
     for name in names:
         reason = ""

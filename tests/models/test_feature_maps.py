@@ -3,6 +3,7 @@ import pytest
 import torch
 from byol_edge.models.backbones import build_backbone
 from byol_edge.models.feature_maps import choose_maps
+from byol_edge.models.fusion import Fusion
 from byol_edge.models.network import InferenceNetwork, embed_pixels, giving_maps, map_pixels
 from byol_edge.models.tracing import trace
 from byol_edge.runtime import Preprocessing, UsageError
@@ -123,6 +124,14 @@ def test_wrong_names_are_answered_with_a_map_for_each_stage():
         choose_maps(build("resnet18", 64), ["layer2", "layer2.1"])
     with pytest.raises(UsageError, match="channels last"):
         choose_maps(build("swin_tiny_patch4_window7_224", 224), ["layers.0"])
+
+
+def test_of_two_that_are_fused_neither_may_have_its_channels_last():
+    first, second = build("conv4", 32), build("conv4", 32)
+    second.backbone.output_fmt = "NHWC"  # type: ignore[assignment]
+    both = InferenceNetwork(Fusion(first, second, 0.5), Preprocessing(32))
+    with pytest.raises(UsageError, match="channels last"):
+        choose_maps(both, ["first.relu2"])
 
 
 def test_sizes_are_told():
