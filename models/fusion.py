@@ -89,9 +89,10 @@ def load_fusion(weights: bytes, spec: FusionSpec, name: str) -> InferenceNetwork
 
 
 def build_untrained(spec: FusionSpec, seed: int) -> InferenceNetwork:
-    """The same two architectures with the weights that a seed draws, nothing behind them."""
+    """The same two architectures with weights that a seed draws, others for each, nothing behind them."""
     first, second = (
-        InferenceNetwork(untrained_encoder(each, seed), each.preprocessing) for each in (spec.first, spec.second)
+        InferenceNetwork(untrained_encoder(each, seed + number), each.preprocessing)
+        for number, each in enumerate((spec.first, spec.second))
     )
     return InferenceNetwork(Fusion(first, second, spec.weight), spec.preprocessing)
 

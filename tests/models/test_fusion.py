@@ -1,4 +1,5 @@
 from collections import OrderedDict
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -154,3 +155,6 @@ def test_untrained_networks_are_the_seeds():
     assert one.shape == (4, 512)
     np.testing.assert_array_equal(one, same)
     assert np.abs(one - other).max() > 1e-3
+    alike = build_untrained(replace(SPEC, second=SPEC.first), 0)  # two networks that are one would be no more than it
+    first, second = np.split(embed_pixels(alike, draw()), 2, axis=1)
+    assert np.abs(first - second).max() > 1e-3
