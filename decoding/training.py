@@ -51,9 +51,8 @@ class VectorDecoder:
     @torch.no_grad()
     def decode(self, vectors: Vectors) -> Pixels:
         """Vectors `[N, D]` of unit length → images uint8 `[N, side, side, 3]`."""
-        images = [self._decode(batch) for batch in torch.from_numpy(vectors).split(BLOCK)]
-        whole = torch.cat(images) if images else torch.zeros((0, 3, self.side, self.side))
-        return (255 * whole).round().clamp(0, 255).byte().movedim(1, 3).contiguous().numpy()
+        images = torch.cat([self._decode(batch) for batch in torch.from_numpy(vectors).split(BLOCK)])
+        return (255 * images).round().clamp(0, 255).byte().movedim(1, 3).contiguous().numpy()
 
     def standardize(self, vectors: Tensor) -> Tensor:
         return (vectors - self.center) / self.spread

@@ -21,7 +21,7 @@ def describe(settings: Settings, dataset: ImageDataset) -> list[str]:
         held += f"; {len(dataset.validation.paths)} others, of {classes} classes, help to choose the network"
     parts = f" in {plan.accumulate} parts" if plan.accumulate > 1 else ""
     first, second = (_describe_view(view) for view in settings.views)
-    objective = ", ".join(f"{name} {_show_setting(value)}" for name, value in vars(settings.objective).items())
+    objective = [f"{name} {_show_setting(value)}" for name, value in vars(settings.objective).items()]
     backbone = f"backbone at {settings.backbone_rate:g} of it, " if settings.backbone_rate != 1 else ""
     norms = ", batch norm statistics kept" if settings.frozen_norms else ""
     return [
@@ -32,7 +32,7 @@ def describe(settings: Settings, dataset: ImageDataset) -> list[str]:
         f"recipe {settings.recipe}: {plan.epochs} epochs in batches of {plan.batch_size}{parts}, "
         f"{settings.optimizer} at {plan.learning_rate:.2g} after {plan.warmup_epochs:g} epochs of warm-up, "
         f"{backbone}weight decay {settings.weight_decay:g}{norms}",
-        f"objective {settings.objective.name}: {objective}",
+        f"objective {settings.objective.name}" + (f": {', '.join(objective)}" if objective else ""),
         f"views: {first}" if first == second else f"view 1: {first}",
         *([] if first == second else [f"view 2: {second}"]),
         f"normalization: mean {_show(settings.mean)}, std {_show(settings.std)}",

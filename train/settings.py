@@ -31,8 +31,8 @@ STEPS, STEPS_PER_EPOCH = 4000, 20
 # Weights that were trained go on at a smaller rate than heads that begin; see docs/training.md.
 ADAPTED_RATE = 0.3
 # What a run may be resumed with another of: how it is computed, which changes no more than rounding and the number of
-# images that a batch norm sees; and what is looked at elsewhere, as images are by their names, and epochs by those that
-# are done.
+# images that a batch norm sees and InfoNCE compares; and what is looked at elsewhere, as images are by their names, and
+# epochs by those that are done.
 FREE_TO_CHANGE = frozenset(
     {"workers", "augment", "accumulate", "precision", "compile", "deterministic", "images", "epochs"}
 )
