@@ -21,7 +21,9 @@ FILE = click.Path(path_type=Path)
 @click.argument("images", type=click.Path(path_type=Path), required=False)
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="The run to write, a folder.")
 @click.option("--backbone", help="conv4, or any network of timm's, by name.  [default: --init's or resnet18]")
-@click.option("--image-size", type=int, help="Side of the network's input, in pixels.  [default: 128]")
+@click.option(
+    "--image-size", type=int, help="Side of the network's input, in pixels.  [default: --init RUN's, else 128]"
+)
 @click.option("--epochs", type=int, help="Passes over the images.  [default: 100; distillation 40; --init a quarter]")
 @click.option("--batch-size", type=int, help="Images in an optimizer step.  [default: 16 to 256, by their number]")
 @click.option("--recipe", help="See above.  [default: by objective, --init and image size]")

@@ -30,6 +30,8 @@ from .tail import Linear
 from .tensor_file import find_file, read_file, read_tensors
 
 IMAGENET, PACKAGE, TIMM = "imagenet", "package:", "timm:"
+# What the names of weights begin with that no path leads to.
+LIBRARIES = (PACKAGE, TIMM, TORCHVISION)
 
 STANDARD = "standard"
 ONLINE = "online"

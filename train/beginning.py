@@ -7,13 +7,13 @@ from dataclasses import dataclass
 
 from ..models.backbones import resolve_stem
 from ..models.normalization import choose_normalization
-from ..models.starts import find_start
+from ..models.starts import LIBRARIES, find_start
 from ..runtime.errors import UsageError
 from .config import TrainConfig, complete_objective
 
 log = logging.getLogger(__name__)
 
-BACKBONE = "resnet18"
+BACKBONE, IMAGE_SIZE = "resnet18", 128
 
 
 @dataclass(frozen=True)
@@ -21,6 +21,7 @@ class Beginning:
     """`init`: the name of a start, None for random weights. `stem` is resolved."""
 
     backbone: str
+    image_size: int
     stem: str
     init: str | None
     teacher: str | None
@@ -33,19 +34,25 @@ def begin(config: TrainConfig) -> Beginning:
 
     Where all is chosen, the weights are not looked for: a run that goes on does not need them any more.
     """
-    chosen = config.backbone, config.mean, config.std
+    chosen = config.backbone, config.image_size, config.mean, config.std
     start = find_start(config.init, config.backbone) if config.init is not None and None in chosen else None
     backbone = config.backbone or (start and start.backbone) or BACKBONE
     stem = config.stem
     if start is not None:
         start.check_backbone(backbone)
         stem = start.stem if stem == "auto" and start.stem else stem
+    size = config.image_size or IMAGE_SIZE
+    # A library's weights take any size, and theirs costs much.
+    if config.image_size is None and start is not None and start.image_size and not start.name.startswith(LIBRARIES):
+        size = start.image_size
+        log.info(f"{start.name} takes images of {size} px, and so does this run")
     mean, std, guesses = choose_normalization(start, config.mean, config.std)
     for each in (*start.assumptions, *guesses) if start is not None else ():
         log.warning("assumed: %s", each)
     return Beginning(
         backbone=backbone,
-        stem=resolve_stem(backbone, config.image_size, stem),
+        image_size=size,
+        stem=resolve_stem(backbone, size, stem),
         init=start.name if start else config.init,
         teacher=_find_teacher(config, start.name if start else config.init),
         mean=mean,

@@ -36,12 +36,13 @@ class TrainConfig:
     changes both views, `view_1` and `view_2` one, by the names of View, its geometry and ColorJitter. `augment`: where
     views are made, by the "workers" that decode images or on the "device". `precision`: "fp32" or "bf16"; None and
     "auto" are the faster one. `compile`: with torch.compile. `deterministic`: the same bits on a GPU, too, as far as
-    torch can. `init`: the name of a start (models/starts.py). `mean` and `std`, of red, green and blue: what the
-    network sees is (pixel / 255 - mean) / std. `no_images` keeps all images out of the run.
+    torch can. `init`: the name of a start (models/starts.py). `image_size`: None is that of the run, bundle or
+    checkpoint that `init` names, else 128. `mean` and `std`, of red, green and blue: what the network sees is
+    (pixel / 255 - mean) / std. `no_images` keeps all images out of the run.
     """
 
     backbone: str | None = None
-    image_size: int = 128
+    image_size: int | None = None
     epochs: int | None = None
     batch_size: int | None = None
     recipe: str | None = None

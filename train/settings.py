@@ -84,8 +84,9 @@ class Settings:
 
 def resolve(config: TrainConfig, images: int) -> Settings:
     """All settings for `images` images. Raises UsageError for a value out of range, ImageError for too few images."""
-    objective = complete_objective(config)
-    name = config.recipe or choose_recipe(objective, config)
+    _check(config)
+    objective, beginning = complete_objective(config), begin(config)
+    name = config.recipe or choose_recipe(objective, config.init, beginning.image_size)
     if name not in RECIPES:
         raise UsageError(f"no recipe {name!r}; there are {', '.join(RECIPES)}", recipe=name)
     recipe = RECIPES[name]()
@@ -93,7 +94,6 @@ def resolve(config: TrainConfig, images: int) -> Settings:
     if optimizer not in RATES:
         raise UsageError(f"no optimizer {optimizer!r}; there are {', '.join(RATES)}", optimizer=optimizer)
     rates = recipe.rates_of(optimizer)
-    _check(config)
     epochs = _given(config.epochs, compute_epochs(objective, config.init))
     _check_epochs(epochs, config)
     batch_size = _given(config.batch_size, compute_batch_size(images, epochs))
@@ -111,13 +111,12 @@ def resolve(config: TrainConfig, images: int) -> Settings:
         change_view(view, {**config.views, **own})
         for view, own in zip(recipe.views, (config.view_1, config.view_2), strict=True)
     )
-    beginning = begin(config)
     return Settings(
         recipe=name,
         backbone=beginning.backbone,
         stem=beginning.stem,
         init=beginning.init,
-        image_size=config.image_size,
+        image_size=beginning.image_size,
         fit=config.fit,
         plan=plan,
         optimizer=optimizer,
@@ -139,11 +138,11 @@ def resolve(config: TrainConfig, images: int) -> Settings:
     )
 
 
-def choose_recipe(objective: ObjectiveConfig, config: TrainConfig) -> str:
+def choose_recipe(objective: ObjectiveConfig, init: str | None, image_size: int) -> str:
     """What suits the objective, more gently for weights that were trained; else what suits images of this size."""
     if objective.recipe is not None:
-        return objective.recipe if config.init is None else adaptation.__name__
-    return "small" if config.image_size <= SMALL_IMAGES else "photographs"
+        return objective.recipe if init is None else adaptation.__name__
+    return "small" if image_size <= SMALL_IMAGES else "photographs"
 
 
 def compute_epochs(objective: ObjectiveConfig, init: str | None) -> int:
