@@ -55,7 +55,11 @@ class InfoNCEConfig(BYOLConfig):
 
 
 class InfoNCE(BYOL):
-    """BYOL's networks with a contrastive loss."""
+    """BYOL's networks with a contrastive loss.
+
+    MoCo v3 multiplies it by 2T. AdamW's steps do not depend on that; SGD, at its rate here, learns faster without: of
+    800 CIFAR-10 images' views, conv4 found 0.58 after 60 steps, and with the factor 0.46 (one seed).
+    """
 
     def __init__(self, backbone: nn.Module, embedding_size: int, config: InfoNCEConfig) -> None:
         super().__init__(backbone, embedding_size, config)
