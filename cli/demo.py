@@ -56,7 +56,7 @@ class Result:
     seconds: float
 
 
-@click.command(short_help="The whole pipeline on handwritten digits, in three minutes, without a network.")
+@click.command(short_help="The whole pipeline on handwritten digits, in one to three minutes, offline.")
 @click.option(
     "--out", type=click.Path(path_type=Path), default=Path("byol-edge-demo"), show_default=True, help="Where."
 )

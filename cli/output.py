@@ -121,11 +121,14 @@ class Bar:
             self._first, self._start = done, now
         rate = (done - self._first) / max(now - self._start, 1e-9)
         if standard_error().is_terminal:
-            self._progress.update(self._task, completed=done, total=total, rate=f"{rate:.0f} {self._unit}/s")
+            self._progress.update(self._task, completed=done, total=total, rate=self._show(rate))
         elif now - self._last_line > PLAIN_LINE_EVERY and rate:
             self._last_line = now
             left = (total - done) / rate
-            note(f"{self._label}: {done} of {total}, {rate:.0f} {self._unit}/s, {left:.0f} s left")
+            note(f"{self._label}: {done} of {total}, {self._show(rate)}, {left:.0f} s left")
+
+    def _show(self, rate: float) -> str:
+        return f"{rate:.0f} {self._unit}/s" if rate >= 10 else f"{rate:.2g} {self._unit}/s"
 
 
 class Reporter(logging.Handler):
@@ -185,8 +188,9 @@ def needs(extra: str) -> Iterator[None]:
     try:
         with ending_at_once():
             yield
-    except ImportError as error:
-        what = f"needs {error.name}, which is not installed" if error.name else f"cannot start ({error})"
+    except (ImportError, OSError) as error:  # an OSError is a library's that cannot be loaded
+        name = error.name if isinstance(error, ImportError) else None
+        what = f"needs {name}, which is not installed" if name else f"cannot start ({error})"
         raise ByolEdgeError(f"this command {what}: pip install 'byol-edge[{extra}]'") from error
 
 

@@ -64,7 +64,10 @@ class Decoding:
         first = self.rows[0]
         gain = _span(first.gain)
         if first.gain.lower <= 0:
-            told = f"{gain} to the best constant image: this decoder reads nothing of the images from the vectors."
+            told = (
+                f"{gain} to the best constant image, over {self.held_out} images: no sure sign that this decoder reads "
+                "anything of them from the vectors."
+            )
         else:
             told = (
                 f"{gain} above the best constant image: the vectors of {first.name} give away "
@@ -75,14 +78,14 @@ class Decoding:
             told += f" 5-NN puts {first.knn.mean:.0%} of what comes back into the right class, and {own}."
         if self.lead:
             told += f" {_compare_untrained(self.lead)}"
-        return told + " A stronger decoder reads more."
+        return told + " A stronger decoder may read more."
 
     def to_json(self) -> dict[str, Any]:
         return {"format_version": FORMAT_VERSION, **asdict(self), "conclusion": self.conclusion}
 
 
 def _span(value: Interval) -> str:
-    return f"{value.mean:.1f} dB ({value.lower:.1f} to {value.upper:.1f})"
+    return f"{value.mean:.1f} dB (95% interval {value.lower:.1f} to {value.upper:.1f})"
 
 
 def _compare_untrained(lead: Interval) -> str:

@@ -31,8 +31,8 @@ def decode_vectors(decoded: str | Path, vectors: str | Path, out: str | Path, *,
     shown = content.vectors[:MOST_VECTORS]
     _check(vectors, shown, kept.decoder.embedding_size)
     title = (
-        f"{len(shown)} of {count(len(content.sources), 'vector')} in {to_text(str(vectors))}, decoded by "
-        f"{to_text(str(decoded))} at {kept.decoder.side} px: no image was read."
+        f"{len(shown)} of {count(len(content.sources), 'vector')} of {to_text(str(vectors))}, decoded at "
+        f"{kept.decoder.side} px by the decoder in {to_text(str(decoded))}, without reading an image."
     )
     save_sheet(draw_vectors(title, kept.decoder.decode(shown), content.sources), out)
     return len(shown)

@@ -40,7 +40,10 @@ def load_pair(names: Sequence[str | Path], config: ExportConfig) -> Source[Fusio
     ]
     contents = [serialize_weights(each.backbone, each.tail) for each in networks]
     if contents[0] == contents[1]:
-        raise UsageError(f"{names[0]} and {names[1]} are the same encoder; fuse two that differ")
+        raise UsageError(
+            f"{names[0]} and {names[1]} are the same encoder; fuse two that differ (a run whose training did not help "
+            "holds its start)"
+        )
     weight = WEIGHT if config.weight is None else config.weight
     sizes = _size(first), _size(second)
     run = first.run or second.run

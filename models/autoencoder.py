@@ -33,7 +33,7 @@ class AutoencoderConfig:
     loss_title: ClassVar[str] = "squared error of normalized pixels"
     # 0 where each image is decoded to the mean of its batch, 1 where it is decoded to itself.
     diagnostics: ClassVar[Mapping[str, Diagnostic]] = {
-        "explained": Diagnostic("share of the pixels' variance decoded", least=0.02),
+        "explained": Diagnostic("share of the pixels' variance decoded", least=0.02, after=100),
     }
 
     def complete(self, heads: Heads, steps: int) -> AutoencoderConfig:

@@ -43,8 +43,9 @@ class Start:
     """Weights that somebody trained. What they do not say of themselves is None.
 
     `name`: as it is recorded. `what`: what kind of thing it is, for messages. `mean` and `std`: of the network's input,
-    by channel. `license`, `source`: of the weights. `read`: their tensors by the backbone's own names, from the disk or
-    the network. `layers`: of its projector, where that is known. `assumptions`: what was taken for granted.
+    by channel. `license`, `source`: of the weights. `verdict`: on the run that they are of. `read`: their tensors by
+    the backbone's own names, from the disk or the network. `layers`: of its projector, where that is known.
+    `assumptions`: what was taken for granted.
     """
 
     name: str
@@ -57,6 +58,7 @@ class Start:
     std: Channels | None = None
     license: str | None = None
     source: str | None = None
+    verdict: str | None = None
     layers: tuple[Linear, ...] = ()
     assumptions: tuple[str, ...] = ()
 
@@ -230,6 +232,7 @@ def find_path(path: Path, backbone: str | None = None, network: str = ONLINE, bg
         std=spec.preprocessing.std,
         license=trained.license,
         source=trained.source,
+        verdict=trained.verdict,
     )
 
 

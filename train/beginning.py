@@ -47,6 +47,8 @@ def begin(config: TrainConfig) -> Beginning:
         size = start.image_size
         log.info(f"{start.name} takes images of {size} px, and so does this run")
     mean, std, guesses = choose_normalization(start, config.mean, config.std)
+    if start is not None and start.verdict and start.verdict.startswith("collapsed"):
+        log.warning(f"{start.name} is {start.verdict}")
     for each in (*start.assumptions, *guesses) if start is not None else ():
         log.warning("assumed: %s", each)
     return Beginning(

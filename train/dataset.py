@@ -5,15 +5,18 @@ A handful of labels chooses the network, more of them measure it: never both.
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ..evaluate.few_labels import are_few, can_choose
+from ..evaluate.few_labels import LEAST_PER_CLASS, are_few, can_choose
 from ..runtime.errors import ImageError
 from ..runtime.images import find_images, folder_labels, read_labels
+
+log = logging.getLogger(__name__)
 
 MOST_QUERIES = 1000
 
@@ -84,6 +87,8 @@ def find_dataset(root: Path, labels: Path | None, evaluation: Path | None, seed:
     if evaluation is not None:
         found = _with_queries(root, paths, names, labels, queried, evaluation)
     elif names is None or few:
+        if few and labels is None:
+            log.info(f"folders of {root} hold fewer than {LEAST_PER_CLASS} images on average: no kNN is measured")
         found = ImageDataset(root, paths)
     else:
         found = _hold_out(root, paths, names, seed)

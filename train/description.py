@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ..runtime.text import count
 from .dataset import ImageDataset
 from .settings import Settings
 from .views import View
@@ -23,14 +24,15 @@ def describe(settings: Settings, dataset: ImageDataset) -> list[str]:
     first, second = (_describe_view(view) for view in settings.views)
     objective = [f"{name} {_show_setting(value)}" for name, value in vars(settings.objective).items()]
     backbone = f"backbone at {settings.backbone_rate:g} of it, " if settings.backbone_rate != 1 else ""
+    warming = "epoch" if plan.warmup_epochs == 1 else "epochs"
     norms = ", batch norm statistics kept" if settings.frozen_norms else ""
     return [
         f"{len(dataset.paths)} images{held}",
         f"{settings.backbone} ({settings.stem} stem) at {settings.image_size} px ({settings.fit}), "
         + (f"weights from {settings.init}" if settings.init else "random weights")
         + (f", teacher {settings.teacher}" if settings.teacher else ""),
-        f"recipe {settings.recipe}: {plan.epochs} epochs in batches of {plan.batch_size}{parts}, "
-        f"{settings.optimizer} at {plan.learning_rate:.2g} after {plan.warmup_epochs:g} epochs of warm-up, "
+        f"recipe {settings.recipe}: {count(plan.epochs, 'epoch')} in batches of {plan.batch_size}{parts}, "
+        f"{settings.optimizer} at {plan.learning_rate:.2g} after {plan.warmup_epochs:g} {warming} of warm-up, "
         f"{backbone}weight decay {settings.weight_decay:g}{norms}",
         f"objective {settings.objective.name}" + (f": {', '.join(objective)}" if objective else ""),
         f"views: {first}" if first == second else f"view 1: {first}",

@@ -62,11 +62,12 @@ def judge(
         low = [f"{each.title} {last.diagnostics[name]:.2f}" for name, each in _telling(last, settings)]
         cause, arguments = likely_cause(settings)
         return Verdict("collapsed", f"{', '.join([rank, *low])}; {cause}", arguments, ALIKE)
-    accuracy, told, is_better = _judge_accuracy(history, start, evidence)
+    figures = [*_find_accuracy(history, start), *_find_consistency(start, evidence)]
+    accuracy, told, is_better = _judge_accuracy(figures, start)
     if last.rank < ALL_ALIKE:
         return Verdict("doubtful", f"{rank}: all images look alike to it, or are; {accuracy}", sentence=ALIKE)
     if evidence is not None and evidence.share == 0:
-        message = f"training did not help, so the run holds its start; {rank}; {accuracy}"
+        message = f"training did not help, so the run holds its start; {rank}; {'; '.join(map(_describe, figures))}"
         return Verdict(
             "doubtful", message, sentence="Training did not help: the run holds the weights that it started from."
         )
@@ -91,13 +92,12 @@ class _Figure:
     rivals: dict[str, tuple[float, Interval]]
 
 
-def _judge_accuracy(history: Sequence[Metrics], start: str, evidence: Evidence | None) -> tuple[str, str, bool]:
+def _judge_accuracy(figures: Sequence[_Figure], start: str) -> tuple[str, str, bool]:
     """What tells how good the encoder is, beside what it has to beat; in a sentence, whether it does; and whether.
 
     That is the last accuracy that was measured, and the evidence without labels. For each rival, one of them has to be
     certain of a gain, and none of a loss.
     """
-    figures = [*_find_accuracy(history, start), *_find_consistency(start, evidence)]
     if not figures:
         told = "The network has not collapsed; whether it is any good for these images was not measured."
         return "accuracy was not measured, which takes class folders or labels, with ten images per class", told, True
@@ -191,10 +191,11 @@ def likely_cause(settings: Settings) -> tuple[str, dict[str, object]]:
             "{learning_rate}",
             {"learning_rate": f"{usual:.2g}"},
         )
-    if plan.part_size < SMALL_PART:
+    larger = min(2 * SMALL_PART, plan.images)
+    if plan.part_size < min(SMALL_PART, larger):
         return (
             f"batch norm sees {plan.part_size} images at a time, too few for its statistics: {{batch_size}}",
-            {"batch_size": 2 * SMALL_PART},
+            {"batch_size": larger},
         )
     return (
         f"the learning rate is too high for {settings.backbone}, or the warm-up too short: "
@@ -209,4 +210,8 @@ def likely_cause(settings: Settings) -> tuple[str, dict[str, object]]:
 def _telling(epoch: Metrics, settings: Settings) -> list[tuple[str, Diagnostic]]:
     """The objective's diagnostics that tell a collapse, as far as this epoch has them."""
     diagnostics = settings.objective.diagnostics
-    return [(name, each) for name, each in diagnostics.items() if each.least is not None and name in epoch.diagnostics]
+    return [
+        (name, each)
+        for name, each in diagnostics.items()
+        if each.least is not None and name in epoch.diagnostics and epoch.step >= each.after
+    ]

@@ -182,7 +182,7 @@ def test_train_prints_every_setting_once_and_a_verdict(photos: Path, tmp_path: P
         "108 images; 12 others, of 3 classes, measure kNN",
         "conv4 (standard stem) at 32 px (pad), random weights",
         "projector_hidden 1024, projection_size 256",
-        "recipe small: 1 epochs in batches of 16 in 2 parts, sgd at 0.0019 after 0.1 epochs of warm-up",
+        "recipe small: 1 epoch in batches of 16 in 2 parts, sgd at 0.0019 after 0.1 epochs of warm-up",
         "blur 0.25",
         "before training: rank",
     ):

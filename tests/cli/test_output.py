@@ -35,7 +35,7 @@ def test_a_resumed_bar_counts_only_what_it_saw(capsys: pytest.CaptureFixture[str
         bar.update(91, 100)
         now[0] += 11
         bar.update(92, 100)
-    assert capsys.readouterr().err == "training: 92 of 100, 0 images/s, 88 s left\n"
+    assert capsys.readouterr().err == "training: 92 of 100, 0.091 images/s, 88 s left\n"
 
 
 def test_what_the_library_reports_is_shown_while_a_command_runs(
@@ -76,6 +76,14 @@ def test_a_missing_import_becomes_a_line():
         needs("train"),
     ):
         import nothing_of_the_kind  # noqa: F401 # type: ignore[import-not-found]
+
+
+def test_a_library_that_cannot_be_loaded_becomes_a_line():
+    with (
+        pytest.raises(ByolEdgeError, match=r"this command cannot start \(libtorch.*pip install 'byol-edge\[train\]'"),
+        needs("train"),
+    ):
+        raise OSError("libtorch_global_deps.so: cannot open shared object file")
 
 
 def test_figures():

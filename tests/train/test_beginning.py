@@ -1,10 +1,12 @@
 import logging
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 from byol_edge.models.backbones import build_backbone
 from byol_edge.models.byol import BYOLConfig
+from byol_edge.models.starts import find_start
 from byol_edge.runtime import UsageError
 from byol_edge.train.beginning import Beginning, begin
 from byol_edge.train.config import TrainConfig
@@ -40,6 +42,18 @@ def test_a_run_goes_on_at_the_size_of_the_one_before(finished_run: Path, caplog:
     assert begin(TrainConfig(init="timm:resnet18")).image_size == 128  # not 224, which few images are worth
     settings = resolve(TrainConfig(init=str(finished_run), objective=BYOLConfig()), 1000)
     assert (settings.image_size, settings.recipe) == (32, "small")
+
+
+def test_a_collapsed_run_is_said_to_be_one(
+    finished_run: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+):
+    config = TrainConfig(init=str(finished_run))
+    begin(config)
+    assert "collapsed" not in caplog.text
+    collapsed = replace(find_start(str(finished_run)), verdict="collapsed: rank 1 of 256")
+    monkeypatch.setattr("byol_edge.train.beginning.find_start", lambda *_: collapsed)
+    begin(config)
+    assert f"{finished_run} is collapsed: rank 1 of 256" in caplog.text
 
 
 def test_a_guess_is_said_to_be_one(tmp_path: Path, caplog: pytest.LogCaptureFixture):

@@ -1,3 +1,4 @@
+import logging
 import shutil
 from pathlib import Path
 
@@ -25,12 +26,14 @@ def test_without_classes_every_image_is_trained_on(photos: Path):
     assert images.queries is None
 
 
-def test_folders_of_a_few_images_are_no_classes(photos: Path, tmp_path: Path):
+def test_folders_of_a_few_images_are_no_classes(photos: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture):
     # One class per image would make every neighbor wrong.
     for number, path in enumerate(sorted(photos.rglob("*.png"))[:30]):
         (tmp_path / str(number)).mkdir()
         shutil.copy(path, tmp_path / str(number))
-    assert find_dataset(tmp_path, None, None, 0).queries is None
+    with caplog.at_level(logging.INFO):
+        assert find_dataset(tmp_path, None, None, 0).queries is None
+    assert f"folders of {tmp_path} hold fewer than 10 images on average: no kNN is measured" in caplog.text
 
 
 def test_a_folder_of_queries_is_kept_from_training(photos: Path, tmp_path: Path):

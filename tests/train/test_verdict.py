@@ -69,7 +69,7 @@ def test_each_objective_says_when_all_images_have_become_alike(
     config: ObjectiveConfig, diagnostics: dict[str, float], says: str
 ):
     own = resolve(TrainConfig(image_size=32, batch_size=64, objective=config), 1000)
-    found = judge([UNTRAINED, dataclasses.replace(line(1), diagnostics=diagnostics)], own, 512)
+    found = judge([UNTRAINED, dataclasses.replace(line(1), step=100, diagnostics=diagnostics)], own, 512)
     assert found.kind == "collapsed"
     assert says in found.message
 
@@ -164,6 +164,20 @@ def test_the_verdict_names_no_objective():
     assert judge([UNTRAINED, high], other, 512).kind == "healthy"
 
 
+def test_of_few_images_no_larger_batch_is_advised():
+    message, arguments = likely_cause(resolve(TrainConfig(batch_size=16), 60))
+    assert arguments == {"batch_size": 60}, message
+    message, arguments = likely_cause(resolve(TrainConfig(batch_size=20), 20))
+    assert "too high for resnet18" in message
+
+
+def test_a_decoder_is_given_a_hundred_steps():
+    own = dataclasses.replace(SETTINGS, objective=AutoencoderConfig())
+    early, late = (Metrics(1, step, 1.0, 0.1, {"explained": -0.1}, 140, 0.65) for step in (3, 100))
+    assert judge([UNTRAINED, early], own, 512).kind == "healthy"
+    assert str(judge([UNTRAINED, late], own, 512)).startswith("collapsed: rank 140 of 512, untrained 100, share of")
+
+
 def test_what_is_no_better_than_raw_pixels_is_doubtful():
     better = dataclasses.replace(line(1, knn=0.86), knn_raw=0.8, knn_lead=Interval(0.06, 0.02, 0.1))
     assert verdict(UNTRAINED, better) == (
@@ -218,7 +232,10 @@ def test_one_figure_may_decide_what_the_other_leaves_open_and_none_may_say_the_o
 def test_a_run_that_holds_its_start_says_so():
     begun = dataclasses.replace(SETTINGS, init="timm:resnet18")
     held = str(judge([line(0), line(1)], begun, 512, evidence(share=0.0)))
-    assert held.startswith("doubtful: training did not help, so the run holds its start; rank 140 of 512, start 140")
+    assert held == (
+        "doubtful: training did not help, so the run holds its start; rank 140 of 512, start 140; "
+        "view consistency 0.650, start 0.620, raw pixels 0.400"
+    )
     half = str(judge([line(0), line(1)], begun, 512, evidence(share=0.5)))
     assert half.startswith("healthy: weights 50% of the way from the start to the end, rank 140")
 
