@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 @click.option(
     "--vectors",
     type=click.Path(path_type=Path),
-    help="Draw what SOURCE, a folder of this command's, makes of this file of vectors; --out is a .png file.",
+    help="Draw what SOURCE, a folder that `decode` wrote, makes of this file of vectors; --out is a .png file.",
 )
 @click.option("--overwrite", is_flag=True, help="Replace what is at --out.")
 @click.option("--json", "as_json", is_flag=True, help="Print the result for a program.")
@@ -108,7 +108,7 @@ def print_decoding(result: Decoding, out: Path) -> None:
     say(
         "PSNR: how close what is decoded is to the image, in dB; to constant: above the best constant image, paired.\n"
         "SSIM: structural similarity, 1 for equal images. explained: share of the pixels' variance about that image."
-        + ("\n5-NN: share of what is decoded that the encoder itself takes for its class." if result.classes else "")
+        + ("\n5-NN: share of the decoded images that the encoder puts into the right class." if result.classes else "")
     )
     if result.unreadable:
         say(f"{count(len(result.unreadable), 'image')} could not be read and left out.")

