@@ -31,8 +31,11 @@ if TYPE_CHECKING:
     from .evaluate.validate import Limits, Validation, validate
     from .export.bundling import Export, export_bundle
     from .export.config import ExportConfig
+    from .models.autoencoder import AutoencoderConfig
     from .models.byol import BYOLConfig
     from .models.distillation import DistillationConfig
+    from .models.guided_byol import GuidedBYOLConfig
+    from .models.infonce import InfoNCEConfig
     from .report.findings import Conclusion
     from .report.writing import write_report
     from .runtime.encoder import Encoder
@@ -45,6 +48,7 @@ if TYPE_CHECKING:
 
 # Where each name is found; none is that of a sub-package, which an attribute would hide.
 _HOMES = {
+    "AutoencoderConfig": "models.autoencoder",
     "BYOLConfig": "models.byol",
     "ByolEdgeError": "runtime.errors",
     "Comparison": "evaluate.comparison",
@@ -54,6 +58,8 @@ _HOMES = {
     "Encoder": "runtime.encoder",
     "Export": "export.bundling",
     "ExportConfig": "export.config",
+    "GuidedBYOLConfig": "models.guided_byol",
+    "InfoNCEConfig": "models.infonce",
     "Limits": "evaluate.validate",
     "TrainConfig": "train.config",
     "Validation": "evaluate.validate",
@@ -68,6 +74,7 @@ _HOMES = {
 }
 
 __all__ = [
+    "AutoencoderConfig",
     "BYOLConfig",
     "ByolEdgeError",
     "Comparison",
@@ -77,6 +84,8 @@ __all__ = [
     "Encoder",
     "Export",
     "ExportConfig",
+    "GuidedBYOLConfig",
+    "InfoNCEConfig",
     "Limits",
     "TrainConfig",
     "Validation",
