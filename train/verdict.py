@@ -191,10 +191,10 @@ def likely_cause(settings: Settings) -> tuple[str, dict[str, object]]:
             "{learning_rate}",
             {"learning_rate": f"{usual:.2g}"},
         )
-    if plan.part_size < SMALL_PART:
+    if plan.part_size < SMALL_PART <= plan.images:
         return (
             f"batch norm sees {plan.part_size} images at a time, too few for its statistics: {{batch_size}}",
-            {"batch_size": 2 * SMALL_PART},
+            {"batch_size": min(2 * SMALL_PART, plan.images)},
         )
     return (
         f"the learning rate is too high for {settings.backbone}, or the warm-up too short: "
