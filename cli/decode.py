@@ -127,7 +127,7 @@ def inspect_decoding(folder: Path, as_json: bool) -> None:
         {
             "encoder": f"{told['source']}, {told['model']} on {told['engine']}",
             "images": f"{told['images']} of {told['data']} at {told['side']} px, and {told['held_out']} held out",
-            "decoder": f"{told['epochs']} epochs, seed {told['seed']}",
+            "decoder": f"{count(told['epochs'], 'epoch')}, seed {told['seed']}",
             "found": told["conclusion"],
             "holds": "pictures of these images, also of some that the decoder learned from",
         },

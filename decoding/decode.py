@@ -44,6 +44,8 @@ def decode(
     """
     if epochs is not None and epochs < 1:
         raise UsageError("{epochs}: has to be 1 or more", epochs=epochs)
+    if not 0 <= seed < 2**63:
+        raise UsageError("{seed}: has to be 0 or more, and less than 2**63", seed=seed)
     with whole_folder(Path(out), overwrite, DECODED) as folder:
         subject = open_subject(str(source), variant)
         images = embed_folder(subject, Path(data), seed)

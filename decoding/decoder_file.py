@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import safetensors.torch
+import torch
 from safetensors import SafetensorError
 
 from ..models.decoder import Decoder
@@ -81,7 +82,9 @@ def load_decoder(folder: Path) -> KeptDecoder:
         shapes = {"center": [size], "spread": [size], "mean": [3, side, side], "deviation": []}
         if any(list(state[name].shape) != shape for name, shape in shapes.items()):
             raise ValueError("tensors of other shapes")
-        decoder = VectorDecoder(network.eval(), *(state[name] for name in shapes))
+        if not all(torch.isfinite(each).all() for each in state.values()):
+            raise ValueError("numbers that are not finite")
+        decoder = VectorDecoder(network.eval(), *(state[name].float() for name in shapes))
         return KeptDecoder(decoder, str(told["model"]), str(told["engine"]), tuple(map(str, told["agreeing"])))
     except (SafetensorError, OSError, KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
         raise ByolEdgeError(f"{file}: damaged, or not a decoder ({brief(error)})") from error

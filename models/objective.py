@@ -54,14 +54,10 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Diagnostic:
-    """A figure that an objective reports. `least`: below it, all images have become alike to the network.
-
-    `after`: what it says before so many steps is nothing yet.
-    """
+    """A figure that an objective reports. `least`: below it, all images have become alike to the network."""
 
     title: str
     least: float | None = None
-    after: int = 0
 
 
 class Objective(Protocol):

@@ -124,7 +124,7 @@ def shorten(source: str, width: int) -> str:
     """An image's folder and name, with as much of the middle left out as it takes to fit into `width` pixels."""
     name = to_text("/".join(Path(source).parts[-2:]))
     font = _font(NAME_SIZE)
-    for kept in range(len(name), 1, -1):
+    for kept in range(min(len(name), width), 1, -1):  # a file of vectors may hold names without end
         half = kept // 2
         shown = name if kept == len(name) else f"{name[: kept - half]}…{name[-half:]}"
         if font.getlength(shown) <= width:

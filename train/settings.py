@@ -12,6 +12,7 @@ from ..models.objective import ObjectiveConfig
 from ..runtime.cpus import available_cpus
 from ..runtime.errors import ImageError, UsageError
 from ..runtime.preprocessing import FITS, Preprocessing
+from ..runtime.text import count
 from .beginning import begin
 from .config import TrainConfig, complete_objective
 from .optimizer import RATES
@@ -242,7 +243,7 @@ def _check_batch(batch_size: int, config: TrainConfig, images: int, objective: O
     if batch_size % parts:
         raise UsageError(f"{{accumulate}}: does not divide a batch of {batch_size} evenly", accumulate=parts)
     if images < batch_size:
-        few = f"{images} images are fewer than a batch of {batch_size}: "
-        if config.batch_size and images > 1:
+        few = f"{count(images, 'image')}, fewer than a batch of {batch_size}: "
+        if config.batch_size and images >= least:
             raise ImageError(f"{few}take {{batch_size}} or smaller", batch_size=images)
         raise ImageError(f"{few}training needs more")

@@ -191,11 +191,10 @@ def likely_cause(settings: Settings) -> tuple[str, dict[str, object]]:
             "{learning_rate}",
             {"learning_rate": f"{usual:.2g}"},
         )
-    larger = min(2 * SMALL_PART, plan.images)
-    if plan.part_size < min(SMALL_PART, larger):
+    if plan.part_size < SMALL_PART <= plan.images:
         return (
             f"batch norm sees {plan.part_size} images at a time, too few for its statistics: {{batch_size}}",
-            {"batch_size": larger},
+            {"batch_size": min(2 * SMALL_PART, plan.images)},
         )
     return (
         f"the learning rate is too high for {settings.backbone}, or the warm-up too short: "
@@ -210,8 +209,4 @@ def likely_cause(settings: Settings) -> tuple[str, dict[str, object]]:
 def _telling(epoch: Metrics, settings: Settings) -> list[tuple[str, Diagnostic]]:
     """The objective's diagnostics that tell a collapse, as far as this epoch has them."""
     diagnostics = settings.objective.diagnostics
-    return [
-        (name, each)
-        for name, each in diagnostics.items()
-        if each.least is not None and name in epoch.diagnostics and epoch.step >= each.after
-    ]
+    return [(name, each) for name, each in diagnostics.items() if each.least is not None and name in epoch.diagnostics]

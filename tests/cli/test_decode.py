@@ -28,6 +28,7 @@ def test_a_folder_is_written_and_told(decoded: Path):
     shown = call("inspect", decoded).stdout
     assert "108 of " in shown
     assert "and 12 held out" in shown
+    assert "1 epoch, seed 0" in shown
     told = json.loads(call("inspect", decoded, "--json").stdout)
     assert told == json.loads((decoded / "decoded.json").read_text())
 

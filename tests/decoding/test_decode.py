@@ -140,6 +140,9 @@ def test_what_is_there_is_refused_before_any_work(
         decode(str(finished_bundle), photos, tmp_path, overwrite=True)
     with pytest.raises(UsageError, match="epochs=0: has to be 1 or more"):
         decode(str(finished_bundle), photos, tmp_path / "new", epochs=0)
+    for seed in (-1, 2**63):
+        with pytest.raises(UsageError, match=f"seed={seed}: has to be 0 or more"):
+            decode(str(finished_bundle), photos, tmp_path / "new", seed=seed)
 
 
 def test_a_stop_leaves_nothing(finished_bundle: Path, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

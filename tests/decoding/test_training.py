@@ -120,3 +120,15 @@ def test_a_damaged_decoder_is_one_line(colors: VectorDecoder, tmp_path: Path):
         with pytest.raises(ByolEdgeError, match="damaged, or not a decoder") as caught:
             load_decoder(tmp_path)
         assert "\n" not in str(caught.value)
+
+
+def test_a_decoder_of_other_numbers_is_told_or_read(colors: VectorDecoder, tmp_path: Path, random: np.random.Generator):
+    """Somebody else wrote the file: of another precision, which is as good, or with numbers that are none."""
+    vectors, _ = draw_colors(random, 10)
+    file = tmp_path / "decoder.safetensors"
+    double = replace(colors, center=colors.center.double(), spread=colors.spread.double(), mean=colors.mean.double())
+    file.write_bytes(keep(double))
+    assert np.array_equal(load_decoder(tmp_path).decoder.decode(vectors), colors.decode(vectors))
+    file.write_bytes(keep(replace(colors, mean=torch.full_like(colors.mean, torch.nan))))
+    with pytest.raises(ByolEdgeError, match=r"decoder.safetensors: damaged, .*numbers that are not finite"):
+        load_decoder(tmp_path)

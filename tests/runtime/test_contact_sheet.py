@@ -83,6 +83,19 @@ def test_names_lose_their_middle():
     assert shorten("caf\udce9.jpg", TILE) == "caf\\udce9.jpg"
 
 
+def test_a_name_without_end_takes_no_time(monkeypatch: pytest.MonkeyPatch):
+    """A file of vectors may hold any: it is measured a few times, not once for each of its characters."""
+    measured: list[str] = []
+    measure = ImageFont.FreeTypeFont.getlength
+    monkeypatch.setattr(
+        ImageFont.FreeTypeFont, "getlength", lambda font, text: measured.append(text) or measure(font, text)
+    )
+    short = shorten("x" * 3000 + ".jpg", TILE)
+    assert short.startswith("xxx")
+    assert short.endswith(".jpg")
+    assert len(measured) <= TILE
+
+
 @pytest.mark.parametrize("side", [16, 50])
 def test_strips_stand_below_each_other_under_a_title(side: int):
     red, green, blue = (np.full((side, side, 3), color, np.uint8) for color in np.eye(3) * 255)

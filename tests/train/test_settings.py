@@ -61,10 +61,13 @@ def test_warm_up_is_ten_epochs_or_a_tenth_of_a_short_run():
 
 
 def test_fewer_images_than_a_batch_is_one_line_with_what_to_do():
-    with pytest.raises(ImageError, match="20 images are fewer than a batch of 64: take batch_size=20 or smaller"):
+    with pytest.raises(ImageError, match="20 images, fewer than a batch of 64: take batch_size=20 or smaller"):
         resolve(TrainConfig(batch_size=64), 20)
-    with pytest.raises(ImageError, match="3 images are fewer than a batch of 16: training needs more"):
+    with pytest.raises(ImageError, match="3 images, fewer than a batch of 16: training needs more"):
         resolve(TrainConfig(), 3)
+    contrast = TrainConfig(batch_size=32, objective=InfoNCEConfig())  # which takes 16: 10 would be refused in turn
+    with pytest.raises(ImageError, match="10 images, fewer than a batch of 32: training needs more"):
+        resolve(contrast, 10)
 
 
 @pytest.mark.parametrize(
