@@ -19,6 +19,7 @@ import numpy as np
 from byol_edge.runtime import ByolEdgeError, Encoder, Preprocessing, find_images, prepare
 from byol_edge.runtime.contact_sheet import NAME_SIZE, shorten
 from byol_edge.runtime.reading import read_batches
+from byol_edge.runtime.text import to_text
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 from scipy.optimize import linear_sum_assignment
@@ -152,7 +153,7 @@ def main(bundle: str, folder: str, out: str, query: str | None = None) -> None:
     print(f"{out}: neighbors.png, the nearest of {len(collection.paths)} pictures to {len(queries)}, and map.png")
     if query is not None:
         for row, cosine in find_nearest(collection.styles, 0):
-            print(f"{cosine:.3f}  {collection.paths[row]}")
+            print(f"{cosine:.3f}  {to_text(str(collection.paths[row]))}")
 
 
 if __name__ == "__main__":
@@ -162,3 +163,5 @@ if __name__ == "__main__":
         main(*sys.argv[1:])
     except (ByolEdgeError, OSError) as error:
         sys.exit(f"{Path(sys.argv[0]).name}: {error}")
+    except KeyboardInterrupt:
+        sys.exit(130)

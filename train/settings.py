@@ -177,7 +177,9 @@ def _compare(before: dict[str, Any], now: dict[str, Any], kind: Any) -> list[str
         if name in FREE_TO_CHANGE:
             continue
         if is_dataclass(part) and isinstance(was, dict):
-            changes += _compare(was, value, part)
+            kinds = [each.get("name") for each in (was, value)]  # objectives have one; two have nothing to compare
+            same = kinds[0] == kinds[1]
+            changes += _compare(was, value, part) if same else [f"{name} (was {_short(kinds[0])}, now {kinds[1]})"]
         elif isinstance(part, tuple) and part and is_dataclass(part[0]) and isinstance(was, list):
             pairs = zip(was, value, part, strict=False)
             changes += [change for one, other, each in pairs for change in _compare(one, other, each)]

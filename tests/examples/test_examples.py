@@ -1,6 +1,7 @@
 """Runs each example in the way that its docstring shows."""
 
 import importlib
+import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -154,6 +155,31 @@ def test_a_search_by_style_takes_few_and_odd_pictures(mapped_bundle: Path, tmp_p
     (pictures / "broken.jpg").write_bytes(b"no picture")
     (line,) = run("style_search", mapped_bundle, pictures, out)
     assert line == f"{out}: neighbors.png, the nearest of 2 pictures to 2, and map.png"
+
+
+def test_a_search_by_style_shows_names_that_are_no_text(
+    mapped_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    pytest.importorskip("sklearn")
+    for name, color in (("caf\udce9.png", "red"), ("query.png", "teal")):
+        Image.new("RGB", (32, 32), color).save(tmp_path / name)
+    monkeypatch.syspath_prepend(EXAMPLES)
+    search = importlib.import_module("style_search")
+    search.main(str(mapped_bundle), str(tmp_path), str(tmp_path / "found"), str(tmp_path / "query.png"))
+    assert capsys.readouterr().out.endswith("caf\\udce9.png\n")
+
+
+def test_a_search_by_style_stops_without_a_traceback(monkeypatch: pytest.MonkeyPatch):
+    pytest.importorskip("sklearn")
+
+    def stop(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("byol_edge.runtime.Encoder", stop)
+    monkeypatch.setattr("sys.argv", ["style_search.py", "bundle", "pictures", "found"])
+    with pytest.raises(SystemExit) as stopped:
+        runpy.run_path(str(EXAMPLES / "style_search.py"), run_name="__main__")
+    assert stopped.value.code == 130
 
 
 @pytest.mark.parametrize("missing", ["features", "pictures", "query", "others"])

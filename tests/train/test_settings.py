@@ -142,6 +142,8 @@ def test_what_changed_is_named_wherever_it_stands():
         assert change in changes
     assert not {"workers", "epochs"} & set(changes.split())
     assert find_changes(before.to_json(), before) == []
+    contrast = dataclasses.replace(before, objective=InfoNCEConfig())
+    assert find_changes(before.to_json(), contrast) == ["objective (was byol, now infonce)"]
 
 
 def test_a_setting_that_a_run_does_not_know_yet_counts_as_its_default():
