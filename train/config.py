@@ -127,6 +127,7 @@ def change_objective(whole: TrainConfig, changes: dict[str, Any]) -> ObjectiveCo
     """The objective of a config with other settings by name, or another one by its "name". Raises UsageError."""
     changes, config = dict(changes), complete_objective(whole)
     name = changes.pop("name", config.name)
+    _check({"name": name}, {"name": (str,)}, "")
     if name != config.name:
         config = find_objective(name)()
     _check(changes, {each: _kinds(hint) for each, hint in _own_fields(config).items()}, f" of the objective {name}")

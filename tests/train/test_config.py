@@ -37,6 +37,7 @@ def test_a_file_sets_the_config_and_views(tmp_path: Path):
         ("[views]\naera = [0.2, 1]\n", "a view has no 'aera'; did you mean area"),
         ("[view_2]\nzzz = 1\n", "a view has no 'zzz'; there are flip"),
         ('[objective]\nname = "simclr"\n', "no objective 'simclr'; there are byol"),
+        ('[objective]\nname = ["byol"]\n', r"name = \['byol'\] is not text in quotes"),
         ("[objective]\ntau = 1\n", "no setting 'tau' of the objective byol; there are tau_base"),
         ('[objective]\ntau_base = "x"\n', "tau_base = 'x' is not a number"),
     ],
