@@ -188,8 +188,8 @@ def needs(extra: str) -> Iterator[None]:
     try:
         with ending_at_once():
             yield
-    except (ImportError, OSError) as error:  # an OSError is a library's that cannot be loaded
-        name = error.name if isinstance(error, ImportError) else None
+    except (ImportError, OSError) as error:  # OSError: a shared library that cannot be loaded
+        name = getattr(error, "name", None)
         what = f"needs {name}, which is not installed" if name else f"cannot start ({error})"
         raise ByolEdgeError(f"this command {what}: pip install 'byol-edge[{extra}]'") from error
 

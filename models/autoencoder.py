@@ -31,8 +31,8 @@ class AutoencoderConfig:
     margin: ClassVar[float] = 0.0
     recipe: ClassVar[str | None] = None
     loss_title: ClassVar[str] = "squared error of normalized pixels"
-    # 0 where each image is decoded to the mean of its batch, 1 where it is decoded to itself. It has no least: a young
-    # decoder is below 0, while the embeddings, which tell a collapse here, are well.
+    # 0 where each image is decoded to the mean of its batch, 1 where it is decoded to itself. No `least`: a decoder
+    # starts below 0, so a collapse is seen by rank and deviation of the embeddings.
     diagnostics: ClassVar[Mapping[str, Diagnostic]] = {
         "explained": Diagnostic("share of the pixels' variance decoded"),
     }

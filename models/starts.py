@@ -30,7 +30,7 @@ from .tail import Linear
 from .tensor_file import find_file, read_file, read_tensors
 
 IMAGENET, PACKAGE, TIMM = "imagenet", "package:", "timm:"
-# What the names of weights begin with that no path leads to.
+# Prefixes of the names that are not paths.
 LIBRARIES = (PACKAGE, TIMM, TORCHVISION)
 
 STANDARD = "standard"
@@ -43,7 +43,7 @@ class Start:
     """Weights that somebody trained. What they do not say of themselves is None.
 
     `name`: as it is recorded. `what`: what kind of thing it is, for messages. `mean` and `std`: of the network's input,
-    by channel. `license`, `source`: of the weights. `verdict`: on the run that they are of. `read`: their tensors by
+    by channel. `license`, `source`: of the weights. `verdict`: of the run that they come from. `read`: their tensors by
     the backbone's own names, from the disk or the network. `layers`: of its projector, where that is known.
     `assumptions`: what was taken for granted.
     """

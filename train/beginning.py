@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from ..models.backbones import resolve_stem
 from ..models.normalization import choose_normalization
-from ..models.starts import LIBRARIES, find_start
+from ..models.starts import LIBRARIES, Start, find_start
 from ..runtime.errors import UsageError
 from .config import TrainConfig, complete_objective
 
@@ -41,16 +41,13 @@ def begin(config: TrainConfig) -> Beginning:
     if start is not None:
         start.check_backbone(backbone)
         stem = start.stem if stem == "auto" and start.stem else stem
-    size = config.image_size or IMAGE_SIZE
-    # A library's weights take any size, and theirs costs much.
-    if config.image_size is None and start is not None and start.image_size and not start.name.startswith(LIBRARIES):
-        size = start.image_size
-        log.info(f"{start.name} takes images of {size} px, and so does this run")
+    size = config.image_size or _find_size(start)
     mean, std, guesses = choose_normalization(start, config.mean, config.std)
-    if start is not None and start.verdict and start.verdict.startswith("collapsed"):
-        log.warning(f"{start.name} is {start.verdict}")
-    for each in (*start.assumptions, *guesses) if start is not None else ():
-        log.warning("assumed: %s", each)
+    if start is not None:
+        if start.verdict and start.verdict.startswith("collapsed"):
+            log.warning(f"{start.name} is {start.verdict}")
+        for each in (*start.assumptions, *guesses):
+            log.warning("assumed: %s", each)
     return Beginning(
         backbone=backbone,
         image_size=size,
@@ -60,6 +57,14 @@ def begin(config: TrainConfig) -> Beginning:
         mean=mean,
         std=std,
     )
+
+
+def _find_size(start: Start | None) -> int:
+    """The size of the start's images. A library's weights take any size, and the one they were trained at is slow."""
+    if start is None or not start.image_size or start.name.startswith(LIBRARIES):
+        return IMAGE_SIZE
+    log.info(f"{start.name} takes images of {start.image_size} px, and so does this run")
+    return start.image_size
 
 
 def _find_teacher(config: TrainConfig, init: str | None) -> str | None:

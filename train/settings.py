@@ -177,15 +177,20 @@ def _compare(before: dict[str, Any], now: dict[str, Any], kind: Any) -> list[str
         if name in FREE_TO_CHANGE:
             continue
         if is_dataclass(part) and isinstance(was, dict):
-            kinds = [each.get("name") for each in (was, value)]  # objectives have one; two have nothing to compare
-            same = kinds[0] == kinds[1]
-            changes += _compare(was, value, part) if same else [f"{name} (was {_short(kinds[0])}, now {kinds[1]})"]
+            if was.get("name") == value.get("name"):
+                changes += _compare(was, value, part)
+            else:  # two objectives, whose settings do not compare
+                changes.append(_tell_change(name, was.get("name"), value.get("name")))
         elif isinstance(part, tuple) and part and is_dataclass(part[0]) and isinstance(was, list):
             pairs = zip(was, value, part, strict=False)
             changes += [change for one, other, each in pairs for change in _compare(one, other, each)]
         elif was != value:
-            changes.append(f"{name} (was {_short(was)}, now {_short(value)})")
+            changes.append(_tell_change(name, was, value))
     return changes
+
+
+def _tell_change(name: str, was: object, now: object) -> str:
+    return f"{name} (was {_short(was)}, now {_short(now)})"
 
 
 def _default(field: Field[Any]) -> Any:
