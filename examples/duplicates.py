@@ -10,6 +10,7 @@ import sys
 
 import numpy as np
 from byol_edge.runtime import Encoder, find_images
+from byol_edge.runtime.text import to_text
 
 if len(sys.argv) not in (3, 4):
     sys.exit(__doc__)
@@ -28,4 +29,4 @@ for start in range(0, len(vectors), 1024):  # in blocks of rows, because all pai
     cosines = vectors[start : start + 1024] @ vectors.T
     for row, column in np.argwhere(cosines >= least):
         if start + row < column:
-            print(f"{cosines[row, column]:.4f}  {sources[start + row]}  {sources[column]}")
+            print(f"{cosines[row, column]:.4f}  {to_text(str(sources[start + row]))}  {to_text(str(sources[column]))}")

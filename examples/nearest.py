@@ -7,6 +7,7 @@ import sys
 
 import numpy as np
 from byol_edge.runtime import Encoder, find_images
+from byol_edge.runtime.text import to_text
 
 if len(sys.argv) != 4:
     sys.exit(__doc__)
@@ -18,4 +19,4 @@ vectors = np.concatenate([chunk.vectors for chunk in chunks])
 
 cosines = vectors @ encoder.embed(query)  # vectors have unit length
 for row in np.argsort(-cosines)[:10]:
-    print(f"{cosines[row]:.3f}  {sources[row]}")
+    print(f"{cosines[row]:.3f}  {to_text(str(sources[row]))}")

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import faiss
 from byol_edge.runtime import load_vectors, open_like
+from byol_edge.runtime.text import to_text
 
 if len(sys.argv) != 4:
     sys.exit(__doc__)
@@ -27,4 +28,4 @@ else:
 
 cosines, rows = index.search(encoder.embed(query)[None], 10)
 for cosine, row in zip(cosines[0], rows[0], strict=True):
-    print(f"{cosine:.3f}  {content.sources[row]}")
+    print(f"{cosine:.3f}  {to_text(content.sources[row])}")

@@ -7,10 +7,15 @@ the device itself needs one.
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Generator, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+# With a process per core, before PyTorch is loaded: threads that wait for each other on one core take turns.
+if "PYTEST_XDIST_WORKER" in os.environ:
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import byol_edge  # noqa: F401  # before a test imports ONNX Runtime, whose telemetry this switches off
 import numpy as np
