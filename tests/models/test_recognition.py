@@ -7,6 +7,7 @@ import torch
 import torchvision
 from byol_edge.models.backbones import build_backbone
 from byol_edge.models.layouts import LAYOUTS, strip_wrappers
+from byol_edge.models.matching import build_empty
 from byol_edge.models.recognition import recognize
 from byol_edge.models.weights import load_weights
 from byol_edge.runtime import RunError, UsageError
@@ -145,6 +146,15 @@ def test_a_transformers_side_is_in_its_positions(name: str, side: int):
     network = timm.create_model(name, img_size=side, num_classes=0).eval()
     assert recognize(network.state_dict(), "x").image_size == side
     check_same(network.state_dict(), network, side)
+
+
+@pytest.mark.parametrize("name", ["vit_tiny_patch16_224", "resnet18", "mobileone_s0", "convnext_atto"])
+def test_an_empty_network_has_the_shapes_of_one_with_weights(name: str):
+    empty, whole = build_empty(name, None).state_dict(), build_backbone(name, 224).state_dict()
+    assert {key: (each.shape, each.dtype) for key, each in empty.items()} == {
+        key: (each.shape, each.dtype) for key, each in whole.items()
+    }
+    assert all(each.is_meta for each in empty.values())
 
 
 def small(padding: int) -> nn.Module:
