@@ -20,6 +20,7 @@ if "PYTEST_XDIST_WORKER" in os.environ:
 import byol_edge  # noqa: F401  # before a test imports ONNX Runtime, whose telemetry this switches off
 import numpy as np
 import pytest
+from byol_edge.runtime.cpus import available_cpus
 from shapes import draw_shapes
 
 # What the extras bring, as it is imported.
@@ -30,6 +31,12 @@ EXTRAS |= {"safetensors", "scipy", "sklearn", "timm", "torch", "torchvision"}
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--bundle", type=Path, help="test an install without the extras, with this bundle")
+
+
+@pytest.hookimpl(optionalhook=True)  # of pytest-xdist, which a device lacks
+def pytest_xdist_auto_num_workers() -> int:
+    """One process per core, and four at most: each takes 2 GB, and makes the run and the bundle anew."""
+    return min(4, available_cpus())
 
 
 def pytest_pycollect_makemodule(module_path: Path, parent: pytest.Collector) -> pytest.Module:
