@@ -29,4 +29,4 @@ for start in range(0, len(vectors), 1024):  # in blocks of rows, because all pai
     cosines = vectors[start : start + 1024] @ vectors.T
     for row, column in np.argwhere(cosines >= least):
         if start + row < column:
-            print(f"{cosines[row, column]:.4f}  {to_text(str(sources[start + row]))}  {to_text(str(sources[column]))}")
+            print(f"{cosines[row, column]:.4f}  {to_text(sources[start + row])}  {to_text(sources[column])}")

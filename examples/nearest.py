@@ -19,4 +19,4 @@ vectors = np.concatenate([chunk.vectors for chunk in chunks])
 
 cosines = vectors @ encoder.embed(query)  # vectors have unit length
 for row in np.argsort(-cosines)[:10]:
-    print(f"{cosines[row]:.3f}  {to_text(str(sources[row]))}")
+    print(f"{cosines[row]:.3f}  {to_text(sources[row])}")

@@ -153,7 +153,7 @@ def main(bundle: str, folder: str, out: str, query: str | None = None) -> None:
     print(f"{out}: neighbors.png, the nearest of {len(collection.paths)} pictures to {len(queries)}, and map.png")
     if query is not None:
         for row, cosine in find_nearest(collection.styles, 0):
-            print(f"{cosine:.3f}  {to_text(str(collection.paths[row]))}")
+            print(f"{cosine:.3f}  {to_text(collection.paths[row])}")
 
 
 if __name__ == "__main__":

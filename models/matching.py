@@ -19,8 +19,8 @@ State = Mapping[str, Tensor]
 
 # In which a network without a side of its own is built for its shapes.
 SIDE = 224
-# What weights are drawn with, in place: none of these changes a shape.
-FILLINGS = {Tensor.uniform_, Tensor.normal_, Tensor.erfinv_, Tensor.mul_, Tensor.add_, Tensor.clamp_}
+# What initializers call on weights, in place: none of these changes a shape.
+INITIALIZERS = {Tensor.uniform_, Tensor.normal_, Tensor.erfinv_, Tensor.mul_, Tensor.add_, Tensor.clamp_}
 # Tensors that an error lists.
 LISTED = 3
 # Names that are left over, among which the nearest is looked for.
@@ -150,13 +150,13 @@ def find_side(backbone: str, state: State) -> int | None:
     return config.input_size[-1]
 
 
-class _Unfilled(TorchFunctionMode):
-    """Leaves tensors without numbers as they are: filling them in vain is most of the time that a transformer takes."""
+class _SkipInit(TorchFunctionMode):
+    """Skips the initialization of meta tensors, which takes most of the time that building a transformer does."""
 
     def __torch_function__(self, func, types, args=(), kwargs=None):
-        return args[0] if func in FILLINGS and args[0].is_meta else func(*args, **(kwargs or {}))
+        return args[0] if func in INITIALIZERS and args[0].is_meta else func(*args, **(kwargs or {}))
 
 
 def build_empty(name: str, side: int | None, stem: str = "standard") -> nn.Module:
-    with torch.device("meta"), _Unfilled():
+    with torch.device("meta"), _SkipInit():
         return build_backbone(name, side or SIDE, resolve_stem(name, side or SIDE, stem))

@@ -62,7 +62,7 @@ def list_partitions(images: str | Path, folder: str | Path, size: int = LISTED) 
         arrow, parquet = import_parquet("partitions take")
         with whole_folder(folder, False, LISTS) as part:
             for number, paths in enumerate(batched(iterate_images(images), size)):
-                names = arrow.array([to_text(str(path.absolute())) for path in paths], arrow.string())
+                names = arrow.array([to_text(path.absolute()) for path in paths], arrow.string())
                 parquet.write_table(arrow.table({"path": names}), part / f"{number:05}.parquet")
     return _list_parquet(folder)
 

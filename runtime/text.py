@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from pathlib import Path
 
 # All but tab and line feed; the last two turn the direction of writing.
 _CONTROLS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
@@ -14,9 +15,9 @@ def printable(text: str) -> str:
     return _CONTROLS.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
 
 
-def to_text(name: str) -> str:
+def to_text(name: str | Path) -> str:
     """A file's name as text: Linux allows bytes that are none, which are written as their numbers."""
-    return name.encode(errors="backslashreplace").decode()
+    return str(name).encode(errors="backslashreplace").decode()
 
 
 def count(number: int, noun: str) -> str:

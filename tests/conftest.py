@@ -13,7 +13,7 @@ from collections.abc import Generator, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-# With a process per core, before PyTorch is loaded: threads that wait for each other on one core take turns.
+# Before PyTorch is loaded: with one process per core, the threads of several would compete for it.
 if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 
@@ -35,7 +35,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 @pytest.hookimpl(optionalhook=True)  # of pytest-xdist, which a device lacks
 def pytest_xdist_auto_num_workers() -> int:
-    """One process per core, and four at most: each takes 2 GB, and makes the run and the bundle anew."""
+    """One process per core, and four at most: each takes 2 GB, and makes a run and a bundle of its own."""
     return min(4, available_cpus())
 
 
